@@ -1,0 +1,437 @@
+"""core/v1 kinds as the rooms read them: Service, Pod, Node, Namespace, ConfigMap, Secret, Endpoints, Event.
+
+Only fields that some room reads are named; the API server keeps every field in the JSON tree. Quantities and
+int-or-string values stay as on the wire (`int | str`).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from kubesvc.api.meta import Condition, Object, Struct
+
+# ── Service ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ServicePort(Struct, frozen=True):
+    name: str = ""
+    protocol: str = "TCP"
+    port: int = 0
+    target_port: int | str | None = None
+    node_port: int = 0
+    app_protocol: str | None = None
+
+
+class ClientIPConfig(Struct, frozen=True):
+    timeout_seconds: int | None = None
+
+
+class SessionAffinityConfig(Struct, frozen=True):
+    client_ip: ClientIPConfig | None = msgspec.field(default=None, name="clientIP")
+
+
+class ServiceSpec(Struct, frozen=True):
+    type: str = "ClusterIP"
+    selector: dict[str, str] | None = None
+    ports: list[ServicePort] = []
+    cluster_ip: str = msgspec.field(default="", name="clusterIP")
+    cluster_ips: list[str] = msgspec.field(default_factory=list, name="clusterIPs")
+    ip_families: list[str] = []
+    ip_family_policy: str | None = None
+    external_ips: list[str] = msgspec.field(default_factory=list, name="externalIPs")
+    external_name: str = ""
+    external_traffic_policy: str = ""
+    internal_traffic_policy: str | None = None
+    traffic_distribution: str | None = None
+    health_check_node_port: int = 0
+    load_balancer_ip: str = msgspec.field(default="", name="loadBalancerIP")
+    load_balancer_class: str | None = None
+    load_balancer_source_ranges: list[str] = []
+    allocate_load_balancer_node_ports: bool | None = None
+    publish_not_ready_addresses: bool = False
+    session_affinity: str = "None"
+    session_affinity_config: SessionAffinityConfig | None = None
+
+
+class PortStatus(Struct, frozen=True):
+    port: int
+    protocol: str = "TCP"
+    error: str | None = None
+
+
+class LoadBalancerIngress(Struct, frozen=True):
+    ip: str = ""
+    hostname: str = ""
+    ip_mode: str | None = None
+    ports: list[PortStatus] = []
+
+
+class LoadBalancerStatus(Struct, frozen=True):
+    ingress: list[LoadBalancerIngress] = []
+
+
+class ServiceStatus(Struct, frozen=True):
+    load_balancer: LoadBalancerStatus = LoadBalancerStatus()
+    conditions: list[Condition] = []
+
+
+class Service(Object, frozen=True):
+    spec: ServiceSpec = ServiceSpec()
+    status: ServiceStatus = ServiceStatus()
+
+
+# ── Pod ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ObjectFieldSelector(Struct, frozen=True):
+    field_path: str
+    api_version: str = "v1"
+
+
+class KeySelector(Struct, frozen=True):
+    name: str = ""
+    key: str = ""
+    optional: bool = False
+
+
+class EnvVarSource(Struct, frozen=True):
+    field_ref: ObjectFieldSelector | None = None
+    config_map_key_ref: KeySelector | None = None
+    secret_key_ref: KeySelector | None = None
+
+
+class EnvVar(Struct, frozen=True):
+    name: str
+    value: str = ""
+    value_from: EnvVarSource | None = None
+
+
+class LocalReference(Struct, frozen=True):
+    name: str = ""
+    optional: bool = False
+
+
+class EnvFromSource(Struct, frozen=True):
+    prefix: str = ""
+    config_map_ref: LocalReference | None = None
+    secret_ref: LocalReference | None = None
+
+
+class ContainerPort(Struct, frozen=True):
+    container_port: int
+    name: str = ""
+    protocol: str = "TCP"
+    host_port: int = 0
+    host_ip: str = msgspec.field(default="", name="hostIP")
+
+
+class VolumeMount(Struct, frozen=True):
+    name: str
+    mount_path: str
+    sub_path: str = ""
+    read_only: bool = False
+
+
+class HTTPHeader(Struct, frozen=True):
+    name: str
+    value: str
+
+
+class HTTPGetAction(Struct, frozen=True):
+    port: int | str
+    path: str = "/"
+    host: str = ""
+    scheme: str = "HTTP"
+    http_headers: list[HTTPHeader] = []
+
+
+class TCPSocketAction(Struct, frozen=True):
+    port: int | str
+    host: str = ""
+
+
+class ExecAction(Struct, frozen=True):
+    command: list[str] = []
+
+
+class Probe(Struct, frozen=True):
+    http_get: HTTPGetAction | None = None
+    tcp_socket: TCPSocketAction | None = None
+    exec: ExecAction | None = None
+    initial_delay_seconds: int = 0
+    timeout_seconds: int = 1
+    period_seconds: int = 10
+    success_threshold: int = 1
+    failure_threshold: int = 3
+
+
+class LifecycleHandler(Struct, frozen=True):
+    exec: ExecAction | None = None
+    http_get: HTTPGetAction | None = None
+
+
+class Lifecycle(Struct, frozen=True):
+    post_start: LifecycleHandler | None = None
+    pre_stop: LifecycleHandler | None = None
+
+
+class Container(Struct, frozen=True):
+    name: str = ""
+    image: str = ""
+    image_pull_policy: str = ""
+    command: list[str] = []
+    args: list[str] = []
+    working_dir: str = ""
+    env: list[EnvVar] = []
+    env_from: list[EnvFromSource] = []
+    ports: list[ContainerPort] = []
+    volume_mounts: list[VolumeMount] = []
+    readiness_probe: Probe | None = None
+    liveness_probe: Probe | None = None
+    startup_probe: Probe | None = None
+    lifecycle: Lifecycle | None = None
+    stdin: bool = False
+    tty: bool = False
+
+
+class KeyToPath(Struct, frozen=True):
+    key: str
+    path: str
+    mode: int | None = None
+
+
+class ConfigMapVolume(Struct, frozen=True):
+    name: str = ""
+    items: list[KeyToPath] = []
+    default_mode: int = 0o644
+    optional: bool = False
+
+
+class SecretVolume(Struct, frozen=True):
+    secret_name: str = ""
+    items: list[KeyToPath] = []
+    default_mode: int = 0o644
+    optional: bool = False
+
+
+class EmptyDirVolume(Struct, frozen=True):
+    medium: str = ""
+    size_limit: int | str | None = None
+
+
+class Volume(Struct, frozen=True):
+    name: str
+    config_map: ConfigMapVolume | None = None
+    secret: SecretVolume | None = None
+    empty_dir: EmptyDirVolume | None = None
+
+
+class Toleration(Struct, frozen=True):
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+    toleration_seconds: int | None = None
+
+
+class HostAlias(Struct, frozen=True):
+    ip: str
+    hostnames: list[str] = []
+
+
+class PodDNSConfigOption(Struct, frozen=True):
+    name: str
+    value: str | None = None
+
+
+class PodDNSConfig(Struct, frozen=True):
+    nameservers: list[str] = []
+    searches: list[str] = []
+    options: list[PodDNSConfigOption] = []
+
+
+class PodReadinessGate(Struct, frozen=True):
+    condition_type: str
+
+
+class PodSpec(Struct, frozen=True):
+    containers: list[Container] = []
+    init_containers: list[Container] = []
+    volumes: list[Volume] = []
+    node_name: str = ""
+    node_selector: dict[str, str] = {}
+    hostname: str = ""
+    subdomain: str = ""
+    host_network: bool = False
+    host_aliases: list[HostAlias] = []
+    restart_policy: str = "Always"
+    termination_grace_period_seconds: int = 30
+    dns_policy: str = "ClusterFirst"
+    dns_config: PodDNSConfig | None = None
+    enable_service_links: bool = True
+    readiness_gates: list[PodReadinessGate] = []
+    tolerations: list[Toleration] = []
+    service_account_name: str = ""
+
+
+class ContainerStateRunning(Struct, frozen=True):
+    started_at: str | None = None
+
+
+class ContainerStateWaiting(Struct, frozen=True):
+    reason: str = ""
+    message: str = ""
+
+
+class ContainerStateTerminated(Struct, frozen=True):
+    exit_code: int = 0
+    signal: int = 0
+    reason: str = ""
+    message: str = ""
+    started_at: str | None = None
+    finished_at: str | None = None
+    container_id: str = msgspec.field(default="", name="containerID")
+
+
+class ContainerState(Struct, frozen=True):
+    running: ContainerStateRunning | None = None
+    waiting: ContainerStateWaiting | None = None
+    terminated: ContainerStateTerminated | None = None
+
+
+class ContainerStatus(Struct, frozen=True):
+    name: str
+    ready: bool = False
+    started: bool | None = None
+    restart_count: int = 0
+    image: str = ""
+    image_id: str = msgspec.field(default="", name="imageID")
+    container_id: str = msgspec.field(default="", name="containerID")
+    state: ContainerState = ContainerState()
+    last_state: ContainerState = ContainerState()
+
+
+class PodIP(Struct, frozen=True):
+    ip: str
+
+
+class PodStatus(Struct, frozen=True):
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    pod_ip: str = msgspec.field(default="", name="podIP")
+    pod_ips: list[PodIP] = msgspec.field(default_factory=list, name="podIPs")
+    host_ip: str = msgspec.field(default="", name="hostIP")
+    start_time: str | None = None
+    conditions: list[Condition] = []
+    container_statuses: list[ContainerStatus] = []
+    init_container_statuses: list[ContainerStatus] = []
+
+
+class Pod(Object, frozen=True):
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+
+# ── Node ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Taint(Struct, frozen=True):
+    key: str
+    effect: str
+    value: str = ""
+
+
+class NodeSpec(Struct, frozen=True):
+    pod_cidr: str = msgspec.field(default="", name="podCIDR")
+    pod_cidrs: list[str] = msgspec.field(default_factory=list, name="podCIDRs")
+    unschedulable: bool = False
+    taints: list[Taint] = []
+
+
+class NodeAddress(Struct, frozen=True):
+    type: str  # InternalIP | ExternalIP | Hostname
+    address: str
+
+
+class NodeDaemonEndpoint(Struct, frozen=True):
+    port: int = msgspec.field(default=0, name="Port")
+
+
+class NodeDaemonEndpoints(Struct, frozen=True):
+    kubelet_endpoint: NodeDaemonEndpoint = NodeDaemonEndpoint()
+
+
+class NodeStatus(Struct, frozen=True):
+    addresses: list[NodeAddress] = []
+    conditions: list[Condition] = []
+    daemon_endpoints: NodeDaemonEndpoints = NodeDaemonEndpoints()
+
+
+class Node(Object, frozen=True):
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+    @property
+    def internal_ips(self) -> list[str]:
+        return [a.address for a in self.status.addresses if a.type == "InternalIP"]
+
+
+# ── the rest ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class NamespaceSpec(Struct, frozen=True):
+    finalizers: list[str] = []
+
+
+class NamespaceStatus(Struct, frozen=True):
+    phase: str = ""
+
+
+class Namespace(Object, frozen=True):
+    spec: NamespaceSpec = NamespaceSpec()
+    status: NamespaceStatus = NamespaceStatus()
+
+
+class ConfigMap(Object, frozen=True):
+    data: dict[str, str] = {}
+    binary_data: dict[str, str] = {}
+
+
+class Secret(Object, frozen=True):
+    type: str = "Opaque"
+    data: dict[str, str] = {}  # values are base64
+
+
+class ObjectReference(Struct, frozen=True):
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+    api_version: str = ""
+    resource_version: str = ""
+    field_path: str = ""
+
+
+class EndpointAddress(Struct, frozen=True):
+    ip: str
+    hostname: str = ""
+    node_name: str | None = None
+    target_ref: ObjectReference | None = None
+
+
+class EndpointPort(Struct, frozen=True):
+    port: int
+    name: str = ""
+    protocol: str = "TCP"
+    app_protocol: str | None = None
+
+
+class EndpointSubset(Struct, frozen=True):
+    addresses: list[EndpointAddress] = []
+    not_ready_addresses: list[EndpointAddress] = []
+    ports: list[EndpointPort] = []
+
+
+class Endpoints(Object, frozen=True):
+    subsets: list[EndpointSubset] = []

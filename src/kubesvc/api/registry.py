@@ -1,0 +1,240 @@
+"""The registry of kinds: what each is called, where it lives, what it can do, and whether anything acts on it.
+
+Adding a kind is one entry here plus, at most, one file in `apiserver/admission`. `KINDS` maps (group, plural) -> Kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kubesvc.api import apps, core, discovery, networking
+from kubesvc.api.meta import Object
+
+READ = ("get", "list", "watch")
+WRITE = ("create", "update", "patch", "delete", "deletecollection")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One resource. `view` is the typed struct rooms decode it into; `fields` its selectable fields beside
+    metadata.name and metadata.namespace; `acted_on` is False when it is stored but no room does anything with it."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    singular: str
+    namespaced: bool
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    subresources: tuple[str, ...] = ()
+    view: type[Object] = Object
+    fields: tuple[str, ...] = ()
+    acted_on: bool = True
+    verbs: tuple[str, ...] = READ + WRITE
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def resource(self) -> str:
+        """The plural with its group, as messages name it: services, deployments.apps."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def root(self) -> str:
+        """The path of its group and version: /api/v1, /apis/apps/v1."""
+        return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """The URL path of a collection, an object, or a subresource. No namespace: all of them."""
+        parts = [self.root]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        parts += [p for p in (name, subresource) if p]
+        return "/".join(parts)
+
+
+NAMESPACE = Kind(
+    "",
+    "v1",
+    "Namespace",
+    "namespaces",
+    "namespace",
+    False,
+    ("ns",),
+    (),
+    ("status", "finalize"),
+    core.Namespace,
+    ("status.phase",),
+)
+NODE = Kind("", "v1", "Node", "nodes", "node", False, ("no",), (), ("status",), core.Node, ("spec.unschedulable",))
+POD = Kind(
+    "",
+    "v1",
+    "Pod",
+    "pods",
+    "pod",
+    True,
+    ("po",),
+    ("all",),
+    ("status", "binding", "log", "exec", "attach", "portforward"),
+    core.Pod,
+    (
+        "spec.nodeName",
+        "spec.restartPolicy",
+        "spec.schedulerName",
+        "spec.serviceAccountName",
+        "status.phase",
+        "status.podIP",
+        "spec.hostNetwork",
+    ),
+)
+SERVICE = Kind(
+    "",
+    "v1",
+    "Service",
+    "services",
+    "service",
+    True,
+    ("svc",),
+    ("all",),
+    ("status",),
+    core.Service,
+    ("spec.clusterIP", "spec.type"),
+)
+ENDPOINTS = Kind("", "v1", "Endpoints", "endpoints", "endpoints", True, ("ep",), (), (), core.Endpoints)
+CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", "configmap", True, ("cm",), (), (), core.ConfigMap)
+SECRET = Kind("", "v1", "Secret", "secrets", "secret", True, (), (), (), core.Secret, ("type",))
+EVENT = Kind(
+    "",
+    "v1",
+    "Event",
+    "events",
+    "event",
+    True,
+    ("ev",),
+    (),
+    (),
+    Object,
+    (
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.resourceVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "reportingComponent",
+        "source",
+        "type",
+    ),
+)
+SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", True, ("sa",))
+DEPLOYMENT = Kind(
+    "apps",
+    "v1",
+    "Deployment",
+    "deployments",
+    "deployment",
+    True,
+    ("deploy",),
+    ("all",),
+    ("status", "scale"),
+    apps.Deployment,
+)
+REPLICA_SET = Kind(
+    "apps",
+    "v1",
+    "ReplicaSet",
+    "replicasets",
+    "replicaset",
+    True,
+    ("rs",),
+    ("all",),
+    ("status", "scale"),
+    apps.ReplicaSet,
+)
+ENDPOINT_SLICE = Kind(
+    "discovery.k8s.io",
+    "v1",
+    "EndpointSlice",
+    "endpointslices",
+    "endpointslice",
+    True,
+    (),
+    (),
+    (),
+    discovery.EndpointSlice,
+)
+SERVICE_CIDR = Kind(
+    "networking.k8s.io",
+    "v1",
+    "ServiceCIDR",
+    "servicecidrs",
+    "servicecidr",
+    False,
+    (),
+    (),
+    ("status",),
+    networking.ServiceCIDR,
+)
+IP_ADDRESS = Kind(
+    "networking.k8s.io",
+    "v1",
+    "IPAddress",
+    "ipaddresses",
+    "ipaddress",
+    False,
+    ("ip",),
+    (),
+    (),
+    networking.IPAddress,
+    ("spec.parentRef.name",),
+)
+LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", "lease", True)
+INGRESS = Kind(
+    "networking.k8s.io", "v1", "Ingress", "ingresses", "ingress", True, ("ing",), (), ("status",), acted_on=False
+)
+STATEFUL_SET = Kind(
+    "apps",
+    "v1",
+    "StatefulSet",
+    "statefulsets",
+    "statefulset",
+    True,
+    ("sts",),
+    ("all",),
+    ("status", "scale"),
+    acted_on=False,
+)
+DAEMON_SET = Kind(
+    "apps", "v1", "DaemonSet", "daemonsets", "daemonset", True, ("ds",), ("all",), ("status",), acted_on=False
+)
+NETWORK_POLICY = Kind(
+    "networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", "networkpolicy", True, ("netpol",), acted_on=False
+)
+JOB = Kind("batch", "v1", "Job", "jobs", "job", True, (), ("all",), ("status",), acted_on=False)
+
+# (group, plural) -> kind
+KINDS: dict[tuple[str, str], Kind] = {
+    (k.group, k.plural): k
+    for k in (
+        NAMESPACE, NODE, POD, SERVICE, ENDPOINTS, CONFIG_MAP, SECRET, EVENT, SERVICE_ACCOUNT,
+        DEPLOYMENT, REPLICA_SET, STATEFUL_SET, DAEMON_SET, JOB,
+        ENDPOINT_SLICE, SERVICE_CIDR, IP_ADDRESS, INGRESS, NETWORK_POLICY, LEASE,
+    )
+}  # fmt: skip
+
+
+def find(group: str, plural: str) -> Kind | None:
+    """The kind served at GROUP and PLURAL, or None."""
+    return KINDS.get((group, plural))
+
+
+def by_kind(api_version: str, kind: str) -> Kind | None:
+    """The kind an object with this apiVersion and kind is, or None."""
+    return next((k for k in KINDS.values() if k.kind == kind and k.api_version == api_version), None)

@@ -1,0 +1,74 @@
+"""Reading kubeconfig files: the server, its CA and the client's certificate of the current context."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kubesvc.client.session import Session
+from kubesvc.client.transport import HttpTransport
+
+
+class KubeconfigError(Exception):
+    """The file can't be used; the message names it, the part, and what was expected."""
+
+
+def _named(config: dict[str, Any], section: str, name: str, field: str, path: Path) -> dict[str, Any]:
+    for entry in config.get(section) or []:
+        if entry.get("name") == name:
+            found = entry.get(field)
+            if isinstance(found, dict):
+                return found
+    raise KubeconfigError(f"{path}: no entry {name!r} under {section!r}; the current context refers to it")
+
+
+def _material(section: dict[str, Any], field: str, path: Path) -> bytes | None:
+    """The PEM bytes of FIELD: inline as FIELD-data in base64, or a file, relative to the kubeconfig."""
+    if data := section.get(f"{field}-data"):
+        return base64.b64decode(str(data))
+    if file := section.get(field):
+        return (path.parent / str(file)).read_bytes()
+    return None
+
+
+def tls_context(ca: bytes | None, certificate: bytes | None, key: bytes | None) -> ssl.SSLContext:
+    """A client context that trusts `ca` alone and presents `certificate` (all PEM)."""
+    context = ssl.create_default_context(cadata=ca.decode() if ca else None)
+    if certificate and key:
+        # The ssl module loads certificates from files alone.
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(certificate + b"\n" + key)
+            file.flush()
+            context.load_cert_chain(file.name)
+    return context
+
+
+def load(path: Path) -> Session:
+    """A session to the server of the current context of `path`. Raises KubeconfigError."""
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise KubeconfigError(f"{path}: can't be read as a kubeconfig: {error}") from error
+    if not isinstance(config, dict):
+        raise KubeconfigError(f"{path}: expected a kubeconfig (a YAML mapping), found {type(config).__name__}")
+    current = config.get("current-context") or ""
+    context = _named(config, "contexts", current, "context", path)
+    cluster = _named(config, "clusters", context.get("cluster", ""), "cluster", path)
+    user = _named(config, "users", context.get("user", ""), "user", path)
+    server = cluster.get("server", "")
+    if not server.startswith("https://"):
+        raise KubeconfigError(f"{path}: server is {server!r}; expected an https:// URL")
+    try:
+        tls = tls_context(
+            _material(cluster, "certificate-authority", path),
+            _material(user, "client-certificate", path),
+            _material(user, "client-key", path),
+        )
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise KubeconfigError(f"{path}: its certificates can't be used: {error}") from error
+    return Session(HttpTransport(server, tls))

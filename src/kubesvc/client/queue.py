@@ -1,0 +1,81 @@
+"""A work queue of keys: each key once, never two workers on one key, back-off with jitter for what failed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from kubesvc.api.errors import Conflict
+from kubesvc.client.session import Unreachable
+
+log = logging.getLogger(__name__)
+
+K = TypeVar("K")
+
+
+class WorkQueue(Generic[K]):
+    """Keys to reconcile. Adding a key already waiting does nothing; one being worked on is worked on again after."""
+
+    def __init__(self, name: str, *, first_delay: float = 0.02, max_delay: float = 30.0) -> None:
+        self.name = name
+        self._first_delay, self._max_delay = first_delay, max_delay  # seconds
+        self._waiting: dict[K, None] = {}  # an ordered set
+        self._working: set[K] = set()
+        self._again: set[K] = set()
+        self._failures: dict[K, int] = {}
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._working)
+
+    def add(self, key: K) -> None:
+        if key in self._working:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting[key] = None
+            self._wake.set()
+
+    def add_after(self, key: K, delay: float) -> None:
+        """Add `key` after `delay` seconds."""
+        asyncio.get_running_loop().call_later(delay, self.add, key)
+
+    async def run(self, reconcile: Callable[[K], Awaitable[None]], *, workers: int = 1) -> None:
+        """Work until cancelled. A key whose reconcile raises comes back after a back-off; a Conflict at once."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(self._work(reconcile))
+
+    async def _take(self) -> K:
+        while not self._waiting:
+            self._wake.clear()
+            await self._wake.wait()
+        key = next(iter(self._waiting))
+        del self._waiting[key]
+        self._working.add(key)
+        return key
+
+    async def _work(self, reconcile: Callable[[K], Awaitable[None]]) -> None:
+        while True:
+            key = await self._take()
+            try:
+                await reconcile(key)
+                self._failures.pop(key, None)
+            except Exception as error:  # the top of a task: log, requeue
+                self._retry(key, error)
+            finally:
+                self._working.discard(key)
+                if key in self._again:
+                    self._again.discard(key)
+                    self.add(key)
+
+    def _retry(self, key: K, error: Exception) -> None:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        delay = min(self._first_delay * 2 ** min(failures - 1, 20), self._max_delay) * random.uniform(0.5, 1.0)
+        if isinstance(error, Conflict | Unreachable):
+            log.debug("%s %s: %s; again in %.2f s", self.name, key, error, delay)
+        else:
+            log.warning("%s %s: %s; again in %.2f s", self.name, key, error, delay, exc_info=error)
+        self.add_after(key, delay)

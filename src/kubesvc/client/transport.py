@@ -1,0 +1,122 @@
+"""The seam between a session and whatever answers it: TLS to a server, or the server's own handler chain in-process.
+
+`Request` and `Response` are also what the API server's handlers take and give, so that a controller living inside the
+server passes through the same authentication, authorisation and admission as kubectl does.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import aiohttp
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who asks: a certificate's common name and organisations."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One API request. `path` starts with a slash and has no query; header names are lower-case."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    user: User | None = None
+
+
+@dataclass(slots=True)
+class Response:
+    """An answer: `body`, or for a watch `stream`, an iterator of JSON lines that ends when either side does."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+    stream: AsyncIterator[bytes] | None = None
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Transport(Protocol):
+    async def send(self, request: Request) -> Response:
+        """Raises OSError (or aiohttp.ClientError) when nobody answers; HTTP errors are Responses."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class LocalTransport:
+    """In-process: calls the server's handler chain as `user`."""
+
+    def __init__(self, handler: Handler, user: User) -> None:
+        self._handler = handler
+        self._user = user
+
+    async def send(self, request: Request) -> Response:
+        return await self._handler(
+            Request(request.method, request.path, request.query, request.headers, request.body, self._user)
+        )
+
+    async def close(self) -> None:
+        return None
+
+
+class HttpTransport:
+    """TLS to `server` (https://host:port). The connection pool is made on first use, inside the running loop."""
+
+    def __init__(self, server: str, tls: ssl.SSLContext | None) -> None:
+        self._server = server.rstrip("/")
+        self._tls = tls
+        self._http: aiohttp.ClientSession | None = None
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            connector = aiohttp.TCPConnector(ssl=self._tls if self._tls else True, limit=0)
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
+            self._http = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=True)
+        return self._http
+
+    async def send(self, request: Request) -> Response:
+        watching = request.query.get("watch") in ("1", "true")
+        answer = await self._session().request(
+            request.method,
+            self._server + request.path,
+            params=request.query,
+            data=request.body or None,
+            headers=request.headers,
+            timeout=aiohttp.ClientTimeout(total=None if watching else 60, sock_connect=10),
+        )
+        content_type = answer.content_type
+        headers = {k.lower(): v for k, v in answer.headers.items()}
+        if watching and answer.status == 200:
+            return Response(answer.status, headers=headers, content_type=content_type, stream=_lines(answer))
+        async with answer:
+            return Response(answer.status, await answer.read(), headers, content_type)
+
+    async def close(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
+
+async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Whole lines, of any length: a StreamReader's own line limit is too small for a large object."""
+    rest: list[bytes] = []
+    async with answer:
+        async for chunk in answer.content.iter_any():
+            first, *others = chunk.split(b"\n")
+            rest.append(first)
+            for part in others:
+                yield b"".join(rest)
+                rest = [part]

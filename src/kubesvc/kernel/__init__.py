@@ -1,0 +1,1 @@
+"""Mechanism without policy: network namespaces, links, routes, the nftables codec, conntrack, sysctls."""

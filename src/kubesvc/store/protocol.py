@@ -1,0 +1,109 @@
+"""The Store protocol: atomic commits, reads at one revision, watches from any revision still kept.
+
+A key is a slash path `GROUP/PLURAL/NAMESPACE/NAME` ("core" for the empty group, "-" for no namespace) or
+`claims/...`; a value is JSON bytes *without* resourceVersion, which readers add from the revision. One commit is one
+revision, one increasing integer for the whole store, so an empty list has a revision too.
+
+    StoreError
+    ├── PreconditionFailed   a write's or check's precondition didn't hold; names the key and the revision found
+    ├── Compacted            the revision asked for is no longer kept: list again
+    └── Unknown              the commit may or may not have happened: read back by uid
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+MAX_OPERATIONS = 100
+MAX_BYTES = 1 << 20
+
+
+class StoreError(Exception):
+    pass
+
+
+class PreconditionFailed(StoreError):
+    def __init__(self, key: str, found: int) -> None:
+        super().__init__(f"{key}: found revision {found}")
+        self.key = key
+        self.found = found  # 0: absent
+
+
+class Compacted(StoreError):
+    def __init__(self, oldest: int) -> None:
+        super().__init__(f"the oldest revision kept is {oldest}")
+        self.oldest = oldest
+
+
+class Unknown(StoreError):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Set `key` to `value` (None deletes) if its revision is `expected` (0: absent)."""
+
+    key: str
+    value: bytes | None
+    expected: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A precondition on a key that isn't written: its revision, or with `exists` only whether it is there."""
+
+    key: str
+    revision: int | None = None
+    exists: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Versioned:
+    key: str
+    value: bytes
+    revision: int  # of the last write to this key
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Items in key order at `revision`; `next_key` is where to go on, None at the end; `remaining` counts the rest."""
+
+    items: list[Versioned]
+    revision: int
+    next_key: str | None = None
+    remaining: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreEvent:
+    """One key changed at `revision`. `value` is None for a deletion; `previous` is None for a creation."""
+
+    revision: int
+    key: str
+    value: bytes | None
+    previous: bytes | None
+
+
+class Store(Protocol):
+    async def commit(self, writes: Sequence[Write], checks: Sequence[Check] = ()) -> int:
+        """All writes or none; returns the revision once it is durable. Raises PreconditionFailed or Unknown."""
+        ...
+
+    async def get(self, key: str) -> Versioned | None: ...
+
+    async def list(self, prefix: str, *, limit: int = 0, start: str = "", revision: int = 0) -> Page:
+        """Items under `prefix` from key `start` on, at `revision` (0: now). Raises Compacted."""
+        ...
+
+    def watch(self, prefix: str, since: int) -> AsyncIterator[StoreEvent | int]:
+        """Every event under `prefix` after revision `since`, in order; a bare int is a progress mark: nothing
+        happened up to that revision. Raises Compacted on the first step when `since` is no longer kept."""
+        ...
+
+    async def revision(self) -> int:
+        """The newest committed revision."""
+        ...
+
+    async def close(self) -> None: ...
