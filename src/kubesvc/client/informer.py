@@ -142,8 +142,9 @@ class Informer(Generic[T]):
                 index[entry].pop(key, None)
                 if not index[entry]:
                     del index[entry]
-            for entry in () if item is None else keys(item):
-                index[entry][key] = item
+            if item is not None:
+                for entry in keys(item):
+                    index[entry][key] = item
         for handler in self._handlers:
             try:
                 handler(old, item)
