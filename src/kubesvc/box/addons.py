@@ -1,0 +1,62 @@
+"""What a box adds to the API beyond what its server makes: the kube-dns Service, and only the nodes it has.
+
+Each node's DNS server puts itself behind `kube-dns` with a slice of its own; PreferSameNode sends a pod to the server
+of its own node, and to another's while that one restarts.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from kubesvc.api.core import Node, Pod
+from kubesvc.api.errors import AlreadyExists, NotFound
+from kubesvc.api.meta import JSON, Object
+from kubesvc.api.registry import NODE, POD, SERVICE, Kind
+from kubesvc.box.definition import DNS_PORT, Box
+from kubesvc.client.session import Session
+
+log = logging.getLogger(__name__)
+
+
+def kube_dns(box: Box) -> JSON:
+    """The Service kube-system/kube-dns at its well-known address, without a selector."""
+    ports = [
+        {"name": "dns", "protocol": "UDP", "port": 53, "targetPort": DNS_PORT},
+        {"name": "dns-tcp", "protocol": "TCP", "port": 53, "targetPort": DNS_PORT},
+    ]
+    return {
+        "metadata": {
+            "name": "kube-dns",
+            "namespace": "kube-system",
+            "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS", "kubernetes.io/cluster-service": "true"},
+        },
+        "spec": {"clusterIP": str(box.dns_ip), "trafficDistribution": "PreferSameNode", "ports": ports},
+    }
+
+
+async def ensure_addons(session: Session, box: Box) -> None:
+    """Make sure of kube-dns, and forget nodes that this box no longer has, with their pods."""
+    try:
+        await session.create(SERVICE, kube_dns(box))
+    except AlreadyExists:
+        pass
+    known = set(box.node_names)
+    nodes = await session.list(NODE, Node)
+    gone = [node.name for node in nodes.items if node.name not in known]
+    if not gone:
+        return
+    pods = await session.list(POD, Pod)
+    for pod in pods.items:
+        if pod.spec.node_name in gone:
+            await _delete(session, POD, pod)
+    for node in nodes.items:
+        if node.name in gone:
+            log.info("node %s is no longer part of the box", node.name)
+            await _delete(session, NODE, node)
+
+
+async def _delete(session: Session, kind: Kind, item: Object) -> None:
+    try:
+        await session.delete(kind, item.namespace, item.name, uid=item.metadata.uid, grace_seconds=0)
+    except NotFound:
+        pass

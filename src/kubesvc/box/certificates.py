@@ -1,0 +1,60 @@
+"""Who is who in a box: which certificate and kubeconfig each process gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from kubesvc.box.definition import API_PORT, Box
+from kubesvc.box.pki import Authority
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentities:
+    """What a node's processes present: a kubeconfig each, and the certificate the node's agent serves with."""
+
+    proxy: Path
+    dns: Path
+    node: Path
+    serving: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Paths of PEM certificates (the key is beside each, .key) and kubeconfigs."""
+
+    authority: Path
+    ca_pem: str
+    serving: Path
+    node_client: Path
+    nodes: dict[str, NodeIdentities]
+
+
+def ensure_certificates(box: Box) -> Identities:
+    """Make or renew every certificate of the box, and write the kubeconfigs."""
+    authority = Authority(box.path / "pki")
+    api = box.network.api
+    names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+    hosts = [*names, f"kubernetes.default.svc.{box.dns_domain}", IPv4Address("127.0.0.1"), api, box.kubernetes_ip]
+    serving = authority.ensure("apiserver", "kube-apiserver", hosts=hosts)
+    node_client = authority.ensure("apiserver-node-client", "kube-apiserver-kubelet-client", ["system:masters"])
+    admin = authority.ensure("admin", "kubernetes-admin", ["system:masters"])
+    context = "kubesvc" if box.name == "default" else f"kubesvc-{box.name}"
+    authority.kubeconfig(box.kubeconfig, admin, f"https://127.0.0.1:{box.api_port}", context, f"{context}-admin")
+    inside = f"https://{api}:{API_PORT}"
+
+    def kubeconfig(node: str, part: str, user: str, groups: list[str]) -> Path:
+        certificate = authority.ensure(f"{node}-{part}", user, groups)
+        return authority.kubeconfig(box.path / "pki" / f"{node}-{part}.kubeconfig", certificate, inside, context, user)
+
+    nodes = {
+        node: NodeIdentities(
+            proxy=kubeconfig(node, "proxy", "system:kube-proxy", ["system:node-proxier"]),
+            dns=kubeconfig(node, "dns", "system:kubesvc:dns", []),
+            node=kubeconfig(node, "node", f"system:node:{node}", ["system:nodes"]),
+            serving=authority.ensure(f"{node}-serving", f"system:node:{node}", ["system:nodes"], [box.node_ip(node)]),
+        )
+        for node in box.node_names
+    }
+    return Identities(authority.certificate_path, authority.pem, serving, node_client, nodes)

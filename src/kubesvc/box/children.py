@@ -1,0 +1,224 @@
+"""What each process of a box runs: the rooms, wired.
+
+    control-plane        API server, controllers, load-balancer controller; over SQLite, in the node network
+    NODE/proxy           the data plane, and the answering of ARP for load-balancer addresses
+    NODE/dns  NODE/node  the DNS server; the pods
+
+All import their rooms here, at the top: the supervisor must have imported everything before it forks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from kubesvc.apiserver.config import ApiConfig
+from kubesvc.apiserver.server import ApiServer
+from kubesvc.box.addons import ensure_addons
+from kubesvc.box.certificates import Identities
+from kubesvc.box.definition import API_PORT, Box
+from kubesvc.box.resolvers import host_resolvers
+from kubesvc.box.sockets import Sockets
+from kubesvc.box.supervisor import PR_SET_PDEATHSIG, Child
+from kubesvc.client import kubeconfig
+from kubesvc.client.session import Session
+from kubesvc.client.transport import LocalTransport, User
+from kubesvc.controllers import main as controllers
+from kubesvc.controllers.config import ControllersConfig
+from kubesvc.kernel import netns
+from kubesvc.loadbalancer import main as loadbalancer
+from kubesvc.loadbalancer.announce import main as announce
+from kubesvc.loadbalancer.config import AnnounceConfig, LoadBalancerConfig
+from kubesvc.proxy import main as proxy
+from kubesvc.proxy.config import ProxyConfig
+from kubesvc.store.sqlite import SqliteStore
+
+log = logging.getLogger(__name__)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel send the calling process SIGTERM when `parent`, its parent, ends."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def children(box: Box, identities: Identities, sockets: Sockets, progress: int) -> list[Child]:
+    """Every process of the box. What becomes ready is written to the descriptor `progress`, a name a line."""
+    host = netns.current()  # kept open: the way back to the host's network, for DNS upstreams
+
+    def socket_on_host(family: int, kind: int) -> socket.socket:
+        return netns.socket_in(host, family, kind)
+
+    resolvers = host_resolvers()
+    found = [
+        Child(
+            "control-plane",
+            netns.named(box.namespace("net")),
+            lambda: _control_plane(box, identities, sockets.api, progress),
+        )
+    ]
+    for name in box.node_names:
+        namespace = netns.named(box.namespace(name))
+        found += [
+            Child(f"{name}/proxy", namespace, _proxy(box, identities, name)),
+            Child(f"{name}/dns", namespace, _dns(box, identities, name, sockets, resolvers, socket_on_host)),
+            Child(f"{name}/node", namespace, _node(box, identities, name)),
+        ]
+    return found
+
+
+@asynccontextmanager
+async def _session(path: Path) -> AsyncIterator[Session]:
+    session = kubeconfig.load(path)
+    try:
+        yield session
+    finally:
+        await session.close()
+
+
+async def _control_plane(box: Box, identities: Identities, listeners: tuple[socket.socket, ...], progress: int) -> None:
+    server = ApiServer(SqliteStore(box.path / "objects.db"), _api_config(box, identities))
+    await server.start()
+    session = Session(LocalTransport(server.handler, User("system:kubesvc:control-plane", ("system:masters",))))
+    pools = (box.network.pool,)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(server.serve(listeners))
+            os.write(progress, b"API server\n")
+            await ensure_addons(session, box)
+            group.create_task(
+                controllers.run(session, ControllersConfig(pod_cidrs=(box.pods,), ca_pem=identities.ca_pem))
+            )
+            group.create_task(loadbalancer.run(session, LoadBalancerConfig(pools=pools)))
+            group.create_task(_report_ready(session, box, progress))
+    finally:
+        await server.close()
+
+
+def _api_config(box: Box, identities: Identities) -> ApiConfig:
+    return ApiConfig(
+        service_cidrs=(box.services,),
+        node_port_range=box.port_range,
+        dns_domain=box.dns_domain,
+        advertise_address=str(box.network.api),
+        advertise_port=API_PORT,
+        tls_cert=identities.serving,
+        tls_key=identities.serving.with_suffix(".key"),
+        client_ca=identities.authority,
+        node_client_cert=identities.node_client,
+        node_client_key=identities.node_client.with_suffix(".key"),
+    )
+
+
+def _proxy(box: Box, identities: Identities, name: str) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def run() -> None:
+        address = box.node_ip(name)
+        config = ProxyConfig(node_name=name, node_ips=(address,), service_cidrs=(box.services,), pod_cidrs=(box.pods,))
+        announcer = AnnounceConfig(node_name=name, pools=(box.network.pool,))
+        async with _session(identities.nodes[name].proxy) as session, asyncio.TaskGroup() as group:
+            group.create_task(proxy.run(session, config))
+            group.create_task(announce.run(session, announcer))
+
+    return run
+
+
+def _dns(
+    box: Box,
+    identities: Identities,
+    name: str,
+    sockets: Sockets,
+    resolvers: tuple[str, ...],
+    socket_on_host: Callable[[int, int], socket.socket],
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def run() -> None:
+        udp, tcp = sockets.dns[name]
+        config = DnsConfig(
+            node_name=name,
+            node_ip=box.node_ip(name),
+            port=DNS_PORT,
+            udp_sockets=(udp,),
+            tcp_sockets=(tcp,),
+            dns_domain=box.dns_domain,
+            upstreams=resolvers,
+            socket_factory=socket_on_host,
+        )
+        async with _session(identities.nodes[name].dns) as session:
+            await dns.run(session, config)
+
+    return run
+
+
+def _node_config(box: Box, name: str, authority: Path, serving: Path) -> NodeConfig:
+    return NodeConfig(
+        box=box.name,
+        node_name=name,
+        node_ip=box.node_ip(name),
+        run_dir=box.run_path / name,
+        state_dir=box.path / name,
+        cluster_dns=box.dns_ip,
+        dns_domain=box.dns_domain,
+        tls_cert=serving,
+        tls_key=serving.with_suffix(".key"),
+        client_ca=authority,
+        port=AGENT_PORT,
+    )
+
+
+def _node(box: Box, identities: Identities, name: str) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def run() -> None:
+        config = _node_config(box, name, identities.authority, identities.nodes[name].serving)
+        async with _session(identities.nodes[name].node) as session:
+            await node_agent.run(session, config)
+
+    return run
+
+
+def teardown_nodes(box: Box) -> None:
+    """End every pod of the box, from what is on disk alone: no API is needed."""
+    for path in box.run_path.glob("node*"):
+        node_agent.teardown(_node_config(box, path.name, Path(), Path()))
+
+
+async def _report_ready(session: Session, box: Box, progress: int) -> None:
+    """Write `NODE ready` once the node is Ready, and `NODE DNS` once its DNS server answers; then end."""
+    waiting = {f"{name} {part}" for name in box.node_names for part in ("ready", "DNS")}
+    done = asyncio.Event()
+    nodes = Informer(session, NODE, Node)
+    slices = Informer(session, ENDPOINT_SLICE, EndpointSlice, namespace="kube-system")
+
+    def say(what: str) -> None:
+        if what in waiting:
+            waiting.discard(what)
+            os.write(progress, f"{what}\n".encode())
+            if not waiting:
+                done.set()
+
+    def on_node(old: Node | None, new: Node | None) -> None:
+        if new is not None and any(c.type == "Ready" and c.status == "True" for c in new.status.conditions):
+            say(f"{new.name} ready")
+
+    def on_slice(old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        if new is not None and new.service_name == "kube-dns":
+            for endpoint in new.endpoints:
+                if endpoint.ready:
+                    say(f"{endpoint.node_name} DNS")
+
+    nodes.on_change(on_node)
+    slices.on_change(on_slice)
+    informers = [asyncio.ensure_future(nodes.run()), asyncio.ensure_future(slices.run())]
+    try:
+        await done.wait()
+    finally:
+        for task in informers:
+            task.cancel()

@@ -1,0 +1,206 @@
+"""What a box is: the options it was made with, checked, and remembered in `box.json` so that `up` finds them again."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import msgspec
+
+from kubesvc.box.errors import BoxError
+from kubesvc.box.ranges import SMALLEST, NodeNetwork, default_pool, parse_pool
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+DEFAULT_STATE = Path("/var/lib/kubesvc")
+RUN = Path("/run/kubesvc")
+API_PORT = 6443
+DNS_PORT = 10053
+AGENT_PORT = 10250
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user said; None is what they left out, to be taken from the remembered box or a default."""
+
+    nodes: int | None = None
+    service_cidr: str | None = None
+    pod_cidr: str | None = None
+    node_port_range: str | None = None
+    node_cidr: str | None = None
+    lb_pool: str | None = None
+    dns_domain: str | None = None
+    egress: bool | None = None
+
+
+class Box(msgspec.Struct, frozen=True, kw_only=True):
+    """A box. Made by `define`, which checks it; strings are as in box.json."""
+
+    name: str
+    directory: str
+    nodes: int = 1
+    service_cidr: str = "10.96.0.0/16"
+    pod_cidr: str = "10.244.0.0/16"
+    node_port_range: str = "30000-32767"
+    node_cidr: str = ""
+    lb_pool: str = ""
+    dns_domain: str = "cluster.local"
+    egress: bool = False
+    api_port: int = 0  # on the host's 127.0.0.1
+
+    @property
+    def path(self) -> Path:
+        """Where the data is: objects, certificates, logs."""
+        return Path(self.directory)
+
+    @property
+    def run_path(self) -> Path:
+        """Where what a reboot ends is: the lock, the status, the pods' namespaces and mounts."""
+        return RUN / self.name
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.path / "kubeconfig"
+
+    @property
+    def network(self) -> NodeNetwork:
+        network = IPv4Network(self.node_cidr)
+        return NodeNetwork(network, parse_pool(self.lb_pool, network) if self.lb_pool else default_pool(network))
+
+    @property
+    def services(self) -> IPv4Network:
+        return IPv4Network(self.service_cidr)
+
+    @property
+    def pods(self) -> IPv4Network:
+        return IPv4Network(self.pod_cidr)
+
+    @property
+    def kubernetes_ip(self) -> IPv4Address:
+        """The cluster IP of default/kubernetes: the first of the Service range."""
+        return self.services[1]
+
+    @property
+    def dns_ip(self) -> IPv4Address:
+        """The cluster IP of kube-system/kube-dns: the tenth of the Service range."""
+        return self.services[10]
+
+    @property
+    def port_range(self) -> tuple[int, int]:
+        first, _, last = self.node_port_range.partition("-")
+        return int(first), int(last)
+
+    @property
+    def node_names(self) -> list[str]:
+        return [f"node{number}" for number in range(1, self.nodes + 1)]
+
+    def node_ip(self, node: str) -> IPv4Address:
+        return self.network.node(int(node.removeprefix("node")))
+
+    def namespace(self, part: str) -> str:
+        """The name `ip netns` shows: kubesvc-NAME-node1, kubesvc-NAME-net."""
+        return f"kubesvc-{self.name}-{part}"
+
+
+FIXED = ("service_cidr", "pod_cidr", "node_port_range", "node_cidr", "lb_pool", "dns_domain")
+"""Options that objects already made depend on: they can't change while the data is kept."""
+
+
+def _network(option: str, text: str, longest: int) -> IPv4Network:
+    try:
+        network = IPv4Network(text)
+    except ValueError as error:
+        raise BoxError(f"{option} {text!r}: {error}; expected an IPv4 network such as 10.96.0.0/16") from error
+    if network.prefixlen > longest:
+        raise BoxError(f"{option} {text!r} is too small: expected a prefix of /{longest} or shorter")
+    return network
+
+
+def check_name(name: str) -> None:
+    """Raises BoxError unless `name` can be part of a namespace's name."""
+    if not NAME.fullmatch(name):
+        raise BoxError(f"--name {name!r}: expected up to 32 lower-case letters, digits and '-', such as 'shop'")
+
+
+def define(name: str, directory: Path, options: Options, remembered: Box | None) -> Box:
+    """The box that `options` and what is remembered make; node_cidr and api_port may still be open. Raises BoxError."""
+    check_name(name)
+    said = {k: v for k, v in msgspec.structs.asdict(options).items() if v is not None}
+    if remembered is not None:
+        for option in FIXED:
+            before = getattr(remembered, option)
+            if option in said and before and said[option] != before:
+                flag = "--" + option.replace("_", "-")
+                raise BoxError(
+                    f"box {name!r} was made with {flag} {before}, not {said[option]}; objects depend on it. "
+                    f"Make it anew with `kubesvc down --name {name} --purge`, or use another --name"
+                )
+        box = msgspec.structs.replace(remembered, directory=str(directory), **said)
+    else:
+        box = Box(name=name, directory=str(directory), **said)
+    _check(box)
+    return box
+
+
+def _check(box: Box) -> None:
+    if not 1 <= box.nodes <= 100:
+        raise BoxError(f"--nodes {box.nodes}: expected 1 to 100")
+    networks = {
+        "--service-cidr": _network("--service-cidr", box.service_cidr, 27),
+        "--pod-cidr": _network("--pod-cidr", box.pod_cidr, 24),
+    }
+    if box.node_cidr:
+        networks["--node-cidr"] = _network("--node-cidr", box.node_cidr, SMALLEST)
+        box.network.node(box.nodes)
+    elif box.lb_pool:
+        raise BoxError(f"--lb-pool {box.lb_pool} lies inside the node network: give --node-cidr with it")
+    flags = list(networks)
+    for index, flag in enumerate(flags):
+        for other in flags[index + 1 :]:
+            if networks[flag].overlaps(networks[other]):
+                raise BoxError(f"{flag} {networks[flag]} overlaps {other} {networks[other]}: they must be apart")
+    pods = networks["--pod-cidr"]
+    if pods.prefixlen <= 24 and 1 << (24 - pods.prefixlen) < box.nodes:
+        raise BoxError(f"--pod-cidr {pods} holds fewer /24 networks than --nodes {box.nodes}; give a larger one")
+    try:
+        first, last = box.port_range
+    except ValueError:
+        first, last = 0, 0
+    if not 1 <= first <= last <= 65535:
+        raise BoxError(f"--node-port-range {box.node_port_range!r}: expected FIRST-LAST within 1-65535")
+    if not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*", box.dns_domain):
+        raise BoxError(f"--dns-domain {box.dns_domain!r}: expected a lower-case DNS name such as cluster.local")
+
+
+def remember(box: Box) -> None:
+    """Write box.json beside the data, and beside the run-time state so that other commands find the data."""
+    text = msgspec.json.format(msgspec.json.encode(box), indent=2)
+    for directory in (box.path, box.run_path):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        part = directory / "box.json.new"
+        part.write_bytes(text)
+        part.replace(directory / "box.json")
+
+
+def recall(directory: Path) -> Box | None:
+    """The box remembered in `directory`, or None. Raises BoxError when its box.json can't be read."""
+    file = directory / "box.json"
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Box)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        raise BoxError(f"{file} can't be read: {error}; put it right, or remove it to make the box anew") from error
+
+
+def find(name: str, directory: Path | None) -> Box | None:
+    """The box called `name`: in `directory` when given, else where it runs, else in the default place."""
+    check_name(name)
+    if directory is not None:
+        return recall(directory)
+    return recall(RUN / name) or recall(DEFAULT_STATE / name)
+
+
+def names() -> list[str]:
+    """Every box this machine knows of: running, or kept in the default place."""
+    found = {path.parent.name for root in (RUN, DEFAULT_STATE) for path in root.glob("*/box.json")}
+    return sorted(found)

@@ -1,0 +1,113 @@
+"""How a box stands, for `kubesvc status`: its processes, its nodes, and where each Service answers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from kubesvc.api.core import Node, Service
+from kubesvc.api.errors import ApiError
+from kubesvc.api.registry import NODE, SERVICE
+from kubesvc.box import lock, processes
+from kubesvc.box.definition import Box
+from kubesvc.client import kubeconfig
+from kubesvc.client.session import Session, Unreachable
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessLine:
+    name: str
+    pid: int
+    state: str
+    restarts: int
+    age: float  # seconds in this state
+    last_exit: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLine:
+    name: str
+    ready: bool
+    address: str
+    pod_cidr: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLine:
+    """`inside` and `outside` are where the Service answers: from pods, and from this machine."""
+
+    namespace: str
+    name: str
+    type: str
+    inside: list[str]
+    outside: list[str]
+
+
+@dataclass(slots=True)
+class Overview:
+    running: bool
+    ready: bool = False
+    processes: list[ProcessLine] = field(default_factory=list)
+    nodes: list[NodeLine] = field(default_factory=list)
+    services: list[ServiceLine] = field(default_factory=list)
+    trouble: str = ""  # why the API couldn't be asked
+
+
+def inside_addresses(service: Service, domain: str) -> list[str]:
+    """Where a pod reaches the Service: names first, then addresses with ports."""
+    name = f"{service.name}.{service.namespace}.svc.{domain}"
+    if service.spec.type == "ExternalName":
+        return [f"{name} -> {service.spec.external_name}"]
+    address = service.spec.cluster_ip
+    if address in ("", "None"):
+        return [name]
+    return [name, *(f"{address}:{port.port}/{port.protocol}" for port in service.spec.ports)]
+
+
+def outside_addresses(service: Service, nodes: list[str]) -> list[str]:
+    """Where this machine reaches the Service: load-balancer addresses and node ports."""
+    found = []
+    for ingress in service.status.load_balancer.ingress:
+        found += [f"{ingress.ip or ingress.hostname}:{port.port}" for port in service.spec.ports]
+    if service.spec.type == "LoadBalancer" and not found:
+        found.append("<pending>")
+    for port in service.spec.ports:
+        if port.node_port and nodes:
+            found.append(f"{nodes[0]}:{port.node_port}" + (" (any node)" if len(nodes) > 1 else ""))
+    return found
+
+
+async def overview(box: Box) -> Overview:
+    """Ask the processes' record and the API."""
+    status = processes.load(box.run_path)
+    if status is None or not lock.held(box.run_path):
+        return Overview(running=False)
+    found = Overview(running=processes.alive(status.supervisor), ready=status.ready)
+    now = time.time()
+    for process in (status.supervisor, *status.processes):
+        state = process.state
+        if state == "running" and not processes.alive(process):
+            state = "dead"
+        age = now - process.since if process.since else 0.0
+        found.processes.append(ProcessLine(process.name, process.pid, state, process.restarts, age, process.last_exit))
+    session = kubeconfig.load(box.kubeconfig)
+    try:
+        await _ask(session, box, found)
+    except (ApiError, Unreachable) as error:
+        found.trouble = str(error)
+    finally:
+        await session.close()
+    return found
+
+
+async def _ask(session: Session, box: Box, found: Overview) -> None:
+    nodes = await session.list(NODE, Node)
+    for node in sorted(nodes.items, key=lambda node: int(node.name.removeprefix("node") or 0)):
+        ready = any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)
+        address = node.internal_ips[0] if node.internal_ips else ""
+        found.nodes.append(NodeLine(node.name, ready, address, node.spec.pod_cidr, box.namespace(node.name)))
+    addresses = [line.address for line in found.nodes if line.address]
+    for service in (await session.list(SERVICE, Service)).items:
+        inside, outside = inside_addresses(service, box.dns_domain), outside_addresses(service, addresses)
+        found.services.append(ServiceLine(service.namespace, service.name, service.spec.type, inside, outside))

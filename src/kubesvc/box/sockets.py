@@ -1,0 +1,62 @@
+"""The sockets a box listens on, opened once by the supervisor: while a process restarts its callers queue."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from kubesvc.box.definition import API_PORT, DNS_PORT, Box
+from kubesvc.kernel import netns
+
+BACKLOG = 1024
+UDP_BUFFER = 4 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """`api`: the host's 127.0.0.1 and the node network; `dns` maps a node -> its (UDP, TCP) pair."""
+
+    api: tuple[socket.socket, ...]
+    dns: dict[str, tuple[socket.socket, socket.socket]]
+
+
+def listen_on_host(box: Box) -> socket.socket:
+    """The API's socket on the host: the port it had before, else 6443, else any free one."""
+    for port in (box.api_port or API_PORT, API_PORT, 0):
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            listener.close()
+            continue
+        listener.listen(BACKLOG)
+        return listener
+    raise OSError("no free port on 127.0.0.1")
+
+
+def _tcp(namespace: Path, address: IPv4Address, port: int) -> socket.socket:
+    listener = netns.socket_in(namespace, socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((str(address), port))
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _udp(namespace: Path, address: IPv4Address, port: int) -> socket.socket:
+    receiver = netns.socket_in(namespace, socket.AF_INET, socket.SOCK_DGRAM)
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER)
+    receiver.bind((str(address), port))
+    return receiver
+
+
+def open_all(box: Box, on_host: socket.socket) -> Sockets:
+    """Every listening socket of the box; its network must be there."""
+    inside = _tcp(netns.named(box.namespace("net")), box.network.api, API_PORT)
+    dns = {}
+    for node in box.node_names:
+        namespace, address = netns.named(box.namespace(node)), box.node_ip(node)
+        dns[node] = (_udp(namespace, address, DNS_PORT), _tcp(namespace, address, DNS_PORT))
+    return Sockets((on_host, inside), dns)

@@ -1,0 +1,66 @@
+"""`kubesvc`: the group of commands. Each is imported only when it is called, so that help and completion are quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from kubesvc import __version__
+
+# command -> (module:function, one line of help)
+COMMANDS = {
+    "up": ("kubesvc.cli.up:up", "Start a box: a cluster for Services on this machine."),
+    "down": ("kubesvc.cli.down:down", "Stop a box and leave nothing of it behind."),
+    "status": ("kubesvc.cli.status:status", "Show a box's processes, nodes and Services."),
+    "kubeconfig": ("kubesvc.cli.kubeconfig:kubeconfig", "Print the path of a box's kubeconfig."),
+    "demo": ("kubesvc.cli.demo:demo", "Show what a Service does, on three nodes, with real traffic."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, function = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="kubesvc")
+def cli() -> None:
+    """Kubernetes Services as a system of its own.
+
+    One address, one name, even load and failover for pods that come and go, with the Kubernetes API and the kernel's
+    own data plane. Start with `kubesvc up`, then use kubectl as you always do.
+    """
+
+
+def main() -> None:
+    """The program: known errors become one line and exit status 1, never a traceback."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except OSError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)

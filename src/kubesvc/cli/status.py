@@ -1,0 +1,68 @@
+"""`kubesvc status`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from kubesvc.box.overview import Overview, overview
+from kubesvc.cli.options import box_or_fail, which_box
+
+
+def _age(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+def _table(*headers: str) -> Table:
+    return Table(*headers, box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+
+
+def _print(console: Console, found: Overview) -> None:
+    processes = _table("PROCESS", "PID", "STATE", "FOR", "RESTARTS", "LAST EXIT")
+    for process in found.processes:
+        style = "" if process.state == "running" else "red"
+        age = _age(process.age) if process.age else ""
+        pid = str(process.pid or "")
+        processes.add_row(process.name, pid, process.state, age, str(process.restarts), process.last_exit, style=style)
+    console.print(processes)
+    if found.trouble:
+        console.print(f"\n[red]The API doesn't answer:[/] {found.trouble}")
+        return
+    nodes = _table("NODE", "STATE", "ADDRESS", "PODS", "NAMESPACE")
+    for node in found.nodes:
+        state = "Ready" if node.ready else "NotReady"
+        nodes.add_row(node.name, state, node.address, node.pod_cidr, node.namespace, style="" if node.ready else "red")
+    services = _table("SERVICE", "TYPE", "FROM PODS", "FROM THIS MACHINE")
+    for service in found.services:
+        name = f"{service.namespace}/{service.name}"
+        services.add_row(name, service.type, "\n".join(service.inside), "\n".join(service.outside))
+    console.print()
+    console.print(nodes)
+    console.print()
+    console.print(services)
+
+
+@click.command()
+@which_box
+def status(name: str, directory: Path | None) -> None:
+    """Show a box's processes, nodes and Services, and where each Service answers.
+
+    Exit status: 0 when the box runs and is ready, 3 when it doesn't.
+    """
+    box = box_or_fail(name, directory)
+    found = asyncio.run(overview(box))
+    console = Console(highlight=False, soft_wrap=True)
+    if not found.running:
+        console.print(f"Box {box.name!r} is not running; its data is in {box.path}. Start it with `kubesvc up`.")
+        raise click.exceptions.Exit(3)
+    state = "ready" if found.ready else "starting"
+    console.print(f"Box [bold]{box.name}[/] is {state}; kubeconfig {box.kubeconfig}\n")
+    _print(console, found)
+    if not found.ready:
+        raise click.exceptions.Exit(3)

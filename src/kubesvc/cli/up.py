@@ -1,0 +1,55 @@
+"""`kubesvc up`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kubesvc.box import lifecycle
+from kubesvc.box.definition import DEFAULT_STATE, Options
+from kubesvc.box.errors import AlreadyRunning, BoxError
+from kubesvc.cli.down import take_down
+from kubesvc.cli.options import box_or_fail, which_box
+from kubesvc.cli.progress import show
+
+
+@click.command()
+@which_box
+@click.option("--nodes", type=click.IntRange(1, 100), help="How many nodes.  [default: 1]")
+@click.option("--service-cidr", metavar="CIDR", help="Where cluster IPs come from.  [default: 10.96.0.0/16]")
+@click.option("--pod-cidr", metavar="CIDR", help="Where pods' addresses come from.  [default: 10.244.0.0/16]")
+@click.option("--node-port-range", metavar="FIRST-LAST", help="Ports for NodePort Services.  [default: 30000-32767]")
+@click.option("--node-cidr", metavar="CIDR", help="The nodes' own network.  [default: a free one]")
+@click.option("--lb-pool", metavar="FIRST-LAST", help="Load-balancer addresses, inside --node-cidr.")
+@click.option("--dns-domain", metavar="NAME", help="The cluster's DNS zone.  [default: cluster.local]")
+@click.option("--egress/--no-egress", default=None, help="Let pods out through this machine.  [default: no]")
+@click.option("--detach", "-d", is_flag=True, help="Return once the box is ready, and leave it running.")
+def up(name: str, directory: Path | None, detach: bool, **said: Any) -> None:
+    """Start a box: a cluster for Services on this machine.
+
+    Nodes are network namespaces; the host's own network is left alone. Objects and addresses are kept: after a
+    `down`, a crash or a reboot, `up` goes on with them, and options left out are those the box was made with.
+    """
+    where = directory.absolute() if directory else DEFAULT_STATE / name
+    try:
+        box = lifecycle.up(name, where, Options(**said), detach=detach, show=show)
+    except AlreadyRunning as running:
+        box = box_or_fail(name, directory)
+        click.echo(f"{running}\nexport KUBECONFIG={box.kubeconfig}")
+        return
+    except BoxError as error:
+        raise click.ClickException(str(error)) from error
+    flag = "" if name == "default" else f" --name {name}"
+    click.echo(f"\nReady. Next:\n\n  export KUBECONFIG=$(kubesvc kubeconfig{flag})    # {box.kubeconfig}")
+    click.echo("  kubectl get nodes\n")
+    if detach:
+        click.echo(f"`kubesvc status{flag}` shows the box, `kubesvc down{flag}` ends it.")
+        return
+    click.echo("The box runs until Ctrl-C (with --detach it runs on by itself). Its data is kept.")
+    ended_by_itself = lifecycle.wait(box)
+    click.echo()
+    take_down(box, purge=False)
+    if ended_by_itself:
+        raise click.ClickException(f"the supervisor ended unasked; see {box.path / 'logs' / 'supervisor.log'}")

@@ -1,0 +1,1 @@
+"""`kubesvc demo`: what a Service promises, shown with real traffic and checked, scene by scene."""

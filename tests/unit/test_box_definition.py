@@ -1,0 +1,99 @@
+"""What a box may be, and how its options are remembered."""
+
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from kubesvc.box.definition import Options, define, recall
+from kubesvc.box.errors import BoxError
+from kubesvc.box.ranges import choose_network, default_pool, parse_pool
+
+HERE = Path("/nowhere")
+
+
+def box(**options):
+    return define("t", HERE, Options(node_cidr="172.29.7.0/24", **options), None)
+
+
+def test_a_box_has_the_addresses_its_picture_shows():
+    """A /24 gives .1 to the API, .2 and on to nodes, .200-.249 to the pool, .254 to the host."""
+    network = box(nodes=3).network
+    assert network.api == IPv4Address("172.29.7.1")
+    assert [str(network.node(n)) for n in (1, 2, 3)] == ["172.29.7.2", "172.29.7.3", "172.29.7.4"]
+    assert network.pool == (IPv4Address("172.29.7.200"), IPv4Address("172.29.7.249"))
+    assert network.host == IPv4Address("172.29.7.254")
+
+
+def test_well_known_cluster_ips_follow_the_service_range():
+    """default/kubernetes takes the first address, kube-dns the tenth."""
+    made = box(service_cidr="10.50.0.0/20")
+    assert (str(made.kubernetes_ip), str(made.dns_ip)) == ("10.50.0.1", "10.50.0.10")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nodes": 0}, "--nodes 0: expected 1 to 100"),
+        ({"service_cidr": "10.96.0.0/40"}, "--service-cidr '10.96.0.0/40'"),
+        ({"service_cidr": "10.96.0.0/30"}, "too small"),
+        ({"service_cidr": "10.244.0.0/24"}, "--service-cidr 10.244.0.0/24 overlaps --pod-cidr 10.244.0.0/16"),
+        ({"pod_cidr": "172.29.0.0/16"}, "overlaps --node-cidr"),
+        ({"pod_cidr": "10.244.0.0/24", "nodes": 2}, "fewer /24 networks than --nodes 2"),
+        ({"node_port_range": "9-1"}, "--node-port-range '9-1': expected FIRST-LAST"),
+        ({"node_port_range": "all"}, "--node-port-range 'all'"),
+        ({"dns_domain": "No Zone"}, "--dns-domain 'No Zone'"),
+        ({"lb_pool": "10.0.0.1-10.0.0.9"}, "inside the node network 172.29.7.0/24"),
+        ({"lb_pool": "172.29.7.0/24"}, "holds an address the box itself uses"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
+)
+def test_a_bad_option_is_named_with_its_remedy(options, message):
+    """Every refusal names the flag, the value and what was expected."""
+    with pytest.raises(BoxError) as refusal:
+        box(**options)
+    assert message in str(refusal.value)
+
+
+def test_options_left_out_are_those_the_box_was_made_with():
+    """`up` after `up --nodes 3` starts three again."""
+    made = box(nodes=3)
+    assert define("t", HERE, Options(), made).nodes == 3
+    assert define("t", HERE, Options(nodes=5), made).nodes == 5
+
+
+def test_what_objects_depend_on_cannot_change():
+    """Another Service range would leave every cluster IP outside of it."""
+    with pytest.raises(BoxError, match="was made with --service-cidr 10.96.0.0/16"):
+        define("t", HERE, Options(service_cidr="10.97.0.0/16"), box())
+
+
+def test_names_that_a_namespace_cannot_have_are_refused():
+    """A box's name becomes part of what `ip netns` lists."""
+    for name in ("", "A", "a_b", "-a", "x" * 40):
+        with pytest.raises(BoxError, match="--name"):
+            define(name, HERE, Options(), None)
+
+
+def test_the_node_network_avoids_what_the_machine_uses():
+    """The first candidate that overlaps no route; a default route doesn't count."""
+    taken = [IPv4Network("0.0.0.0/0"), IPv4Network("172.29.0.0/23")]
+    assert choose_network([]) == IPv4Network("172.29.0.0/24")
+    assert choose_network(taken) == IPv4Network("172.29.2.0/24")
+    with pytest.raises(BoxError, match="give one with --node-cidr"):
+        choose_network([IPv4Network("172.16.0.0/12"), IPv4Network("10.0.0.0/8")])
+
+
+def test_a_pool_is_a_range_or_a_network():
+    """Both ways of writing it."""
+    network = IPv4Network("172.29.7.0/24")
+    assert parse_pool("172.29.7.100-172.29.7.110", network)[1] == IPv4Address("172.29.7.110")
+    assert parse_pool("172.29.7.128/28", network)[0] == IPv4Address("172.29.7.128")
+    assert default_pool(IPv4Network("10.0.0.0/22"))[0] in IPv4Network("10.0.0.0/22")
+
+
+def test_a_torn_box_file_is_named(tmp_path):
+    """A box.json that can't be read is an error with a remedy, not a fresh box."""
+    (tmp_path / "box.json").write_text("{")
+    with pytest.raises(BoxError, match=r"box.json can't be read"):
+        recall(tmp_path)
