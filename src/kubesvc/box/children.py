@@ -20,23 +20,31 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from kubesvc.api.core import Node
+from kubesvc.api.discovery import EndpointSlice
+from kubesvc.api.registry import ENDPOINT_SLICE, NODE
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.apiserver.server import ApiServer
 from kubesvc.box.addons import ensure_addons
 from kubesvc.box.certificates import Identities
-from kubesvc.box.definition import API_PORT, Box
+from kubesvc.box.definition import AGENT_PORT, API_PORT, DNS_PORT, Box
 from kubesvc.box.resolvers import host_resolvers
 from kubesvc.box.sockets import Sockets
 from kubesvc.box.supervisor import PR_SET_PDEATHSIG, Child
 from kubesvc.client import kubeconfig
+from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
 from kubesvc.client.transport import LocalTransport, User
 from kubesvc.controllers import main as controllers
 from kubesvc.controllers.config import ControllersConfig
+from kubesvc.dns import main as dns
+from kubesvc.dns.config import DnsConfig
 from kubesvc.kernel import netns
 from kubesvc.loadbalancer import main as loadbalancer
 from kubesvc.loadbalancer.announce import main as announce
 from kubesvc.loadbalancer.config import AnnounceConfig, LoadBalancerConfig
+from kubesvc.node import main as node_agent
+from kubesvc.node.config import NodeConfig
 from kubesvc.proxy import main as proxy
 from kubesvc.proxy.config import ProxyConfig
 from kubesvc.store.sqlite import SqliteStore
