@@ -48,8 +48,10 @@ def up(name: str, directory: Path | None, detach: bool, **said: Any) -> None:
         click.echo(f"`kubesvc status{flag}` shows the box, `kubesvc down{flag}` ends it.")
         return
     click.echo("The box runs until Ctrl-C (with --detach it runs on by itself). Its data is kept.")
-    ended_by_itself = lifecycle.wait(box)
+    if lifecycle.wait(box):
+        raise click.ClickException(
+            f"the supervisor ended unasked (see {box.path / 'logs' / 'supervisor.log'}). "
+            f"Pods are left as they are: `kubesvc up{flag}` goes on with them, `kubesvc down{flag}` ends them"
+        )
     click.echo()
     take_down(box, purge=False)
-    if ended_by_itself:
-        raise click.ClickException(f"the supervisor ended unasked; see {box.path / 'logs' / 'supervisor.log'}")

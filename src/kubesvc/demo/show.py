@@ -1,0 +1,317 @@
+"""The show: three nodes, the shop, and each promise of a Service as a scene that runs commands and checks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import click
+
+from kubesvc.box.definition import Box, find
+from kubesvc.box.network import host_link
+from kubesvc.demo.programmed import RemovalWatch
+from kubesvc.demo.stage import BrokenPromise, Stage
+from kubesvc.kernel import netns
+
+NAMESPACE = "shop"
+WEB = f"http://web.{NAMESPACE}.svc.cluster.local/"
+CONNECTIONS = 3000
+WEB_REPLICAS = 4
+ALLOWED_DEVIATION = 0.10
+LOAD_SECONDS = 6
+HERE = Path(__file__).parent
+
+
+def shop_directory() -> Path:
+    """The shop's manifests: beside this module when installed, else in the repository's examples."""
+    for candidate in (HERE / "shop", HERE.parents[2] / "examples" / "shop"):
+        if candidate.is_dir():
+            return candidate
+    raise BrokenPromise("the shop's manifests are missing; they are in examples/shop of the repository")
+
+
+def client_manifest() -> str:
+    """The pod inside the cluster that the scenes ask from, with its tools in a ConfigMap."""
+    tools = {path.name: path.read_text() for path in sorted((HERE / "client").glob("*.py"))}
+    container = {
+        "name": "client",
+        "image": "host",
+        "command": ["python3", "/tools/first.py", WEB],
+        "volumeMounts": [{"name": "tools", "mountPath": "/tools"}],
+    }
+    items = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tools"}, "data": tools},
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "client"},
+            "spec": {
+                "terminationGracePeriodSeconds": 1,
+                "containers": [container],
+                "volumes": [{"name": "tools", "configMap": {"name": "tools"}}],
+            },
+        },
+    ]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+
+
+class Show:
+    """One performance on one box."""
+
+    def __init__(self, stage: Stage, box: Box) -> None:
+        self.stage = stage
+        self.box = box
+
+    def tool(self, *words: str, quiet: bool = False) -> str:
+        """Run one of the client pod's tools."""
+        return self.stage.kubectl("exec", "client", "--", "python3", f"/tools/{words[0]}.py", *words[1:], quiet=quiet)
+
+    def field(self, kind: str, name: str, path: str) -> str:
+        return self.stage.kubectl("get", kind, name, "-o", f"jsonpath={{{path}}}", quiet=True)
+
+    def web_pods(self) -> dict[str, str]:
+        """Name -> address of the running web pods."""
+        pods = json.loads(self.stage.kubectl("get", "pods", "-l", "app=web", "-o", "json", quiet=True))["items"]
+        running = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        return {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in running}
+
+    # ── scenes ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def three_tiers(self) -> None:
+        """One request through all three tiers, each found by its Service's name alone."""
+        for tier in ("db", "app", "web"):
+            self.stage.kubectl("rollout", "status", f"deployment/{tier}", "--timeout=60s")
+        self.stage.kubectl("get", "services")
+        answer = json.loads(self.tool("get", WEB))
+        served = [answer.get(tier, "") for tier in ("web", "app", "db")]
+        self.stage.promise(
+            all(name.startswith(f"{tier}-") for name, tier in zip(served, ("web", "app", "db"), strict=True)),
+            "one request went through web, app and db, found by their Services' names",
+            f"the answer was {answer}",
+        )
+
+    def spread(self) -> None:
+        """New connections are spread evenly over the replicas."""
+        counts: dict[str, int] = json.loads(self.tool("spread", f"{WEB}whoami", "web", str(CONNECTIONS)))
+        share = CONNECTIONS / WEB_REPLICAS
+        worst = max(abs(count - share) / share for count in counts.values())
+        for name, count in sorted(counts.items()):
+            click.echo(f"  {name:<24} {count:5}  {'█' * round(count / share * 30)} {count / share - 1:+.1%}")
+        self.stage.promise(
+            len(counts) == WEB_REPLICAS and worst <= ALLOWED_DEVIATION,
+            f"{CONNECTIONS} connections over {WEB_REPLICAS} replicas, none more than {worst:.1%} off its share",
+            f"{len(counts)} replicas answered; expected {WEB_REPLICAS} within {ALLOWED_DEVIATION:.0%}",
+        )
+
+    def death_under_load(self) -> None:
+        """A pod dies; once its removal is programmed no request fails."""
+        victim, address = next(iter(sorted(self.web_pods().items())))
+        watch = RemovalWatch({node: netns.named(self.box.namespace(node)) for node in self.box.node_names})
+        try:
+            load = self.stage.start(
+                "kubectl", "-n", NAMESPACE, "exec", "client", "--", "python3", "/tools/load.py", WEB, str(LOAD_SECONDS)
+            )  # fmt: skip
+            assert load.stdout is not None
+            load.stdout.readline()
+            time.sleep(1)
+            self.stage.show_command(["kill", "-9", f"<the first process of {victim}, {address}>"])
+            killed = time.time()
+            _kill_pod(victim)
+            removed = watch.wait(IPv4Address(address), LOAD_SECONDS)
+            output, errors = load.communicate(timeout=LOAD_SECONDS + 30)
+        finally:
+            watch.close()
+        self.stage.promise(
+            set(removed) == set(self.box.node_names),
+            f"every node's kernel forgot it within {(max(removed.values(), default=0) - killed) * 1000:.0f} ms of its death",
+            f"only {sorted(removed)} did",
+        )
+        programmed = max(removed.values())
+        result = json.loads(output.strip().splitlines()[-1]) if output.strip() else {"asked": 0, "failed": [errors]}
+        late = [entry for entry in result["failed"] if entry[0] > programmed]
+        before = len(result["failed"]) - len(late)
+        click.echo(f"  {result['asked']} requests in {LOAD_SECONDS} s; {before} met the dying pod before its removal")
+        self.stage.promise(
+            result["asked"] > 100 and not late,
+            "no request failed after the removal was programmed",
+            f"failed afterwards: {late[:3]}",
+        )
+
+    def address_is_stable(self) -> None:
+        """The cluster IP survives a rollout and a change of scale."""
+        before = self.field("service", "web", ".spec.clusterIP")
+        pods = set(self.web_pods())
+        self.stage.kubectl("rollout", "restart", "deployment/web")
+        self.stage.kubectl("rollout", "status", "deployment/web", "--timeout=90s")
+        self.stage.kubectl("scale", "deployment/web", "--replicas=6")
+        self.stage.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+        self.stage.kubectl("scale", "deployment/web", f"--replicas={WEB_REPLICAS}")
+        after = self.field("service", "web", ".spec.clusterIP")
+        self.stage.promise(
+            before == after and not pods & set(self.web_pods()),
+            f"all pods are new, the address is still {after}",
+            f"it was {before}, it is {after}",
+        )
+
+    def node_ports(self) -> None:
+        """The node port answers on every node, whichever the pods are on."""
+        port = self.field("service", "web-nodeport", ".spec.ports[0].nodePort")
+        for node in self.box.node_names:
+            url = f"http://{self.box.node_ip(node)}:{port}/whoami"
+            self._from_this_machine(url)
+        self.stage.promise(True, f"port {port} answers on all {self.box.nodes} nodes")
+
+    def headless(self) -> None:
+        """A headless Service's name answers with the pods' own addresses."""
+        name = f"web-pods.{NAMESPACE}.svc.cluster.local"
+        answer = self.tool("lookup", name, "A")
+        found = {line.split()[3] for line in answer.splitlines()[1:]}
+        expected = set(self.web_pods().values())
+        self.stage.promise(
+            found == expected and len(found) == WEB_REPLICAS,
+            f"{len(found)} addresses, the pods' own",
+            f"the name says {sorted(found)}, the pods have {sorted(expected)}",
+        )
+
+    def external_name(self) -> None:
+        """An ExternalName is a CNAME in the cluster's DNS."""
+        target = self.field("service", "payments", ".spec.externalName")
+        answer = self.tool("lookup", f"payments.{NAMESPACE}.svc.cluster.local", "CNAME")
+        self.stage.promise(
+            any(line.split()[2:] == ["CNAME", target] for line in answer.splitlines()[1:]),
+            f"payments is {target}, changed in one place",
+            answer,
+        )
+
+    def load_balancer(self) -> None:
+        """The load-balancer address answers from this machine; it is no interface's own."""
+        self.stage.kubectl(
+            "wait", "--for=jsonpath={.status.loadBalancer.ingress}", "service/web-public", "--timeout=30s"
+        )  # fmt: skip
+        self.stage.kubectl("get", "service", "web-public")
+        address = self.field("service", "web-public", ".status.loadBalancer.ingress[0].ip")
+        self._from_this_machine(f"http://{address}/whoami")
+        own = subprocess.run(["ip", "-o", "addr"], capture_output=True, text=True, check=True).stdout
+        self.stage.promise(f" {address}/" not in own, f"{address} answers this machine, and is nobody's own address")
+
+    def inside_only(self) -> None:
+        """A cluster IP is for the inside of the cluster."""
+        address = self.field("service", "web", ".spec.clusterIP")
+        link = host_link(self.box.name)
+        self.stage.show_command(["curl", "--interface", link, f"http://{address}/"])
+        error = _connect_over(link, address)
+        click.echo(f"  {error or 'connected'}")
+        self.stage.promise(error is not None, f"{address} is not reachable from this machine")
+
+    def _from_this_machine(self, url: str) -> None:
+        self.stage.show_command(["curl", url])
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                self.stage.show_output(answer.read().decode())
+        except OSError as error:
+            raise BrokenPromise(f"{url} doesn't answer: {error}") from error
+
+
+def _connect_over(link: str, address: str) -> OSError | None:
+    """Try to connect to port 80 of `address` over one interface, where no packet can stray elsewhere."""
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as asking:
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode())
+        asking.settimeout(3)
+        try:
+            asking.connect((address, 80))
+        except OSError as error:
+            return error
+    return None
+
+
+def _kill_pod(name: str) -> None:
+    """SIGKILL the first process of the pod's container: a crash, without notice."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"HOSTNAME={name}\0".encode() not in (entry / "environ").read_bytes() + b"\0":
+                continue
+            status = (entry / "status").read_text()
+            ids = next(line for line in status.splitlines() if line.startswith("NSpid")).split()
+            if len(ids) > 2 and ids[-1] == "1":
+                os.kill(int(entry.name), signal.SIGKILL)
+                return
+    raise BrokenPromise(f"the first process of pod {name} was not found")
+
+
+def perform(nodes: int, keep: bool) -> None:
+    """The whole show. Raises BrokenPromise when something doesn't hold; cleans up unless `keep`."""
+    name = "demo" if keep else f"demo-{os.getpid()}"
+    directory = Path(tempfile.mkdtemp(prefix="kubesvc-demo-"))
+    kubesvc = [str(Path(sys.executable).with_name("kubesvc"))]
+    place = ["--name", name, "--dir", str(directory)]
+    began = time.time()
+    try:
+        click.secho(f"$ kubesvc up --nodes {nodes} --detach", fg="cyan")
+        if subprocess.run([*kubesvc, "up", *place, "--nodes", str(nodes), "--detach"], check=False).returncode != 0:
+            raise BrokenPromise("the box did not start")
+        _play(name, directory, began)
+        if keep:
+            click.echo(f"\nThe box is kept: export KUBECONFIG={directory / 'kubeconfig'}")
+            click.echo(f"End it with: kubesvc down --purge --name {name} --dir {directory}")
+    except BaseException:
+        keep = False
+        raise
+    finally:
+        if not keep:
+            click.echo()
+            subprocess.run([*kubesvc, "down", *place, "--purge"], check=False)
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _play(name: str, directory: Path, began: float) -> None:
+    box = find(name, directory)
+    assert box is not None
+    stage = Stage(box.kubeconfig, NAMESPACE)
+    show = Show(stage, box)
+    stage.run("kubectl", "apply", "-f", os.path.relpath(shop_directory()))
+    stage.kubectl("apply", "-f", "-", input=client_manifest(), quiet=True)
+    stage.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=60s", quiet=True)
+    scenes: list[tuple[str, Callable[[], None]]] = [
+        ("A request through three tiers", show.three_tiers),
+        ("Even load", show.spread),
+        ("Failover: a pod dies under load", show.death_under_load),
+        ("One address through rollout and scale", show.address_is_stable),
+        ("NodePort: the same port on every node", show.node_ports),
+        ("Headless: the pods' own addresses", show.headless),
+        ("ExternalName: an alias for somebody else's name", show.external_name),
+        ("LoadBalancer: an address for the outside", show.load_balancer),
+        ("ClusterIP: for the inside only", show.inside_only),
+    ]
+    for title, scene in scenes:
+        stage.title(title)
+        scene()
+    first = _first_answer(stage) - began
+    stage.title("In short")
+    for text in stage.kept:
+        click.echo(f"  {click.style('✓', fg='green')} {text}")
+    click.echo(
+        f"\nFirst answer through a Service by its DNS name: {first:.2f} s after `kubesvc up` ({box.nodes} nodes)"
+    )
+
+
+def _first_answer(stage: Stage) -> float:
+    """When the client pod, asking from its start on, first got an answer from `web`; seconds since the epoch."""
+    for _ in range(100):
+        lines = stage.kubectl("logs", "client", quiet=True).split()
+        if lines:
+            return float(lines[0])
+        time.sleep(0.05)
+    raise BrokenPromise("the client pod never got an answer")

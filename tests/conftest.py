@@ -1,0 +1,24 @@
+"""Fixtures that many tests share: one box of three nodes for the whole run."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.box import fresh_box
+
+
+@pytest.fixture(scope="session")
+def three_nodes(tmp_path_factory):
+    """A running box with three nodes. Tests on it use a namespace of their own."""
+    with fresh_box(tmp_path_factory.mktemp("three") / "box") as box:
+        box.up("--nodes", "3")
+        yield box
+
+
+@pytest.fixture
+def namespace(three_nodes, request):
+    """A fresh namespace in the shared box, deleted afterwards without waiting."""
+    name = "n" + str(abs(hash(request.node.nodeid)) % 10**9)
+    three_nodes.kubectl("create", "namespace", name)
+    yield name
+    three_nodes.kubectl("delete", "namespace", name, "--wait=false")

@@ -1,0 +1,157 @@
+"""A box's life: up, death by kill -9, up again, down."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from support.box import BoxUnderTest, eventually, footprint, fresh_box
+
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: kept}
+spec: {type: LoadBalancer, selector: {app: kept}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: kept, labels: {app: kept}}
+spec:
+  containers:
+  - {name: c, image: host, command: [sleep, "1000000"]}
+"""
+
+
+@pytest.fixture
+def box(tmp_path):
+    with fresh_box(tmp_path / "box") as fresh:
+        yield fresh
+
+
+def processes(box: BoxUnderTest) -> dict[str, int]:
+    status = json.loads((Path("/run/kubesvc") / box.name / "status.json").read_bytes())
+    return {p["name"]: p["pid"] for p in [status["supervisor"], *status["processes"]]}
+
+
+def addresses(box: BoxUnderTest) -> dict[str, object]:
+    """Everything about the Service, the nodes and the pod that must not change."""
+    service = box.get("service", "kept")
+    nodes = box.get("nodes")["items"]
+    return {
+        "uid": service["metadata"]["uid"],
+        "cluster ip": service["spec"]["clusterIP"],
+        "node port": service["spec"]["ports"][0]["nodePort"],
+        "ingress": eventually(lambda: box.get("service", "kept")["status"]["loadBalancer"].get("ingress")),
+        "nodes": [(node["metadata"]["name"], node["metadata"]["uid"], node["status"]["addresses"]) for node in nodes],
+        "pod cidrs": [node["spec"]["podCIDR"] for node in nodes],
+        "pod": box.get("pod", "kept")["status"]["podIP"],
+    }
+
+
+def wait_pod(box: BoxUnderTest) -> None:
+    box.kubectl("wait", "--for=condition=Ready", "pod/kept", "--timeout=60s")
+
+
+def test_a_killed_box_comes_back_with_the_same_objects_and_addresses(box):
+    """kill -9 of a child is repaired; kill -9 of everything is repaired by `up`."""
+    box.up("--nodes", "2")
+    box.kubectl("apply", "-f", "-", input=SERVICE)
+    wait_pod(box)
+    before = addresses(box)
+
+    for name in ("control-plane", "node1/node", "node1/dns", "node1/proxy"):
+        pid = processes(box)[name]
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda name=name, pid=pid: processes(box)[name] not in (0, pid), what=f"{name} restarted")
+    eventually(lambda: "Ready" in box.kubectl("get", "nodes"))
+    assert "restarts" not in box.kubectl("get", "pod", "kept").lower() or " 0 " in box.kubectl("get", "pod", "kept")
+    restarted = box.kubesvc("status").stdout
+    assert "signal SIGKILL" in restarted, restarted
+    wait_pod(box)
+    assert addresses(box) == before
+
+    for pid in processes(box).values():
+        os.kill(pid, signal.SIGKILL)
+    box.wait_ended()
+    box.up()
+    wait_pod(box)
+    assert addresses(box) == before
+
+
+def test_up_twice_says_that_it_is_running(box):
+    """The second `up` changes nothing and shows the kubeconfig."""
+    box.up()
+    second = box.kubesvc("up", "--detach")
+    assert "is running" in second.stdout
+    assert str(box.kubeconfig) in second.stdout
+    assert box.kubesvc("kubeconfig").stdout.strip() == str(box.kubeconfig)
+
+
+def test_down_leaves_nothing(box):
+    """Namespaces, links, addresses, routes, rules, mounts, cgroups and processes are as before."""
+    before = footprint(box)
+    box.up("--nodes", "2")
+    box.kubectl("apply", "-f", "-", input=SERVICE)
+    wait_pod(box)
+    during = footprint(box)
+    assert during["namespaces"] != before["namespaces"]
+    assert during["processes"]
+    ended = box.interrupt()
+    assert "is down" in ended
+    assert footprint(box) == before
+    assert (box.directory / "objects.db").exists()
+    box.kubesvc("down", "--purge")
+    assert not box.directory.exists()
+
+
+def test_down_cleans_up_after_a_crash_of_everything(box):
+    """`down` needs no living process of the box."""
+    before = footprint(box)
+    box.up()
+    box.kubectl("apply", "-f", "-", input=SERVICE)
+    wait_pod(box)
+    for pid in processes(box).values():
+        os.kill(pid, signal.SIGKILL)
+    box.wait_ended()
+    box.kubesvc("down", "--purge")
+    assert footprint(box) == before
+
+
+def test_two_boxes_run_side_by_side(tmp_path):
+    """Each has its own nodes, objects and addresses; one going leaves the other alone."""
+    with fresh_box(tmp_path / "a") as first, fresh_box(tmp_path / "b") as second:
+        first.up()
+        second.up()
+        first.kubectl("apply", "-f", "-", input=SERVICE)
+        wait_pod(first)
+        assert "not found" in second.kubectl("get", "service", "kept", check=False)
+        ingress = [box.get("nodes")["items"][0]["status"]["addresses"] for box in (first, second)]
+        assert ingress[0] != ingress[1]
+        second.interrupt()
+        assert "kept" in first.kubectl("get", "service", "kept")
+
+
+def test_the_host_network_gains_one_link_and_nothing_else(box):
+    """No route to cluster IPs or pods, no rule, no forwarding."""
+    before = footprint(box)
+    box.up()
+    during = footprint(box)
+    assert len(set(during["links"]) - set(before["links"])) == 1
+    assert len(set(during["routes"]) - set(before["routes"])) == 1
+    for part in ("rules", "forwarding"):
+        assert during[part] == before[part]
+
+
+def test_bad_options_are_refused_before_anything_is_made(box):
+    """A clear line, exit status 1, no traceback, no trace of a box."""
+    refused = box.kubesvc("up", "--service-cidr", "10.96.0.0/99", check=False)
+    assert refused.returncode == 1
+    assert "--service-cidr '10.96.0.0/99'" in refused.stderr
+    assert not box.directory.exists()
+    missing = box.kubesvc("status", check=False)
+    assert missing.returncode == 1
+    assert "there is no box" in missing.stderr
