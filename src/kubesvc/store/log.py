@@ -95,9 +95,7 @@ class Log:
                 if old is None:
                     insort(topic.keys, write.key)
                 topic.items[write.key] = Versioned(write.key, write.value, revision)
-            event = StoreEvent(
-                revision, write.key, write.value, old.value if old else None, old.revision if old else 0
-            )
+            event = StoreEvent(revision, write.key, write.value, old.value if old else None, old.revision if old else 0)
             topic.events.append(event)
             self._all.events.append(event)
             self._bytes += _size(event)
