@@ -161,5 +161,3 @@ def _without_data(config_map: ConfigMap) -> ConfigMap:
     if config_map.name == "kube-root-ca.crt":
         return config_map
     return msgspec.structs.replace(config_map, data={}, binary_data={})
-
-

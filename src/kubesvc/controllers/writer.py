@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
+from kubesvc.api.core import Pod
 from kubesvc.api.errors import Conflict, NotFound
 from kubesvc.api.meta import JSON, Object
-from kubesvc.api.registry import Kind
+from kubesvc.api.registry import POD, Kind
 from kubesvc.client.session import MERGE_PATCH, Session
 from kubesvc.controllers.caches import Caches
 
@@ -43,6 +46,17 @@ class Writer:
         except NotFound as error:
             raise Conflict(error.message) from error
         return await self._seen(kind, changed)
+
+    async def bind(self, pod: Pod, binding: JSON) -> None:
+        """POST to the pod's binding subresource. Raises Conflict when it has a node, NotFound when it is gone."""
+        path = POD.path(pod.namespace, pod.name, "binding")
+        await self._session.raw("POST", path, body=msgspec.json.encode(binding))
+
+        def bound() -> bool:
+            now = self._caches.pods.items.get(pod.key)
+            return now is None or now.metadata.uid != pod.metadata.uid or bool(now.spec.node_name)
+
+        await self._caches.pods.until(bound)
 
     async def delete(self, kind: Kind, item: Object, *, propagation: str = "") -> None:
         """Delete this very object, not another of its name; one already gone is fine."""

@@ -106,7 +106,11 @@ class EndpointSliceController:
     async def _apply(self, service: Service, plan: planning.Plan, trigger: str | None) -> None:
         writer = self._context.writer
         writes = [
-            *(writer.patch(ENDPOINT_SLICE, d.found, planning.tree(service, d, trigger)) for d in plan.update if d.found),
+            *(
+                writer.patch(ENDPOINT_SLICE, d.found, planning.tree(service, d, trigger))
+                for d in plan.update
+                if d.found
+            ),
             *(writer.create(ENDPOINT_SLICE, planning.tree(service, d, trigger)) for d in plan.create),
             *(writer.delete(ENDPOINT_SLICE, s) for s in plan.delete),
         ]

@@ -1,4 +1,4 @@
-"""Which slices to create, change and delete so that they hold exactly a Service's endpoints: few writes, no rebalancing.
+"""Which slices to create, change and delete so that they hold a Service's endpoints: few writes, no rebalancing.
 
 For each (address type, ports), as k8s.io/endpointslice does:
   1. prune what is gone and refresh what changed in the slices there are; one left empty is to be deleted
