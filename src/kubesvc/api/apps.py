@@ -1,16 +1,13 @@
-"""apps/v1 Deployment and ReplicaSet as the controllers read them."""
+"""apps/v1 Deployment and ReplicaSet as the controllers read them.
+
+A pod template stays a JSON tree: it is compared and copied whole, so every field of it counts.
+"""
 
 from __future__ import annotations
 
 import msgspec
 
-from kubesvc.api.core import PodSpec
-from kubesvc.api.meta import Condition, LabelSelector, Object, ObjectMeta, Struct
-
-
-class PodTemplate(Struct, frozen=True):
-    metadata: ObjectMeta = ObjectMeta()
-    spec: PodSpec = PodSpec()
+from kubesvc.api.meta import JSON, Condition, LabelSelector, Object, Struct
 
 
 class RollingUpdate(Struct, frozen=True):
@@ -27,7 +24,7 @@ class ReplicaSetSpec(Struct, frozen=True):
     replicas: int = 1
     min_ready_seconds: int = 0
     selector: LabelSelector = LabelSelector()
-    template: PodTemplate = PodTemplate()
+    template: JSON = {}
 
 
 class ReplicaSetStatus(Struct, frozen=True):
@@ -36,6 +33,7 @@ class ReplicaSetStatus(Struct, frozen=True):
     ready_replicas: int = 0
     available_replicas: int = 0
     observed_generation: int = 0
+    conditions: list[Condition] = msgspec.field(default_factory=list)
 
 
 class ReplicaSet(Object, frozen=True):
@@ -46,7 +44,7 @@ class ReplicaSet(Object, frozen=True):
 class DeploymentSpec(Struct, frozen=True):
     replicas: int = 1
     selector: LabelSelector = LabelSelector()
-    template: PodTemplate = PodTemplate()
+    template: JSON = {}
     strategy: DeploymentStrategy = DeploymentStrategy()
     min_ready_seconds: int = 0
     revision_history_limit: int = 10
@@ -61,6 +59,7 @@ class DeploymentStatus(Struct, frozen=True):
     ready_replicas: int = 0
     available_replicas: int = 0
     unavailable_replicas: int = 0
+    collision_count: int = 0
     conditions: list[Condition] = msgspec.field(default_factory=list)
 
 

@@ -272,6 +272,7 @@ class PodSpec(Struct, frozen=True):
     readiness_gates: list[PodReadinessGate] = []
     tolerations: list[Toleration] = []
     service_account_name: str = ""
+    scheduler_name: str = ""
 
 
 class ContainerStateRunning(Struct, frozen=True):

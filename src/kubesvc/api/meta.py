@@ -79,6 +79,7 @@ class Condition(Struct, frozen=True):
     reason: str = ""
     message: str = ""
     last_transition_time: str | None = None
+    last_update_time: str | None = None  # Deployments alone
     observed_generation: int | None = None
 
 

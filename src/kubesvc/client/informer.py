@@ -37,6 +37,7 @@ class Informer(Generic[T]):
     """A copy of `kind` decoded as `view`, kept current by `run`.
 
     `items` maps (namespace, name) -> object. `project`, where given, replaces each object by a slimmer one.
+    `revision` is the newest this copy includes; `until` waits for a change, as a writer does for its own.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Informer(Generic[T]):
         self.kind = kind
         self.items: dict[Key, T] = {}
         self.synced = asyncio.Event()
+        self.revision = 0
         self._session = session
         self._view = view
         self._decoder = msgspec.json.Decoder(view)
@@ -60,6 +62,7 @@ class Informer(Generic[T]):
         self._project = project
         self._handlers: list[Handler[T]] = []
         self._on_sync: list[Callable[[], None]] = []
+        self._waiters: list[asyncio.Future[None]] = []
         self._indexers: dict[str, Callable[[T], Iterable[Hashable]]] = {}
         self._indexes: dict[str, dict[Hashable, dict[Key, T]]] = {}
 
@@ -83,6 +86,13 @@ class Informer(Generic[T]):
 
     def by_index(self, name: str, key: Hashable) -> list[T]:
         return list(self._indexes[name].get(key, {}).values())
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until `holds()`, which is asked now and after each change."""
+        while not holds():
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
 
     async def run(self) -> None:
         """Follow the API until cancelled. Never raises for a server that is away: it backs off and tries again."""
@@ -111,6 +121,7 @@ class Informer(Generic[T]):
             if before is None or before.metadata.resource_version != item.metadata.resource_version:
                 self._set(key, item)
         self.synced.set()
+        self._reached(found.resource_version)
         for handler in self._on_sync:
             handler()
         return found.resource_version
@@ -128,6 +139,14 @@ class Informer(Generic[T]):
                     self._set(item.key, item)
                 elif event.type == "DELETED":
                     self._set(item.key, None)
+                self._reached(since)
+
+    def _reached(self, resource_version: str) -> None:
+        self.revision = max(self.revision, int(resource_version or 0))
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _set(self, key: Key, found: T | None) -> None:
         old = self.items.pop(key, None)

@@ -26,6 +26,7 @@ class WorkQueue(Generic[K]):
         self._working: set[K] = set()
         self._again: set[K] = set()
         self._failures: dict[K, int] = {}
+        self._timers: dict[K, asyncio.TimerHandle] = {}
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
@@ -39,8 +40,18 @@ class WorkQueue(Generic[K]):
             self._wake.set()
 
     def add_after(self, key: K, delay: float) -> None:
-        """Add `key` after `delay` seconds."""
-        asyncio.get_running_loop().call_later(delay, self.add, key)
+        """Add `key` after `delay` seconds, or when an earlier call has it come back sooner."""
+        loop = asyncio.get_running_loop()
+        timer = self._timers.get(key)
+        if timer is not None and timer.when() <= loop.time() + delay:
+            return
+        if timer is not None:
+            timer.cancel()
+        self._timers[key] = loop.call_later(delay, self._due, key)
+
+    def _due(self, key: K) -> None:
+        del self._timers[key]
+        self.add(key)
 
     async def run(self, reconcile: Callable[[K], Awaitable[None]], *, workers: int = 1) -> None:
         """Work until cancelled. A key whose reconcile raises comes back after a back-off; a Conflict at once."""

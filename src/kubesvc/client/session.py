@@ -158,6 +158,10 @@ class Session:
             options["propagationPolicy"] = propagation
         await self.raw("DELETE", kind.path(namespace, name), body=msgspec.json.encode(options))
 
+    async def delete_collection(self, kind: Kind, namespace: str) -> None:
+        """Ask for deletion of every object of `kind` in `namespace`, each with its own grace period."""
+        await self.raw("DELETE", kind.path(namespace))
+
     async def watch(
         self,
         kind: Kind,

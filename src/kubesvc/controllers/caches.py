@@ -1,0 +1,163 @@
+"""One informer a kind, shared by every controller, with the indexes they ask.
+
+Kinds that only own or are owned are kept as bare metadata; Events not at all, since nothing reads them here. Pods are
+slimmed to what decisions need: with 30,000 of them the rest is most of the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from kubesvc.api import registry
+from kubesvc.api.apps import Deployment, ReplicaSet
+from kubesvc.api.core import (
+    ConfigMap,
+    Container,
+    ContainerStatus,
+    Endpoints,
+    Namespace,
+    Node,
+    Pod,
+    PodStatus,
+    Service,
+)
+from kubesvc.api.discovery import EndpointSlice
+from kubesvc.api.meta import Object, ObjectMeta
+from kubesvc.api.registry import Kind
+from kubesvc.client.informer import Informer
+from kubesvc.client.session import Session
+from kubesvc.controllers.ownership import controller_of
+from kubesvc.controllers.selection import Selectors
+
+NOT_CACHED = (registry.EVENT,)
+
+
+def slim_pod(pod: Pod) -> Pod:
+    """Ports and restart counts stay of the containers; volumes, environment, probes and messages go."""
+    containers = [Container(name=c.name, ports=c.ports) for c in pod.spec.containers]
+    spec = msgspec.structs.replace(pod.spec, containers=containers, init_containers=[], volumes=[], host_aliases=[])
+    status = PodStatus(
+        phase=pod.status.phase,
+        pod_ip=pod.status.pod_ip,
+        pod_ips=pod.status.pod_ips,
+        conditions=pod.status.conditions,
+        container_statuses=[
+            ContainerStatus(name=s.name, restart_count=s.restart_count) for s in pod.status.container_statuses
+        ],
+    )
+    return msgspec.structs.replace(pod, spec=spec, status=status)
+
+
+def bare(item: Object) -> Object:
+    """Who it is, whom it belongs to, and whether it is going."""
+    meta = item.metadata
+    kept = ObjectMeta(
+        name=meta.name,
+        namespace=meta.namespace,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        deletion_timestamp=meta.deletion_timestamp,
+        owner_references=meta.owner_references,
+        finalizers=meta.finalizers,
+    )
+    return Object(api_version=item.api_version, kind=item.kind, metadata=kept)
+
+
+def _controller(item: Object) -> Iterable[Hashable]:
+    """Under its controller's uid, or under its namespace when it has none and may be adopted."""
+    controller = controller_of(item)
+    return (controller.uid,) if controller else (("orphan", item.namespace),)
+
+
+def _labels(item: Object) -> Iterable[Hashable]:
+    return [(item.namespace, key, value) for key, value in item.metadata.labels.items()]
+
+
+def _owners(item: Object) -> Iterable[Hashable]:
+    return [r.uid for r in item.metadata.owner_references]
+
+
+class Caches:
+    """`of` maps each cached kind's (group, plural) -> its informer; the attributes are those read as typed views."""
+
+    def __init__(self, session: Session) -> None:
+        self.of: dict[tuple[str, str], Informer[Any]] = {}
+        self._session = session
+        self.pods = self._typed(registry.POD, Pod, slim_pod)
+        self.nodes = self._typed(registry.NODE, Node)
+        self.services = self._typed(registry.SERVICE, Service)
+        self.slices = self._typed(registry.ENDPOINT_SLICE, EndpointSlice)
+        self.endpoints = self._typed(registry.ENDPOINTS, Endpoints)
+        self.namespaces = self._typed(registry.NAMESPACE, Namespace)
+        self.config_maps = self._typed(registry.CONFIG_MAP, ConfigMap, _without_data)
+        self.deployments = self._typed(registry.DEPLOYMENT, Deployment)
+        self.replica_sets = self._typed(registry.REPLICA_SET, ReplicaSet)
+        for kind in registry.KINDS.values():
+            if kind not in NOT_CACHED and (kind.group, kind.plural) not in self.of:
+                self.of[kind.group, kind.plural] = Informer(session, kind, Object, project=bare)
+
+        self.selectors = Selectors()
+        self.services.on_change(self._service_changed)
+        self.slices.index("service", lambda s: ((s.namespace, s.service_name),))
+        self.pods.index("label", _labels)
+        self.pods.index("node", lambda p: (p.spec.node_name,))
+        for informer in (self.pods, self.replica_sets):
+            informer.index("controller", _controller)
+        for workloads in (self.replica_sets, self.deployments):
+            workloads.index("namespace", lambda w: (w.namespace,))
+        for informer in self:
+            informer.index("owner", _owners)
+
+    def _typed(self, kind: Kind, view: Any, project: Any = None) -> Informer[Any]:
+        informer: Informer[Any] = Informer(self._session, kind, view, project=project)
+        self.of[kind.group, kind.plural] = informer
+        return informer
+
+    def __iter__(self) -> Iterator[Informer[Any]]:
+        return iter(self.of.values())
+
+    def for_kind(self, kind: Kind) -> Informer[Any] | None:
+        return self.of.get((kind.group, kind.plural))
+
+    def is_going(self, namespace: str) -> bool:
+        """Whether the namespace is being deleted or is gone: what can't be created there needn't be."""
+        found = self.namespaces.get("", namespace)
+        return found is None or found.metadata.deletion_timestamp is not None
+
+    def _service_changed(self, old: Service | None, new: Service | None) -> None:
+        if old is not None and new is not None and old.spec.selector == new.spec.selector:
+            return
+        if old is not None:
+            self.selectors.remove(old.key, old.spec.selector or {})
+        if new is not None:
+            self.selectors.add(new.key, new.spec.selector or {})
+
+    def pods_of(self, service: Service) -> list[Pod]:
+        """The pods a Service selects, in the order of their names; none when it has no selector."""
+        selector = service.spec.selector or {}
+        if not selector:
+            return []
+        wanted = selector.items()
+        buckets = (self.pods.by_index("label", (service.namespace, key, value)) for key, value in wanted)
+        fewest: list[Pod] = min(buckets, key=len)
+        return sorted((p for p in fewest if wanted <= p.metadata.labels.items()), key=lambda p: p.name)
+
+    def nodes_of(self, pods: Iterable[Pod]) -> dict[str, Node]:
+        """The known nodes that `pods` are on, by name."""
+        names = {pod.spec.node_name for pod in pods}
+        return {name: node for name in names if (node := self.nodes.get("", name)) is not None}
+
+    def controlled_or_orphans(self, informer: Informer[Any], owner: Object) -> list[Any]:
+        """What `owner` controls and what in its namespace nobody does: the candidates of a claim."""
+        orphans = informer.by_index("controller", ("orphan", owner.namespace))
+        return [*informer.by_index("controller", owner.metadata.uid), *orphans]
+
+
+def _without_data(config_map: ConfigMap) -> ConfigMap:
+    """Of ConfigMaps only the published CA is compared; the rest is metadata."""
+    if config_map.name == "kube-root-ca.crt":
+        return config_map
+    return msgspec.structs.replace(config_map, data={}, binary_data={})

@@ -1,0 +1,1 @@
+"""Deployments: rollouts of a template, by way of ReplicaSets."""

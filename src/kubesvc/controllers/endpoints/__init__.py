@@ -1,0 +1,1 @@
+"""The legacy Endpoints object of each Service that has a selector."""

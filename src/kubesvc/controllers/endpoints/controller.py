@@ -1,0 +1,89 @@
+"""Keeps the Endpoints object of each Service with a selector true, for `kubectl get endpoints` and older clients.
+
+It is worked in its own queue, so that it never stands before a slice's write.
+"""
+
+from __future__ import annotations
+
+from kubesvc.api.core import Endpoints, Node, Pod, Service
+from kubesvc.api.errors import Forbidden
+from kubesvc.api.labels import ENDPOINTS_CONTROLLER, ENDPOINTS_MANAGED_BY
+from kubesvc.api.registry import ENDPOINTS
+from kubesvc.client.queue import WorkQueue
+from kubesvc.controllers.context import Context
+from kubesvc.controllers.endpoints.plan import plan
+from kubesvc.controllers.endpointslice.controller import endpoint_facts
+from kubesvc.controllers.endpointslice.triggers import Triggers
+
+Key = tuple[str, str]
+
+
+class EndpointsController:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._caches = context.caches
+        self._triggers = Triggers()
+        self._bereft: set[Key] = set()  # of a Service seen deleted: its Endpoints go too, whoever wrote them
+        self.queue: WorkQueue[Key] = WorkQueue("endpoints")
+        self._caches.services.on_change(self._service_changed)
+        self._caches.pods.on_change(self._pod_changed)
+        self._caches.endpoints.on_change(self._endpoints_changed)
+        self._caches.nodes.on_change(self._node_changed)
+
+    async def run(self) -> None:
+        await self.queue.run(self.reconcile, workers=self._context.config.workers)
+
+    def _service_changed(self, old: Service | None, new: Service | None) -> None:
+        changed = new or old
+        assert changed is not None
+        if new is None:
+            self._bereft.add(changed.key)
+        if old is None or new is None or (old.spec, old.metadata.labels) != (new.spec, new.metadata.labels):
+            self.queue.add(changed.key)
+
+    def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        if endpoint_facts(old) == endpoint_facts(new):
+            return
+        for pod in (old, new):
+            if pod is not None:
+                for key in self._caches.selectors.selecting(pod.namespace, pod.metadata.labels):
+                    self.queue.add(key)
+
+    def _endpoints_changed(self, old: Endpoints | None, new: Endpoints | None) -> None:
+        changed = new or old
+        assert changed is not None
+        self.queue.add(changed.key)
+
+    def _node_changed(self, old: Node | None, new: Node | None) -> None:
+        if old is None and new is not None:  # pods that waited for this node
+            for pod in self._caches.pods.by_index("node", new.name):
+                self._pod_changed(None, pod)
+
+    async def reconcile(self, key: Key) -> None:
+        service: Service | None = self._caches.services.items.get(key)
+        found: Endpoints | None = self._caches.endpoints.items.get(key)
+        if service is None:
+            self._triggers.forget(key)
+            if found is not None and (key in self._bereft or _is_ours(found)):
+                await self._context.writer.delete(ENDPOINTS, found)
+            self._bereft.discard(key)
+            return
+        self._bereft.discard(key)
+        if service.spec.type == "ExternalName" or not service.spec.selector or service.metadata.deletion_timestamp:
+            return
+        pods = self._caches.pods_of(service)
+        trigger = self._triggers.earliest(service, pods)
+        tree = plan(service, pods, self._caches.nodes_of(pods), found, trigger)
+        if tree is not None and found is not None:
+            await self._context.writer.patch(ENDPOINTS, found, tree)
+        elif tree is not None:
+            try:
+                await self._context.writer.create(ENDPOINTS, tree)
+            except Forbidden:
+                if not self._caches.is_going(service.namespace):
+                    raise
+        self._triggers.settle(service, pods)
+
+
+def _is_ours(found: Endpoints) -> bool:
+    return found.metadata.labels.get(ENDPOINTS_MANAGED_BY) == ENDPOINTS_CONTROLLER

@@ -1,0 +1,1 @@
+"""EndpointSlices: which addresses answer for each Service that has a selector."""

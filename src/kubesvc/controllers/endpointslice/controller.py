@@ -1,0 +1,125 @@
+"""Keeps each Service's slices true. The way from a pod's change to the slice's write has no delay in it.
+
+pod ──label index──► its Services' keys ──► queue ──► members ─► plan ─► writes
+A pod's change that no endpoint shows (a container's status, an annotation) wakes nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from kubesvc.api.core import Node, Pod, Service
+from kubesvc.api.discovery import EndpointSlice
+from kubesvc.api.endpoints import pod_is_finished, pod_is_ready
+from kubesvc.api.errors import Forbidden, NotFound
+from kubesvc.api.labels import ZONE
+from kubesvc.api.registry import ENDPOINT_SLICE
+from kubesvc.client.queue import WorkQueue
+from kubesvc.controllers.context import Context
+from kubesvc.controllers.endpointslice import plan as planning
+from kubesvc.controllers.endpointslice.members import addresses_of, members
+from kubesvc.controllers.endpointslice.triggers import Triggers
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+
+
+def endpoint_facts(pod: Pod | None) -> object:
+    """What of a pod an endpoint shows; equal facts mean that no slice changes."""
+    if pod is None:
+        return None
+    return (
+        pod.metadata.uid,
+        pod.metadata.labels,
+        pod.metadata.deletion_timestamp is not None,
+        pod_is_ready(pod),
+        pod_is_finished(pod),
+        addresses_of(pod),
+        pod.spec.node_name,
+        pod.spec.hostname,
+        pod.spec.subdomain,
+    )
+
+
+class EndpointSliceController:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._caches = context.caches
+        self._triggers = Triggers()
+        self.queue: WorkQueue[Key] = WorkQueue("endpointslice")
+        self._caches.services.on_change(self._service_changed)
+        self._caches.pods.on_change(self._pod_changed)
+        self._caches.slices.on_change(self._slice_changed)
+        self._caches.nodes.on_change(self._node_changed)
+
+    async def run(self) -> None:
+        await self.queue.run(self.reconcile, workers=self._context.config.workers)
+
+    def _service_changed(self, old: Service | None, new: Service | None) -> None:
+        if old is None or new is None or (old.spec, old.metadata.labels) != (new.spec, new.metadata.labels):
+            changed = new or old
+            assert changed is not None
+            self.queue.add(changed.key)
+
+    def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        if endpoint_facts(old) == endpoint_facts(new):
+            return
+        for pod in (old, new):
+            if pod is not None:
+                for key in self._caches.selectors.selecting(pod.namespace, pod.metadata.labels):
+                    self.queue.add(key)
+
+    def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        """A slice that somebody deleted or changed is put right; our own writes come by here too and find nothing."""
+        for found in (old, new):
+            if found is not None and found.service_name:
+                self.queue.add((found.namespace, found.service_name))
+
+    def _node_changed(self, old: Node | None, new: Node | None) -> None:
+        if old is not None and new is not None and _zone(old) == _zone(new):
+            return
+        changed = new or old
+        assert changed is not None
+        for pod in self._caches.pods.by_index("node", changed.name):
+            for key in self._caches.selectors.selecting(pod.namespace, pod.metadata.labels):
+                self.queue.add(key)
+
+    async def reconcile(self, key: Key) -> None:
+        service: Service | None = self._caches.services.items.get(key)
+        if service is None:  # its slices are its dependents: the garbage controller collects them
+            self._triggers.forget(key)
+            return
+        if service.spec.type == "ExternalName" or not service.spec.selector or service.metadata.deletion_timestamp:
+            return
+        pods = self._caches.pods_of(service)
+        found = members(service, pods, self._caches.nodes_of(pods))
+        if found.missing_nodes:
+            log.info("service %s/%s: pods on unknown nodes %s wait", *key, ", ".join(sorted(found.missing_nodes)))
+        trigger = self._triggers.earliest(service, pods)
+        slices = self._caches.slices.by_index("service", key)
+        plan = planning.plan(service, found.groups, slices, most=self._context.config.max_endpoints_per_slice)
+        await self._apply(service, plan, trigger)
+        self._triggers.settle(service, pods)
+
+    async def _apply(self, service: Service, plan: planning.Plan, trigger: str | None) -> None:
+        writer = self._context.writer
+        writes = [
+            *(
+                writer.patch(ENDPOINT_SLICE, d.found, planning.tree(service, d, trigger))
+                for d in plan.update
+                if d.found
+            ),
+            *(writer.create(ENDPOINT_SLICE, planning.tree(service, d, trigger)) for d in plan.create),
+            *(writer.delete(ENDPOINT_SLICE, s) for s in plan.delete),
+        ]
+        for outcome in await asyncio.gather(*writes, return_exceptions=True):
+            if isinstance(outcome, Forbidden | NotFound) and self._caches.is_going(service.namespace):
+                continue
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+
+def _zone(node: Node) -> str:
+    return node.metadata.labels.get(ZONE, "")

@@ -1,0 +1,1 @@
+"""Garbage collection: what belongs to nobody any more is deleted."""

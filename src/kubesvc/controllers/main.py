@@ -1,0 +1,48 @@
+"""The controllers of one cluster, in one task group over one set of caches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from kubesvc.client.informer import wait_synced
+from kubesvc.client.session import Session
+from kubesvc.controllers.config import ControllersConfig
+from kubesvc.controllers.context import Context, Controller, make_context
+from kubesvc.controllers.deployment.controller import DeploymentController
+from kubesvc.controllers.endpoints.controller import EndpointsController
+from kubesvc.controllers.endpointslice.controller import EndpointSliceController
+from kubesvc.controllers.garbage.controller import GarbageController
+from kubesvc.controllers.namespace.controller import NamespaceController
+from kubesvc.controllers.nodeipam.controller import NodeIpamController
+from kubesvc.controllers.replicaset.controller import ReplicaSetController
+from kubesvc.controllers.scheduler.controller import SchedulerController
+
+log = logging.getLogger(__name__)
+
+# in the order a change should reach them: what packets depend on first
+CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
+    EndpointSliceController,
+    SchedulerController,
+    NodeIpamController,
+    ReplicaSetController,
+    DeploymentController,
+    NamespaceController,
+    EndpointsController,
+    GarbageController,
+)
+
+
+async def run(session: Session, config: ControllersConfig) -> None:
+    """Reconcile until cancelled. Nothing is written before every cache has its first full list."""
+    context = make_context(session, config)
+    controllers = [make(context) for make in CONTROLLERS]
+    async with asyncio.TaskGroup() as group:
+        for informer in context.caches:
+            group.create_task(informer.run(), name=f"informer of {informer.kind.resource}")
+        await wait_synced(context.caches)
+        log.info("controllers: %d caches synced", len(context.caches.of))
+        group.create_task(context.recorder.run(), name="events")
+        for controller in controllers:
+            group.create_task(controller.run(), name=type(controller).__name__)

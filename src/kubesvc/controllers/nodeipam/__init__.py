@@ -1,0 +1,1 @@
+"""Pod address blocks: which part of the pod network each node has."""

@@ -1,0 +1,128 @@
+"""Binds each pod without a node to one, one pod at a time: each decision sees the bindings before it.
+
+A pod that fits nowhere says so in its PodScheduled condition, and is tried again when a node changes or a pod leaves.
+"""
+
+from __future__ import annotations
+
+from kubesvc.api.core import Node, Pod
+from kubesvc.api.endpoints import pod_is_finished
+from kubesvc.api.errors import Conflict, NotFound
+from kubesvc.api.meta import JSON, format_time
+from kubesvc.api.registry import POD
+from kubesvc.client.queue import WorkQueue
+from kubesvc.client.session import STRATEGIC_PATCH
+from kubesvc.controllers.context import Context
+from kubesvc.controllers.ownership import controller_of
+from kubesvc.controllers.readiness import condition
+from kubesvc.controllers.scheduler.plan import Candidate, Decision, host_ports, plan
+
+Key = tuple[str, str]
+COMPONENT = "default-scheduler"
+
+
+def waits(pod: Pod | None) -> bool:
+    """Whether the pod is ours to place."""
+    return (
+        pod is not None
+        and not pod.spec.node_name
+        and pod.spec.scheduler_name in ("", COMPONENT)
+        and pod.metadata.deletion_timestamp is None
+        and not pod_is_finished(pod)
+    )
+
+
+class SchedulerController:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._caches = context.caches
+        self._unplaced: dict[Key, None] = {}  # pods that fit nowhere, in the order they came
+        self.queue: WorkQueue[Key] = WorkQueue("scheduler")
+        self._caches.pods.on_change(self._pod_changed)
+        self._caches.nodes.on_change(self._node_changed)
+
+    async def run(self) -> None:
+        await self.queue.run(self.reconcile)
+
+    def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        if new is not None and waits(new) and new.key not in self._unplaced:
+            self.queue.add(new.key)
+        elif old is not None and old.spec.node_name and (new is None or pod_is_finished(new)):
+            self._try_again()  # room was made
+        if new is None and old is not None:
+            self._unplaced.pop(old.key, None)
+
+    def _node_changed(self, old: Node | None, new: Node | None) -> None:
+        """Anything but a heartbeat may make room."""
+        if old is None or new is None or _facts(old) != _facts(new):
+            self._try_again()
+
+    def _try_again(self) -> None:
+        for key in self._unplaced:
+            self.queue.add(key)
+
+    async def reconcile(self, key: Key) -> None:
+        pod: Pod | None = self._caches.pods.items.get(key)
+        if pod is None or not waits(pod):
+            self._unplaced.pop(key, None)
+            return
+        decision = plan(pod, self._candidates(pod))
+        if decision.node:
+            await self._bind(pod, decision.node)
+            self._unplaced.pop(key, None)
+        else:
+            self._unplaced[key] = None
+            await self._tell(pod, decision)
+
+    def _candidates(self, pod: Pod) -> list[Candidate]:
+        wants_ports = bool(host_ports(pod))
+        found = []
+        for node in self._caches.nodes.items.values():
+            there = [p for p in self._caches.pods.by_index("node", node.name) if not pod_is_finished(p)]
+            taken = frozenset(h for p in there for h in host_ports(p)) if wants_ports else frozenset()
+            found.append(Candidate(node, sum(_same_owner(pod, p) for p in there), len(there), taken))
+        return found
+
+    async def _bind(self, pod: Pod, node: str) -> None:
+        binding: JSON = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": pod.name, "namespace": pod.namespace, "uid": pod.metadata.uid},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+        }
+        try:
+            await self._context.writer.bind(pod, binding)
+        except (Conflict, NotFound):
+            return  # bound by somebody else, or gone: its event comes by
+        text = f"Successfully assigned {pod.namespace}/{pod.name} to {node}"
+        self._context.recorder.record(COMPONENT, POD, pod, "Normal", "Scheduled", text)
+
+    async def _tell(self, pod: Pod, decision: Decision) -> None:
+        before = condition(pod.status.conditions, "PodScheduled")
+        if before is not None and (before.status, before.message) == ("False", decision.message):
+            return
+        changed = before is None or before.status != "False"
+        told: JSON = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": decision.message,
+            "lastTransitionTime": format_time(self._context.now()) if changed else before.last_transition_time,
+        }
+        patch = {"status": {"conditions": [told]}}
+        await self._context.writer.patch(POD, pod, patch, subresource="status", patch_type=STRATEGIC_PATCH)
+        self._context.recorder.record(COMPONENT, POD, pod, "Warning", "FailedScheduling", decision.message)
+
+
+def _facts(node: Node) -> object:
+    ready = condition(node.status.conditions, "Ready")
+    return (node.spec, node.metadata.labels, ready.status if ready else "")
+
+
+def _same_owner(pod: Pod, other: Pod) -> bool:
+    """Replicas of one controller; pods without any are alike when they have the same labels."""
+    mine, theirs = controller_of(pod), controller_of(other)
+    if mine is None or theirs is None:
+        labels = pod.metadata.labels
+        return mine is theirs and pod.namespace == other.namespace and bool(labels) and labels == other.metadata.labels
+    return mine.uid == theirs.uid
