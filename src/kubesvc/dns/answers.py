@@ -1,0 +1,259 @@
+"""The zone as a table, wire question -> wire answer, kept current Service by Service. Pure.
+
+    question ──► table ──────────────► Entry           every record set, and "no such family" of every address
+        └──────► aliases ────────────► Entry | Alias   ExternalName: followed inside the zone, handed on outside
+        └──────► pods, names ────────► Entry           a-b-c-d.ns.pod; NODATA where a name exists, else NXDOMAIN
+        └──────► not in the zone ────► None            somebody else's: forward it
+
+A name exists when it owns records or a name below it does (RFC 8020). Reverse names belong to whoever answers for
+them: those of cluster IPs and endpoints are here, those in `networks` that nobody has are NXDOMAIN, others forwarded.
+Left out: what the server's sockets, EDNS sizes and other flags make of an entry (`entry`, `server`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from kubesvc.dns import entry, wire
+from kubesvc.dns.entry import Entry
+from kubesvc.dns.records import Record, undashed, zone_records
+
+Owner = tuple[str, str]  # (namespace, name) of a Service; ("", "") owns the zone's own records
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+ADDRESSES = (wire.A, wire.AAAA)
+MAX_CHAIN = 10  # CNAMEs followed inside the zone
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """CNAMEs that lead out of the zone, as (owner, target), and the name to ask an upstream for."""
+
+    chain: tuple[tuple[bytes, bytes], ...]
+    target: bytes
+    ttl: int
+
+
+@dataclass(slots=True)
+class _Owned:
+    """What one Service put into the tables, to take it out again."""
+
+    questions: list[bytes] = field(default_factory=list)
+    names: list[bytes] = field(default_factory=list)
+    pointers: list[bytes] = field(default_factory=list)  # reverse names
+    alias: bytes | None = None
+
+
+class Answers:
+    """The answers of one zone. Until `synced` is set every name in the zone is SERVFAIL: better late than wrong."""
+
+    def __init__(self, zone: str, *, ttl: int, networks: Iterable[Network] = (), serial: int = 1) -> None:
+        self.zone = wire.encode_name(zone)
+        self.ttl = ttl
+        self.synced = False
+        self.table: dict[bytes, Entry] = {}  # lower-case question -> answer
+        self._aliases: dict[bytes, bytes] = {}  # name -> CNAME target
+        self._names: Counter[bytes] = Counter()  # name in the zone -> how many owners make it exist
+        self._pointers: dict[bytes, list[tuple[Owner, bytes]]] = {}  # reverse name -> who points where
+        self._namespaces: set[bytes] = set()
+        self._negative: dict[tuple[int, int, int], Entry] = {}  # (rcode, length of name, of reverse zone) -> answer
+        self._owned: dict[Owner, _Owned] = {}
+        self._networks = tuple(networks)
+        self.serial = serial
+        self._names.update([self.zone, wire.join([b"svc"], self.zone), wire.join([b"pod"], self.zone)])
+        self.replace(("", ""), zone_records(self.zone, ttl, serial))
+
+    def set_serial(self, serial: int) -> None:
+        """The SOA's serial: to be raised when records have changed, at most once a second."""
+        self.serial = serial
+        self.replace(("", ""), zone_records(self.zone, self.ttl, serial))
+        for (rcode, size, origin_size), found in self._negative.items():
+            if rcode != wire.SERVFAIL:
+                found.body = self._soa(size, origin_size)
+
+    def set_namespace(self, namespace: str, *, exists: bool) -> None:
+        label = namespace.encode()
+        if exists == (label in self._namespaces):
+            return
+        names = [wire.join([label, parent], self.zone) for parent in (b"svc", b"pod")]
+        if exists:
+            self._namespaces.add(label)
+            self._names.update(names)
+        else:
+            self._namespaces.discard(label)
+            self._forget(names)
+
+    # ── changes ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def replace(self, owner: Owner, records: Sequence[Record]) -> None:
+        """Let `owner` have exactly these records from now on; none takes it out."""
+        before = self._owned.pop(owner, None) or _Owned()
+        after = _Owned()
+        sets: dict[tuple[bytes, int], list[Record]] = {}
+        pointers: dict[bytes, list[bytes]] = {}  # reverse name -> targets
+        for record in records:
+            if record.type == wire.PTR:
+                pointers.setdefault(record.name, []).append(record.data)
+            else:
+                sets.setdefault((record.name, record.type), []).append(record)
+            if record.type == wire.CNAME:
+                self._aliases[record.name] = record.data
+                after.alias = record.name
+        entries = self._entries(sets)
+        names = {above for name, _ in sets for above in wire.ancestors(name, self.zone)}
+        after.questions, after.names, after.pointers = list(entries), list(names), list(pointers)
+        self.table.update(entries)
+        self._names.update(names)
+        self._take_out(before, keep=after, of=owner)
+        for name, targets in pointers.items():
+            self._pointers.setdefault(name, []).extend((owner, target) for target in targets)
+        for name in {*before.pointers, *pointers}:
+            self._point(name)
+        if records:
+            self._owned[owner] = after
+
+    def _take_out(self, before: _Owned, keep: _Owned, of: Owner) -> None:
+        for question in set(before.questions).difference(keep.questions):
+            del self.table[question]
+        self._forget(before.names)
+        if before.alias is not None and before.alias != keep.alias:
+            del self._aliases[before.alias]
+        for name in before.pointers:
+            self._pointers[name] = [one for one in self._pointers[name] if one[0] != of]
+
+    def _forget(self, names: Iterable[bytes]) -> None:
+        for name in names:
+            self._names[name] -= 1
+            if self._names[name] <= 0:
+                del self._names[name]
+
+    def _entries(self, sets: dict[tuple[bytes, int], list[Record]]) -> dict[bytes, Entry]:
+        """An entry for each record set, and a NODATA one where a name has one family alone."""
+        found = {}
+        for (name, kind), records in sets.items():
+            found[wire.question(name, kind)] = self._entry(name, kind, records, sets)
+            other = wire.A + wire.AAAA - kind
+            if kind in ADDRESSES and (name, other) not in sets:
+                found[wire.question(name, other)] = self._no(wire.NOERROR, name)
+        return found
+
+    def _entry(
+        self, name: bytes, kind: int, records: Sequence[Record], sets: dict[tuple[bytes, int], list[Record]]
+    ) -> Entry:
+        size = len(name) + 4
+        encoded = [wire.record(wire.TO_QUESTION, kind, r.ttl, r.data) for r in records]
+        additional: list[bytes] = []
+        if kind == wire.SRV:
+            at = wire.HEADER + size
+            targets: dict[bytes, bytes] = {}  # target -> how to write it: a pointer to its first appearance
+            for record, whole in zip(records, encoded, strict=True):
+                target, offset = wire.srv_target(record.data), at + 2 + 10 + 6
+                targets.setdefault(target, wire.pointer(offset) if offset <= wire.FARTHEST else target)
+                at += len(whole)
+            for target, owner in targets.items():
+                for family in ADDRESSES:
+                    for one in sets.get((target, family), ()):
+                        additional.append(wire.record(owner, family, one.ttl, one.data))
+        return entry.make(size, encoded, additional=additional, step=entry.ADDRESS_SIZE.get(kind, 0))
+
+    def _point(self, name: bytes) -> None:
+        """Rebuild the PTR of a reverse name. A cluster IP's (svc.ns.svc) hides endpoints' (host.svc.ns.svc)."""
+        ones = self._pointers.get(name)
+        asked = wire.question(name, wire.PTR)
+        if not ones:
+            self._pointers.pop(name, None)
+            self.table.pop(asked, None)
+            return
+        depths = [(len(wire.ancestors(target, self.zone)), target) for _, target in ones]
+        shallowest = min(depths)[0]
+        targets = sorted({target for depth, target in depths if depth == shallowest})
+        encoded = [wire.record(wire.TO_QUESTION, wire.PTR, self.ttl, target) for target in targets]
+        self.table[asked] = entry.make(len(asked), encoded)
+
+    # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def find(self, question: bytes) -> Entry | Alias | None:
+        """The answer to a question of class IN, in any case; None when it isn't ours to answer."""
+        return self._find(question.lower())
+
+    def _find(self, question: bytes) -> Entry | Alias | None:
+        name = question[:-4]
+        labels = wire.labels_over(name, self.zone)
+        if labels is None:
+            return self._reverse(question, name)
+        if not self.synced:
+            return self._no(wire.SERVFAIL, name)
+        found = self.table.get(question)
+        if found is not None:
+            return found
+        kind = question[-4] << 8 | question[-3]
+        if name in self._aliases and kind in ADDRESSES:
+            return self._follow(name, kind)
+        if len(labels) == 3 and labels[2] == b"pod":
+            return self._pod(name, labels, kind)
+        return self._no(wire.NOERROR if name in self._names else wire.NXDOMAIN, name)
+
+    def _follow(self, name: bytes, kind: int) -> Entry | Alias | None:
+        """From alias to alias inside the zone, to addresses or out of it."""
+        chain: list[tuple[bytes, bytes]] = []
+        at = name
+        while target := self._aliases.get(at):
+            chain.append((at, target))
+            if len(chain) > MAX_CHAIN:
+                return self._no(wire.NOERROR, name)
+            if wire.labels_over(target, self.zone) is None:
+                return Alias(tuple(chain), target, self.ttl)
+            at = target
+        found = self._find(wire.question(at, kind))
+        if not isinstance(found, Entry) or not found.step:  # unresolved inside the zone: NODATA, as CoreDNS says it
+            return self._no(wire.NOERROR, name)
+        links = [wire.record(owner, wire.CNAME, self.ttl, to) for owner, to in chain]
+        links[0] = wire.record(wire.TO_QUESTION, wire.CNAME, self.ttl, chain[0][1])
+        finals = [wire.record(at, kind, self.ttl, data) for data in entry.addresses(found)]
+        return entry.make(len(name) + 4, [*links, *finals])
+
+    def _pod(self, name: bytes, labels: Sequence[bytes], kind: int) -> Entry:
+        """a-b-c-d.ns.pod, unverified ("insecure" in CoreDNS): the address in the name, if the namespace exists."""
+        packed = undashed(labels[0])
+        if packed is None or labels[1] not in self._namespaces:
+            return self._no(wire.NXDOMAIN, name)
+        if kind != (wire.A if len(packed) == 4 else wire.AAAA):
+            return self._no(wire.NOERROR, name)
+        encoded = wire.record(wire.TO_QUESTION, kind, self.ttl, packed)
+        return entry.make(len(name) + 4, [encoded], step=len(encoded))
+
+    def _reverse(self, question: bytes, name: bytes) -> Entry | None:
+        for suffix in (wire.IN_ADDR, wire.IP6):
+            labels = wire.labels_over(name, suffix)
+            if labels is None:
+                continue
+            packed = wire.reversed_address(labels)
+            known = name in self._pointers
+            if not known and not any(packed in network for network in self._networks if packed is not None):
+                return None
+            if not self.synced:
+                return self._no(wire.SERVFAIL, name)
+            found = self.table.get(question)
+            if found is not None:
+                return found
+            return self._no(wire.NOERROR if known else wire.NXDOMAIN, name, suffix)
+        return None
+
+    def _no(self, rcode: int, name: bytes, origin: bytes = b"") -> Entry:
+        """Nothing, and the SOA that says for how long; the same entry for all names of one length."""
+        key = (rcode, len(name), len(origin))
+        found = self._negative.get(key)
+        if found is None:
+            authority = [self._soa(*key[1:])] if rcode != wire.SERVFAIL else []
+            found = self._negative[key] = entry.make(len(name) + 4, (), rcode=rcode, authority=authority)
+        return found
+
+    def _soa(self, size: int, origin_size: int) -> bytes:
+        """The SOA of a negative answer to a name of `size` bytes, written with pointers into the question: of our
+        zone, or of the reverse zone whose name is `origin_size` bytes."""
+        owner = wire.pointer(wire.HEADER + size - (origin_size or len(self.zone)))
+        zone = self.zone if origin_size else owner
+        data = wire.soa(b"\2ns\3dns" + zone, b"\x0ahostmaster" + zone, self.serial, self.ttl)
+        return wire.record(owner, wire.SOA, self.ttl, data)

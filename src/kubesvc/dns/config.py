@@ -1,0 +1,36 @@
+"""What one node's DNS is told by whoever starts it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SocketFactory = Callable[[int, int], socket.socket]
+"""(family, type) -> a new socket; a box makes them in the host's network namespace."""
+
+
+def plain_socket(family: int, kind: int) -> socket.socket:
+    """A socket in the process's own namespace."""
+    return socket.socket(family, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class DnsConfig:
+    """`udp_sockets` and `tcp_sockets` are bound already (TCP: listening) and stay open when `run` ends.
+
+    Bind them to the node's address, not to the wildcard: an answer must leave from the address that was asked.
+    """
+
+    node_name: str
+    node_ip: str
+    port: int  # where the sockets are bound; the target port of the kube-dns Service on this node
+    udp_sockets: tuple[socket.socket, ...]
+    tcp_sockets: tuple[socket.socket, ...]
+    dns_domain: str = "cluster.local"
+    ttl: int = 5  # seconds, of records and of negative answers
+    upstreams: tuple[str, ...] = ()  # ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT; see `upstreams.find`
+    socket_factory: SocketFactory = plain_socket
+    cluster_cidrs: tuple[str, ...] = ()  # of Services and pods: reverse names in them are never forwarded
+    health_socket: socket.socket | None = None  # listening, for /livez, /readyz and /metrics over HTTP
+    drain_seconds: float = 0.5  # how long to go on answering after this node's endpoint is withdrawn

@@ -1,0 +1,72 @@
+"""One node's DNS, wired: informers, answers, sockets, and this node's endpoint of kube-dns.
+
+start: listen (SERVFAIL) ─► caches synced ─► answer ─► announce kube-dns-NODE
+end:   withdraw kube-dns-NODE ─► answer a little longer, until every proxy has heard ─► close
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import time
+
+from kubesvc.api.errors import ApiError
+from kubesvc.client.session import Session, Unreachable
+from kubesvc.dns.answers import Answers
+from kubesvc.dns.config import DnsConfig
+from kubesvc.dns.forward import Forwarder
+from kubesvc.dns.health import HealthServer
+from kubesvc.dns.kube_dns import Announcement
+from kubesvc.dns.resolver import Resolver
+from kubesvc.dns.server import Server
+from kubesvc.dns.world import World
+
+log = logging.getLogger(__name__)
+
+WITHDRAW_SECONDS = 2.0  # an API that is away must not hold up the end
+
+
+async def run(session: Session, config: DnsConfig) -> None:
+    """Answer on the config's sockets until cancelled; then withdraw, drain and stop."""
+    networks = [ipaddress.ip_network(cidr) for cidr in config.cluster_cidrs]
+    answers = Answers(config.dns_domain, ttl=config.ttl, networks=networks)
+    forwarder = Forwarder(config.upstreams, config.socket_factory, clock=time.monotonic)
+    server = Server(answers, Resolver(answers, forwarder), config.udp_sockets, config.tcp_sockets)
+    world = World(session, answers)
+    announcement = Announcement(session, world.slices, node=config.node_name, node_ip=config.node_ip, port=config.port)
+    health = None
+    if config.health_socket is not None:
+
+        def metrics() -> dict[str, int]:
+            return {
+                "kubesvc_dns_answers_fast_total": server.fast,
+                "kubesvc_dns_answers_slow_total": server.slow,
+                "kubesvc_dns_answers_failed_total": server.failed,
+                "kubesvc_dns_upstream_questions_total": forwarder.asked,
+            }
+
+        health = HealthServer(config.health_socket, lambda: answers.synced, metrics)
+        await health.start()
+    await server.start()
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(world.run())
+            await world.synced.wait()
+            group.create_task(announcement.run())
+    finally:
+        await _withdraw(announcement, config.drain_seconds)
+        await server.stop()
+        await forwarder.close()
+        if health is not None:
+            await health.stop()
+
+
+async def _withdraw(announcement: Announcement, drain_seconds: float) -> None:
+    try:
+        async with asyncio.timeout(WITHDRAW_SECONDS):
+            await announcement.withdraw()
+    except (ApiError, Unreachable, TimeoutError) as error:
+        log.warning("this node's endpoint of kube-dns stays: %s", error or "the API did not answer in time")
+    else:
+        await asyncio.sleep(drain_seconds)

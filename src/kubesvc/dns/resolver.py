@@ -1,0 +1,115 @@
+"""The slow path: any question over any transport, as bytes in and bytes out, the upstreams asked where needed.
+
+The fast path of `server` knows plain questions of the table alone; everything else comes here. What the zone answers is
+rendered from its entry; what it doesn't is put together with dnspython from the upstreams' reply.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+from kubesvc.dns import entry, wire
+from kubesvc.dns.answers import Alias, Answers
+from kubesvc.dns.entry import Entry
+from kubesvc.dns.forward import Forwarder, ForwardError, NoUpstream, Reply
+
+log = logging.getLogger(__name__)
+
+TCP_LIMIT = 65535
+
+
+class Resolver:
+    """Answers messages from `answers`, and through `forwarder` what isn't there."""
+
+    def __init__(self, answers: Answers, forwarder: Forwarder) -> None:
+        self._answers = answers
+        self._forwarder = forwarder
+
+    def local(self, data: bytes, *, tcp: bool) -> bytes | wire.Query | None:
+        """The answer to the message `data`; the parsed query where an upstream is needed; None for no answer."""
+        try:
+            query = wire.parse(data)
+        except wire.Odd as odd:
+            return wire.error(data, odd.rcode)
+        if query is None:
+            return None
+        if query.type in (wire.AXFR, wire.IXFR):
+            return wire.error(data, wire.REFUSED, query.question)
+        found = self._answers.find(query.question)
+        if isinstance(found, Entry):
+            return entry.render(query, found, limit(query, tcp=tcp))
+        return query
+
+    async def remote(self, data: bytes, query: wire.Query, *, tcp: bool) -> bytes:
+        """The answer to a query that `local` handed back."""
+        found = self._answers.find(query.question)
+        if isinstance(found, Entry):  # became ours meanwhile
+            return entry.render(query, found, limit(query, tcp=tcp))
+        response = dns.message.make_response(
+            dns.message.from_wire(data, ignore_trailing=True), recursion_available=True, our_payload=wire.OUR_PAYLOAD
+        )
+        target = response.question[0].name
+        if found is not None:
+            _add_chain(response, found)
+            target = _name(found.target)
+        try:
+            reply = await self._forwarder.ask(target, query.type, dnssec_ok=query.dnssec_ok)
+        except NoUpstream:
+            response.set_rcode(dns.rcode.REFUSED)
+        except ForwardError:
+            response.set_rcode(dns.rcode.SERVFAIL)
+        else:
+            _add_reply(response, reply)
+        return _to_wire(response, limit(query, tcp=tcp))
+
+    async def answer(self, data: bytes, *, tcp: bool) -> bytes | None:
+        """The answer to the message `data`, None when it deserves none."""
+        found = self.local(data, tcp=tcp)
+        if isinstance(found, wire.Query):
+            return await self.remote(data, found, tcp=tcp)
+        return found
+
+
+def limit(query: wire.Query, *, tcp: bool) -> int:
+    """How many bytes an answer may have."""
+    return TCP_LIMIT if tcp else query.payload or wire.UDP_SIZE
+
+
+def _name(name: bytes) -> dns.name.Name:
+    return dns.name.from_wire(name, 0)[0]
+
+
+def _add_chain(response: dns.message.Message, alias: Alias) -> None:
+    """CNAMEs from the question's name, in its own case, to the name that an upstream was asked for."""
+    response.flags |= dns.flags.AA
+    owner = response.question[0].name
+    for _, to in alias.chain:
+        target = _name(to)
+        response.answer.append(dns.rrset.from_text_list(owner, alias.ttl, "IN", "CNAME", [target.to_text()]))
+        owner = target
+
+
+def _add_reply(response: dns.message.Message, reply: Reply) -> None:
+    """The upstream's sections, aged; its own OPT stays behind, as EDNS is between neighbours."""
+    response.set_rcode(reply.message.rcode())
+    response.flags |= reply.message.flags & dns.flags.AD
+    for section, found in (
+        (response.answer, reply.message.answer),
+        (response.authority, reply.message.authority),
+        (response.additional, reply.message.additional),
+    ):
+        for rrset in found:
+            ttl = max(0, rrset.ttl - reply.age)
+            section.append(dns.rrset.from_rdata_list(rrset.name, ttl, list(rrset)))
+
+
+def _to_wire(response: dns.message.Message, size: int) -> bytes:
+    return response.to_wire(max_size=size, prefer_truncation=True)

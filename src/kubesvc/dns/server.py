@@ -1,0 +1,172 @@
+"""The sockets: UDP with a fast path for plain questions, TCP, and a bound on what is under way.
+
+    datagram ──► header plain? ──► one look-up ──► id + head + question + body ──► send          the fast path
+        └──────► resolver.local ──► an answer, sent at once                                      odd, cut, turned
+                     └────────────► resolver.remote, as a task                                   an upstream's
+
+One wake-up drains up to BATCH datagrams, so that TCP, tasks and the watches get their turn under load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from kubesvc.dns import wire
+from kubesvc.dns.answers import Answers
+from kubesvc.dns.resolver import Resolver
+
+log = logging.getLogger(__name__)
+
+BATCH = 64  # datagrams a wake-up
+RECEIVE = 4096  # bytes; a query is never longer
+MAX_UNDER_WAY = 1000  # questions waiting for upstreams; beyond them SERVFAIL
+TCP_IDLE = 10.0  # seconds
+MAX_CONNECTIONS = 256
+BUFFER = 1 << 20  # bytes of kernel buffer for bursts
+
+_TAIL = wire.OPT_SIZE
+_OPT_START = b"\0\0\x29"  # root, type OPT
+_OPT_END = b"\0\0\0\0\0\0"  # no extended rcode, version 0, no flags, no options
+
+
+class Server:
+    """Answers on sockets made by others. `start` begins, `stop` leaves them open."""
+
+    def __init__(
+        self,
+        answers: Answers,
+        resolver: Resolver,
+        udp_sockets: Sequence[socket.socket],
+        tcp_sockets: Sequence[socket.socket],
+    ) -> None:
+        self._answers = answers
+        self._resolver = resolver
+        self._udp_sockets = tuple(udp_sockets)
+        self._tcp_sockets = tuple(tcp_sockets)
+        self._tcp_servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections = 0
+        # for the metrics
+        self.fast = 0
+        self.slow = 0
+        self.failed = 0
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        for udp in self._udp_sockets:
+            udp.setblocking(False)
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+            loop.add_reader(udp.fileno(), self._drain, udp)
+        for tcp in self._tcp_sockets:
+            # A copy of the descriptor: the event loop closes what it is given.
+            self._tcp_servers.append(await asyncio.start_server(self._connected, sock=tcp.dup()))
+
+    async def stop(self) -> None:
+        loop = asyncio.get_running_loop()
+        for udp in self._udp_sockets:
+            loop.remove_reader(udp.fileno())
+        for server in self._tcp_servers:
+            server.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ── UDP ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _drain(self, udp: socket.socket) -> None:
+        """Answer what waits on `udp`, at most BATCH datagrams. Local names on purpose: this is the hot loop."""
+        receive, send, look_up = udp.recvfrom, udp.sendto, self._answers.table.get
+        plain, with_opt, our_opt = wire.QUERY_PLAIN, wire.QUERY_OPT, wire.OUR_OPT
+        fast = 0
+        ready = self._answers.synced
+        try:
+            for _ in range(BATCH):
+                data, peer = receive(RECEIVE)
+                header = data[2:12]
+                if not ready:
+                    pass
+                elif header == plain:
+                    question = data[12:]
+                    found = look_up(question.lower())
+                    if found is not None and found.quick:
+                        fast += 1
+                        send(data[:2] + found.head + question + found.body, peer)
+                        continue
+                elif header == with_opt and data[-11:-8] == _OPT_START and data[-6:] == _OPT_END:
+                    question = data[12:-_TAIL]
+                    found = look_up(question.lower())
+                    if found is not None and found.quick:
+                        fast += 1
+                        send(data[:2] + found.head_opt + question + found.body + our_opt, peer)
+                        continue
+                self._other(udp, data, peer)
+        except BlockingIOError:  # drained, or the send buffer is full: the client asks again
+            pass
+        except OSError as error:  # an ICMP error of an earlier send, reported here
+            log.debug("UDP: %s", error)
+        finally:
+            self.fast += fast
+
+    def _other(self, udp: socket.socket, data: bytes, peer: Any) -> None:
+        self.slow += 1
+        found = self._resolver.local(data, tcp=False)
+        if isinstance(found, bytes):
+            udp.sendto(found, peer)
+        elif isinstance(found, wire.Query):
+            if len(self._tasks) >= MAX_UNDER_WAY:
+                self.failed += 1
+                udp.sendto(wire.error(data, wire.SERVFAIL, found.question), peer)
+                return
+            self._begin(self._remote(udp, data, found, peer))
+
+    async def _remote(self, udp: socket.socket, data: bytes, query: wire.Query, peer: Any) -> None:
+        try:
+            answer = await self._resolver.remote(data, query, tcp=False)
+        except Exception:  # the top of a task
+            self.failed += 1
+            log.exception("%s: can't be answered", wire.to_text(query.name))
+            answer = wire.error(data, wire.SERVFAIL, query.question)
+        try:
+            udp.sendto(answer, peer)
+        except OSError as error:
+            log.debug("UDP to %s: %s", peer, error)
+
+    def _begin(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ── TCP ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._connections += 1
+        try:
+            while self._connections <= MAX_CONNECTIONS:
+                async with asyncio.timeout(TCP_IDLE):
+                    size = int.from_bytes(await reader.readexactly(2), "big")
+                    data = await reader.readexactly(size)
+                self.slow += 1
+                answer = await self._resolver.answer(data, tcp=True)
+                if answer is None:
+                    break
+                writer.write(len(answer).to_bytes(2, "big") + answer)
+                async with asyncio.timeout(TCP_IDLE):
+                    await writer.drain()
+        except (OSError, EOFError, TimeoutError):  # the client left, or has nothing more to ask
+            pass
+        except Exception:  # the top of a task
+            self.failed += 1
+            log.exception("TCP: a question can't be answered")
+        finally:
+            self._connections -= 1
+            self._tasks.discard(task)
+            writer.close()

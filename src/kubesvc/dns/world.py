@@ -1,0 +1,131 @@
+"""What the cluster has to say to DNS: informers of Services, EndpointSlices and Namespaces -> answers.
+
+Each change names a Service; its records are made anew from the caches and take the old ones' place. Nothing is
+answered before all three caches have their first full list. Objects are cut down to what records need as they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from kubesvc.api import labels
+from kubesvc.api.core import Namespace, Service, ServicePort, ServiceSpec
+from kubesvc.api.discovery import Endpoint, EndpointConditions, EndpointSlice, SlicePort
+from kubesvc.api.meta import ObjectMeta
+from kubesvc.api.registry import ENDPOINT_SLICE, NAMESPACE, SERVICE
+from kubesvc.client.informer import Informer, Key
+from kubesvc.client.queue import WorkQueue
+from kubesvc.client.session import Session
+from kubesvc.dns.answers import Answers
+from kubesvc.dns.records import service_records
+
+log = logging.getLogger(__name__)
+
+_READY = EndpointConditions()
+BREATH = 200  # Services between two turns of the event loop while the first records are made
+
+
+class World:
+    """Keeps `answers` current. `synced` is set once the zone is answered for."""
+
+    def __init__(self, session: Session, answers: Answers) -> None:
+        self.services = Informer(session, SERVICE, Service, project=slim_service)
+        self.slices = Informer(session, ENDPOINT_SLICE, EndpointSlice, project=slim_slice)
+        self.namespaces = Informer(session, NAMESPACE, Namespace, project=slim_namespace)
+        self.synced = asyncio.Event()
+        self._answers = answers
+        self._queue: WorkQueue[Key] = WorkQueue("dns")
+        self.slices.index("service", lambda s: [(s.namespace, s.service_name)])
+        self.services.on_change(lambda old, new: self._changed(old or new))
+        self.slices.on_change(self._slice_changed)
+        self.namespaces.on_change(self._namespace_changed)
+
+    async def run(self) -> None:
+        """Follow the API until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.services.run())
+            group.create_task(self.slices.run())
+            group.create_task(self.namespaces.run())
+            for cache in (self.services, self.slices, self.namespaces):
+                await cache.synced.wait()
+            for number, key in enumerate(list(self.services.items)):
+                self._refresh(key)
+                if number % BREATH == 0:
+                    await asyncio.sleep(0)
+            self._answers.set_serial(int(time.time()))
+            self._answers.synced = True
+            self.synced.set()
+            log.info("answering for %d Services", len(self.services.items))
+            group.create_task(self._queue.run(self._reconcile))
+
+    def _changed(self, service: Service | None) -> None:
+        if service is not None:
+            self._queue.add(service.key)
+
+    def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        for piece in (old, new):
+            if piece is not None and piece.service_name:
+                self._queue.add((piece.namespace, piece.service_name))
+
+    def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
+        if present := new or old:
+            self._answers.set_namespace(present.name, exists=new is not None)
+
+    async def _reconcile(self, key: Key) -> None:
+        self._refresh(key)
+        serial = int(time.time())
+        if serial != self._answers.serial:
+            self._answers.set_serial(serial)
+
+    def _refresh(self, key: Key) -> None:
+        service = self.services.get(*key)
+        if service is None:
+            self._answers.replace(key, ())
+            return
+        slices = self.slices.by_index("service", key)
+        self._answers.replace(key, service_records(service, slices, self._answers.zone, self._answers.ttl))
+
+
+def _meta(meta: ObjectMeta) -> ObjectMeta:
+    owner = meta.labels.get(labels.SERVICE_NAME)
+    return ObjectMeta(
+        name=meta.name,
+        namespace=meta.namespace,
+        resource_version=meta.resource_version,
+        labels={labels.SERVICE_NAME: owner} if owner else {},
+    )
+
+
+def slim_namespace(namespace: Namespace) -> Namespace:
+    return Namespace(metadata=_meta(namespace.metadata))
+
+
+def slim_service(service: Service) -> Service:
+    """The fields that records are made of."""
+    spec = service.spec
+    return Service(
+        metadata=_meta(service.metadata),
+        spec=ServiceSpec(
+            type=spec.type,
+            cluster_ip=spec.cluster_ip,
+            cluster_ips=spec.cluster_ips,
+            external_name=spec.external_name,
+            ports=[ServicePort(name=p.name, protocol=p.protocol, port=p.port) for p in spec.ports],
+        ),
+    )
+
+
+def slim_slice(piece: EndpointSlice) -> EndpointSlice:
+    """The fields that records are made of; endpoints that aren't ready have none."""
+    return EndpointSlice(
+        metadata=_meta(piece.metadata),
+        address_type=piece.address_type,
+        endpoints=[
+            Endpoint(addresses=e.addresses[:1], hostname=e.hostname, conditions=_READY)
+            for e in piece.endpoints
+            if e.ready
+        ],
+        ports=[SlicePort(name=p.name, protocol=p.protocol, port=p.port) for p in piece.ports or ()],
+    )
