@@ -60,17 +60,19 @@ class Responder:
 
     async def run(self) -> None:
         """Until cancelled. An interface that is missing or goes away is waited for."""
-        delay = FIRST_DELAY
+        loop, delay = asyncio.get_running_loop(), FIRST_DELAY
         try:
             while True:
+                began = loop.time()
                 try:
                     self._socket = open_socket(self._interface)
                     self._mac = self._socket.getsockname()[4]
                     self.listening.set()
                     self._announce(self.claimed)
-                    delay = FIRST_DELAY
                     await self._answer(self._socket)
                 except OSError as error:
+                    # A socket opens on an interface that is down, too, and fails at its first use: no new start then.
+                    delay = FIRST_DELAY if loop.time() - began > LAST_DELAY else delay
                     log.warning("%s: can't answer ARP: %s; trying again in %.1f s", self._interface, error, delay)
                 finally:
                     self._close()
