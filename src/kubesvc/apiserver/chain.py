@@ -1,0 +1,85 @@
+"""What every request goes through before its verb: recover, authenticate, collect warnings, find the verb.
+
+Who asks is set by the transport: from a client certificate's CN and O, or by a LocalTransport. Nobody else gets
+further than health and version.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from kubesvc.api.errors import ApiError, InternalError, MethodNotAllowed, NotFound, ServiceUnavailable, Unauthorized
+from kubesvc.apiserver import encode, health, warnings
+from kubesvc.apiserver.create import create
+from kubesvc.apiserver.delete import delete
+from kubesvc.apiserver.deletecollection import deletecollection
+from kubesvc.apiserver.get import get
+from kubesvc.apiserver.list import list_
+from kubesvc.apiserver.patching import patching
+from kubesvc.apiserver.routing import Target, resolve
+from kubesvc.apiserver.state import State
+from kubesvc.apiserver.update import update
+from kubesvc.apiserver.watch import watch
+from kubesvc.client.transport import Handler, Request, Response
+from kubesvc.store.protocol import StoreError
+
+log = logging.getLogger(__name__)
+
+Verb = Callable[[State, Request, Target], Awaitable[Response]]
+
+# method -> the verb on an object
+_OBJECT: dict[str, Verb] = {"GET": get, "PUT": update, "PATCH": patching, "DELETE": delete}
+# method -> the verb on a collection
+_COLLECTION: dict[str, Verb] = {"GET": list_, "POST": create, "DELETE": deletecollection}
+
+
+def chain(state: State) -> Handler:
+    """The whole handler: what a listener or a LocalTransport calls."""
+
+    async def handle(request: Request) -> Response:
+        with warnings.collecting() as texts:
+            response = await _recovered(state, request)
+        if texts:
+            response.headers["Warning"] = warnings.header(texts)
+        return response
+
+    return handle
+
+
+async def _recovered(state: State, request: Request) -> Response:
+    """The answer; every failure is one too."""
+    try:
+        return await _answer(state, request)
+    except ApiError as error:
+        return encode.failure(error)
+    except StoreError as error:
+        log.exception("%s %s", request.method, request.path)
+        return encode.failure(ServiceUnavailable(f"the store didn't take it: {error}", retry_after=1))
+    except Exception as error:
+        log.exception("%s %s", request.method, request.path)
+        return encode.failure(InternalError(f"Internal error occurred: {error}"))
+
+
+async def _answer(state: State, request: Request) -> Response:
+    if request.path in health.OPEN:
+        return await health.answer(state, request)
+    if request.user is None:
+        raise Unauthorized("Unauthorized")
+    target = resolve(request.path)
+    if target is None:
+        raise NotFound("the server could not find the requested resource")
+    return await verb(request, target)(state, request, target)
+
+
+def verb(request: Request, target: Target) -> Verb:
+    """Raises MethodNotAllowed."""
+    if target.subresource not in ("", "status"):
+        raise NotFound("the server could not find the requested resource")
+    method = request.method
+    if method == "GET" and not target.name and request.query.get("watch") in ("1", "true"):
+        return watch
+    found = (_OBJECT if target.name else _COLLECTION).get(method)
+    if found is None or (target.subresource == "status" and method == "DELETE"):
+        raise MethodNotAllowed("the server does not allow this method on the requested resource")
+    return found
