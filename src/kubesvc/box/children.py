@@ -28,7 +28,6 @@ from kubesvc.apiserver.server import ApiServer
 from kubesvc.box.addons import ensure_addons
 from kubesvc.box.certificates import Identities
 from kubesvc.box.definition import AGENT_PORT, API_PORT, DNS_PORT, Box
-from kubesvc.box.resolvers import host_resolvers
 from kubesvc.box.sockets import Sockets
 from kubesvc.box.supervisor import PR_SET_PDEATHSIG, Child
 from kubesvc.client import kubeconfig
@@ -38,6 +37,7 @@ from kubesvc.client.transport import LocalTransport, User
 from kubesvc.controllers import main as controllers
 from kubesvc.controllers.config import ControllersConfig
 from kubesvc.dns import main as dns
+from kubesvc.dns import upstreams
 from kubesvc.dns.config import DnsConfig
 from kubesvc.kernel import netns
 from kubesvc.loadbalancer import main as loadbalancer
@@ -68,7 +68,7 @@ def children(box: Box, identities: Identities, sockets: Sockets, progress: int) 
     def socket_on_host(family: int, kind: int) -> socket.socket:
         return netns.socket_in(host, family, kind)
 
-    resolvers = host_resolvers()
+    resolvers = upstreams.find(own=[str(box.dns_ip)])
     found = [
         Child(
             "control-plane",
@@ -153,13 +153,14 @@ def _dns(
         udp, tcp = sockets.dns[name]
         config = DnsConfig(
             node_name=name,
-            node_ip=box.node_ip(name),
+            node_ip=str(box.node_ip(name)),
             port=DNS_PORT,
             udp_sockets=(udp,),
             tcp_sockets=(tcp,),
             dns_domain=box.dns_domain,
             upstreams=resolvers,
             socket_factory=socket_on_host,
+            cluster_cidrs=(box.service_cidr, box.pod_cidr),
         )
         async with _session(identities.nodes[name].dns) as session:
             await dns.run(session, config)

@@ -11,18 +11,14 @@ Everything is made sure of, not made: what is there already, after a crash, is k
 
 from __future__ import annotations
 
-import errno
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from ipaddress import IPv4Address, IPv4Network
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from kubesvc.box.definition import Box
 from kubesvc.kernel import netns
+from kubesvc.kernel.links import Links
 
 BRIDGE = "bridge"
 
@@ -36,41 +32,8 @@ def host_link(name: str) -> str:
 
 def host_networks(*, but: str) -> list[IPv4Network]:
     """Every IPv4 network this machine has a route to, except over the interface `but`."""
-    with IPRoute() as ip:
-        index = next(iter(ip.link_lookup(ifname=but)), 0)
-        found = []
-        for route in ip.get_routes(family=2):
-            target = route.get_attr("RTA_DST")
-            if target and route.get_attr("RTA_OIF") != index and not target.startswith("127."):
-                found.append(IPv4Network(f"{target}/{route['dst_len']}", strict=False))
-        return found
-
-
-@contextmanager
-def _inside(namespace: Path) -> Iterator[IPRoute]:
-    """A netlink socket that lives in `namespace`."""
-    with netns.entered(namespace):
-        ip = IPRoute()
-    try:
-        yield ip
-    finally:
-        ip.close()
-
-
-def _index(ip: IPRoute, link: str) -> int:
-    """The link's index, or 0 when there is none of that name."""
-    return int(next(iter(ip.link_lookup(ifname=link)), 0))
-
-
-def _up(ip: IPRoute, link: str, address: IPv4Address | None = None, prefix: int = 32) -> None:
-    index = _index(ip, link)
-    if address is not None:
-        try:
-            ip.addr("add", index=index, address=str(address), prefixlen=prefix)
-        except NetlinkError as error:
-            if error.code != errno.EEXIST:
-                raise
-    ip.link("set", index=index, state="up")
+    with Links() as host:
+        return [route.to for route in host.routes(4) if route.dev != but and isinstance(route.to, IPv4Network)]
 
 
 def _sysctl(namespace: Path, settings: dict[str, str]) -> None:
@@ -82,48 +45,37 @@ def _sysctl(namespace: Path, settings: dict[str, str]) -> None:
 
 def ensure(box: Box) -> None:
     """Make sure of the box's namespaces, links and addresses."""
-    network = box.network
-    prefix = network.network.prefixlen
     middle = netns.create_named(box.namespace("net"))
     # A bridge that passes frames, not packets: no filter of anybody's is asked about them.
     _sysctl(middle, {"bridge/bridge-nf-call-iptables": "0", "bridge/bridge-nf-call-ip6tables": "0"})
-    with _inside(middle) as ip:
-        if not _index(ip, BRIDGE):
-            ip.link("add", ifname=BRIDGE, kind="bridge")
-        _up(ip, "lo")
-        _up(ip, BRIDGE, network.api, prefix)
-        _ensure_host_link(box, ip)
+    with Links(middle) as links, Links() as host:
+        links.up("lo")
+        if not links.exists(BRIDGE):
+            links.add_bridge(BRIDGE)
+        links.add_address(BRIDGE, _interface(box, box.network.api))
+        name = host_link(box.name)
+        _ensure_pair(host, name, links, "host", middle)
+        host.add_address(name, _interface(box, box.network.host))
         for node in box.node_names:
-            _ensure_node(box, ip, node)
+            with Links(netns.create_named(box.namespace(node))) as inside:
+                inside.up("lo")
+                _ensure_pair(inside, "eth0", links, node, middle)
+                inside.add_address("eth0", _interface(box, box.node_ip(node)))
 
 
-def _attach(ip: IPRoute, port: str) -> None:
-    """Put the link on the bridge and bring it up."""
-    ip.link("set", index=_index(ip, port), master=_index(ip, BRIDGE))
-    _up(ip, port)
+def _interface(box: Box, address: IPv4Address) -> IPv4Interface:
+    return IPv4Interface((address, box.network.network.prefixlen))
 
 
-def _ensure_host_link(box: Box, middle: IPRoute) -> None:
-    name = host_link(box.name)
-    with IPRoute() as host:
-        if not (_index(host, name) and _index(middle, "host")):
-            if stale := _index(host, name):
-                host.link("del", index=stale)
-            peer = {"ifname": "host", "net_ns_fd": str(netns.named(box.namespace("net")))}
-            host.link("add", ifname=name, kind="veth", peer=peer)
-        _attach(middle, "host")
-        _up(host, name, box.network.host, box.network.network.prefixlen)
-
-
-def _ensure_node(box: Box, middle: IPRoute, node: str) -> None:
-    namespace = netns.create_named(box.namespace(node))
-    with _inside(namespace) as ip:
-        _up(ip, "lo")
-        if not (_index(ip, "eth0") and _index(middle, node)):
-            peer = {"ifname": node, "net_ns_fd": str(netns.named(box.namespace("net")))}
-            ip.link("add", ifname="eth0", kind="veth", peer=peer)
-        _attach(middle, node)
-        _up(ip, "eth0", box.node_ip(node), box.network.network.prefixlen)
+def _ensure_pair(outer: Links, name: str, bridge: Links, port: str, middle: Path) -> None:
+    """A veth pair from `name` to `port` on the bridge, both up; half a pair, left by a crash, is made anew."""
+    if not (outer.exists(name) and bridge.exists(port)):
+        outer.delete(name)
+        bridge.delete(port)
+        outer.add_veth(name, port, peer_namespace=middle)
+    bridge.set_master(port, BRIDGE)
+    bridge.up(port)
+    outer.up(name)
 
 
 def namespaces(box: Box) -> list[Path]:
@@ -140,8 +92,7 @@ def _is_part(part: str) -> bool:
 
 def remove(box: Box) -> None:
     """Take away the namespaces, and with them the links."""
-    with IPRoute() as host:
-        if index := _index(host, host_link(box.name)):
-            host.link("del", index=index)
+    with Links() as host:
+        host.delete(host_link(box.name))
     for path in namespaces(box):
         netns.delete(path)
