@@ -17,7 +17,8 @@ name = os.environ["HOSTNAME"]
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = (name + " " + self.client_address[0]).encode()
-        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
     def log_message(self, *words): pass
 class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 1024
@@ -96,12 +97,20 @@ def in_client(kubectl, code: str, *words: str) -> str:
     return kubectl("exec", "client", "--", "python3", "-c", code, *words)
 
 
-ASK = "import sys,urllib.request\nfor _ in range(int(sys.argv[2])): print(urllib.request.urlopen(sys.argv[1],timeout=5).read().decode())"
+ASK = """
+import sys, urllib.request
+for _ in range(int(sys.argv[2])): print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())
+"""
 ASK_UDP = """
 import socket, sys
 for _ in range(int(sys.argv[2])):
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5)
     s.sendto(b"?", (sys.argv[1], 80)); print(s.recv(100).decode())
+"""
+CONNECT = """
+import socket, sys
+try: socket.create_connection((sys.argv[1], 80), 5)
+except ConnectionRefusedError: print("refused")
 """
 NAMES = "import socket,sys\nprint(*sorted({a[4][0] for a in socket.getaddrinfo(sys.argv[1], 80, socket.AF_INET)}))"
 
@@ -141,8 +150,7 @@ def test_pods_reach_each_other_across_nodes_without_translation(echo):
 
 def test_a_service_without_endpoints_refuses_at_once(echo):
     """Connection refused, not a timeout; and the name still resolves."""
-    code = "import socket,sys\ntry: socket.create_connection((sys.argv[1], 80), 5)\nexcept ConnectionRefusedError: print('refused')"
-    assert in_client(echo, code, "empty") == "refused\n"
+    assert in_client(echo, CONNECT, "empty") == "refused\n"
 
 
 def test_a_pod_reaches_itself_through_its_service(echo):

@@ -127,14 +127,14 @@ class Show:
             time.sleep(1)
             self.stage.show_command(["kill", "-9", f"<the first process of {victim}, {address}>"])
             killed = time.time()
-            _kill_pod(victim)
+            os.kill(first_process(victim), signal.SIGKILL)
             removed = watch.wait(IPv4Address(address), LOAD_SECONDS)
             output, errors = load.communicate(timeout=LOAD_SECONDS + 30)
         finally:
             watch.close()
         self.stage.promise(
             set(removed) == set(self.box.node_names),
-            f"every node's kernel forgot it within {(max(removed.values(), default=0) - killed) * 1000:.0f} ms of its death",
+            f"every node's kernel forgot it {(max(removed.values(), default=0) - killed) * 1000:.0f} ms after its death",
             f"only {sorted(removed)} did",
         )
         programmed = max(removed.values())
@@ -237,8 +237,8 @@ def _connect_over(link: str, address: str) -> OSError | None:
     return None
 
 
-def _kill_pod(name: str) -> None:
-    """SIGKILL the first process of the pod's container: a crash, without notice."""
+def first_process(name: str) -> int:
+    """The pid, on this machine, of the first process of a pod's container. Raises BrokenPromise."""
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if f"HOSTNAME={name}\0".encode() not in (entry / "environ").read_bytes() + b"\0":
@@ -246,8 +246,7 @@ def _kill_pod(name: str) -> None:
             status = (entry / "status").read_text()
             ids = next(line for line in status.splitlines() if line.startswith("NSpid")).split()
             if len(ids) > 2 and ids[-1] == "1":
-                os.kill(int(entry.name), signal.SIGKILL)
-                return
+                return int(entry.name)
     raise BrokenPromise(f"the first process of pod {name} was not found")
 
 
