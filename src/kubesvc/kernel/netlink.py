@@ -1,0 +1,186 @@
+"""Netlink's framing: attributes, messages, and a blocking socket. Shared by the nft codec and the routes.
+
+Ours, and not pyroute2's, where latency or a running event loop matters: pyroute2's sockets refuse to work inside a
+running loop, and the hot path is one `send` with the answer already queued when it returns. Sizes are in bytes, byte
+orders as linux/netlink.h has them (native headers, network order inside nftables' attributes).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+# linux/netlink.h
+NLM_F_REQUEST = 0x1
+NLM_F_ACK = 0x4
+NLM_F_DUMP_INTR = 0x10
+NLM_F_EXCL = 0x200
+NLM_F_REPLACE = 0x100
+NLM_F_DUMP = 0x300
+NLM_F_CREATE = 0x400
+NLM_F_APPEND = 0x800
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+NLM_F_CAPPED = 0x100
+NLM_F_ACK_TLVS = 0x200
+NLA_F_NESTED = 0x8000
+NLA_TYPE_MASK = 0x3FFF
+NLMSGERR_ATTR_MSG = 1
+SOL_NETLINK = 270
+NETLINK_CAP_ACK = 10
+NETLINK_EXT_ACK = 11
+SO_SNDBUFFORCE = 32  # asm-generic/socket.h
+SO_RCVBUFFORCE = 33
+
+HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+_PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
+
+
+class NetlinkError(OSError):
+    """The kernel refused a message: `errno`, its own words where it had some, and the sequence number refused."""
+
+    def __init__(self, number: int, message: str, sequence: int) -> None:
+        super().__init__(number, f"{os.strerror(number)}{f' ({message})' if message else ''}")
+        self.sequence = sequence
+
+
+class Message(NamedTuple):
+    type: int
+    flags: int
+    sequence: int
+    body: bytes
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute, padded to four bytes."""
+    length = len(value)
+    return _ATTRIBUTE.pack(length + 4, kind) + value + _PADDING[length & 3]
+
+
+def nested(kind: int, *parts: bytes) -> bytes:
+    """An attribute that holds attributes."""
+    return attribute(kind | NLA_F_NESTED, b"".join(parts))
+
+
+def text(kind: int, value: str) -> bytes:
+    """A string attribute, with its final NUL."""
+    return attribute(kind, value.encode() + b"\0")
+
+
+def be32(kind: int, value: int) -> bytes:
+    """A 32-bit number in network order, as nftables' attributes hold them."""
+    return attribute(kind, struct.pack(">I", value & 0xFFFFFFFF))
+
+
+def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
+    return HEADER.pack(len(body) + 16, kind, flags, sequence, 0) + body
+
+
+def attributes(data: bytes, start: int = 0) -> dict[int, bytes]:
+    """Type -> value of the attributes in `data` from `start` on. Raises ValueError for one that overruns."""
+    found: dict[int, bytes] = {}
+    end = len(data)
+    while start + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, start)
+        if length < 4 or start + length > end:
+            raise ValueError(f"netlink attribute of {length} bytes at {start} of {end}")
+        found[kind & NLA_TYPE_MASK] = data[start + 4 : start + length]
+        start += (length + 3) & ~3
+    return found
+
+
+def messages(data: bytes) -> Iterator[Message]:
+    """The messages of one datagram."""
+    start = 0
+    while start + 16 <= len(data):
+        length, kind, flags, sequence, _ = HEADER.unpack_from(data, start)
+        if length < 16:
+            raise ValueError(f"netlink message of {length} bytes")
+        yield Message(kind, flags, sequence, data[start + 16 : start + length])
+        start += (length + 3) & ~3
+
+
+def refusal(found: Message) -> NetlinkError | None:
+    """What an NLMSG_ERROR says; None when it is an acknowledgement."""
+    (code,) = struct.unpack_from("=i", found.body)
+    if code == 0:
+        return None
+    (original,) = struct.unpack_from("=I", found.body, 4)
+    said = b""
+    if found.flags & NLM_F_ACK_TLVS:
+        start = 20 if found.flags & NLM_F_CAPPED else 4 + original
+        said = attributes(found.body, start).get(NLMSGERR_ATTR_MSG, b"").rstrip(b"\0")
+    (sequence,) = struct.unpack_from("=I", found.body, 12)
+    return NetlinkError(-code, said.decode(errors="replace"), sequence)
+
+
+class NetlinkSocket:
+    """A blocking socket of one netlink family, living in the namespace the calling thread is in when it is made."""
+
+    def __init__(self, protocol: int) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
+        self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
+        self._send_buffer = 0
+        self._reserve(1 << 20)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _reserve(self, size: int) -> None:
+        """A datagram must fit the send buffer whole; the kernel doubles what it is told."""
+        if size > self._send_buffer:
+            self._send_buffer = max(size + 4096, 2 * self._send_buffer)
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, min(self._send_buffer, (1 << 30) - 1))
+
+    def request(self, datagram: bytes) -> list[NetlinkError]:
+        """Send, and give every refusal. The kernel works inside `send`: all answers are queued when it returns."""
+        self._reserve(len(datagram))
+        self._drain()
+        self._socket.send(datagram)
+        return self._drain()
+
+    def _drain(self) -> list[NetlinkError]:
+        refused: list[NetlinkError] = []
+        while True:
+            try:
+                data = self._socket.recv(1 << 18, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return refused
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                refused.append(NetlinkError(errno.ENOBUFS, "more refusals than the socket holds", 0))
+                continue
+            for found in messages(data):
+                if found.type == NLMSG_ERROR and (problem := refusal(found)) is not None:
+                    refused.append(problem)
+
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        """The bodies of every message of a dump; asked again when the kernel's state changed meanwhile."""
+        while True:
+            self._drain()
+            self._socket.send(message(kind, NLM_F_REQUEST | NLM_F_DUMP, 1, body))
+            found, interrupted = self._collect()
+            if not interrupted:
+                return found
+
+    def _collect(self) -> tuple[list[bytes], bool]:
+        bodies: list[bytes] = []
+        interrupted = False
+        while True:
+            for found in messages(self._socket.recv(1 << 18)):
+                interrupted = interrupted or bool(found.flags & NLM_F_DUMP_INTR)
+                if found.type == NLMSG_DONE:
+                    return bodies, interrupted
+                if found.type == NLMSG_ERROR:
+                    if (problem := refusal(found)) is not None:
+                        raise problem
+                    return bodies, interrupted
+                bodies.append(found.body)

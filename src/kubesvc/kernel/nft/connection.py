@@ -1,0 +1,147 @@
+"""The kernel's nftables in the namespace the connection was made in: one datagram a transaction, synchronous.
+
+    BATCH_BEGIN  message …  message(ACK)  BATCH_END
+
+The kernel applies a batch inside `send`; a refusal of any message undoes all of it. Only the last message asks for an
+acknowledgement: refusals always answer.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Iterator
+
+from kubesvc.kernel.netlink import (
+    NLM_F_ACK,
+    NLM_F_APPEND,
+    NLM_F_CREATE,
+    NLM_F_REQUEST,
+    NetlinkError,
+    NetlinkSocket,
+    attributes,
+    message,
+    text,
+)
+from kubesvc.kernel.nft import elements
+from kubesvc.kernel.nft.objects import Map
+from kubesvc.kernel.nft.transaction import (
+    AddChain,
+    AddElements,
+    AddMap,
+    AddTable,
+    DeleteChain,
+    DeleteElements,
+    DeleteTable,
+    FillChain,
+    NftError,
+    Operation,
+    Transaction,
+)
+
+_NETLINK_NETFILTER = 12
+_NFNL_SUBSYS_NFTABLES = 10
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
+_NFPROTO_INET = 1
+# enum nf_tables_msg_types
+_NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _GETCHAIN, _DELCHAIN, _NEWRULE, _, _DELRULE = range(9)
+_NEWSET, _, _, _NEWSETELEM, _GETSETELEM, _DELSETELEM = range(9, 15)
+
+_GENERIC = struct.pack("=BBH", _NFPROTO_INET, 0, 0)  # nfgenmsg: family, version, res_id
+_BATCH = struct.pack(">BBH", 0, 0, _NFNL_SUBSYS_NFTABLES)
+
+
+class Connection:
+    """`Nft` over netlink. Not to be shared between threads."""
+
+    def __init__(self) -> None:
+        self._netlink = NetlinkSocket(_NETLINK_NETFILTER)
+
+    def close(self) -> None:
+        self._netlink.close()
+
+    def commit(self, transaction: Transaction) -> None:
+        messages: list[tuple[int, int, bytes]] = []
+        owners: list[Operation] = []
+        maps: dict[str, int] = {}
+        for operation in transaction.operations:
+            for found in _messages(operation, maps):
+                messages.append(found)
+                owners.append(operation)
+        if not messages:
+            return
+        parts = [message(_BATCH_BEGIN, NLM_F_REQUEST, 0, _BATCH)]
+        for sequence, (kind, flags, body) in enumerate(messages, 1):
+            asked = NLM_F_REQUEST | flags | (NLM_F_ACK if sequence == len(messages) else 0)
+            framed = message(_NFNL_SUBSYS_NFTABLES << 8 | kind, asked, sequence, _GENERIC + body)
+            parts.append(framed)
+        parts.append(message(_BATCH_END, NLM_F_REQUEST, len(messages) + 1, _BATCH))
+        refused = self._netlink.request(b"".join(parts))
+        if refused:
+            raise NftError(_describe(refused, owners)) from refused[0]
+
+    def comment(self, table: str) -> str | None:
+        # Tables are few: listing them makes a missing one no error.
+        for found in self._dump(_GETTABLE, b""):
+            if found.get(1, b"").rstrip(b"\0").decode() == table:
+                user_data = found.get(6, b"")
+                if len(user_data) < 2 or user_data[0] != 0:
+                    return ""
+                return user_data[2 : 2 + user_data[1]].rstrip(b"\0").decode()
+        return None
+
+    def chains(self, table: str) -> list[str]:
+        return [
+            found[3].rstrip(b"\0").decode()
+            for found in self._dump(_GETCHAIN, text(1, table))
+            if found[1].rstrip(b"\0").decode() == table
+        ]
+
+    def elements(self, table: str, map_: Map) -> dict[bytes, bytes]:
+        kind = _NFNL_SUBSYS_NFTABLES << 8 | _GETSETELEM
+        try:
+            bodies = self._netlink.dump(kind, _GENERIC + elements.dump_body(table, map_))
+        except NetlinkError as error:
+            raise NftError(f"list {map_.name} of table inet {table}: {error}") from error
+        return elements.decode(map_, (body[4:] for body in bodies))
+
+    def _dump(self, kind: int, body: bytes) -> Iterator[dict[int, bytes]]:
+        for found in self._netlink.dump(_NFNL_SUBSYS_NFTABLES << 8 | kind, _GENERIC + body):
+            if found[0] == _NFPROTO_INET:
+                yield attributes(found, 4)
+
+
+def _describe(refused: list[NetlinkError], owners: list[Operation]) -> str:
+    first = refused[0]
+    if 1 <= first.sequence <= len(owners):
+        line = str(owners[first.sequence - 1])
+        return f"{line if len(line) <= 200 else line[:200] + '…'}: {first}"
+    hint = "; does this process have CAP_NET_ADMIN in its network namespace?" if first.errno == errno.EPERM else ""
+    return f"nftables transaction: {first}{hint}"
+
+
+def _messages(operation: Operation, maps: dict[str, int]) -> Iterator[tuple[int, int, bytes]]:
+    """Type, flags and body of each message. `maps`: name -> number of maps made in this batch."""
+    match operation:
+        case AddElements(table, map_, added):
+            for chunk in elements.encode_additions(map_, added):
+                yield _NEWSETELEM, NLM_F_CREATE, elements.list_body(table, map_, chunk, maps.get(map_.name, 0))
+        case DeleteElements(table, map_, keys):
+            for chunk in elements.encode_deletions(map_, keys):
+                yield _DELSETELEM, 0, elements.list_body(table, map_, chunk)
+        case AddTable(made):
+            yield _NEWTABLE, NLM_F_CREATE, made.body()
+        case DeleteTable(name):
+            yield _DELTABLE, 0, text(1, name)
+        case AddMap(table, map_):
+            maps[map_.name] = len(maps) + 1
+            yield _NEWSET, NLM_F_CREATE, map_.body(table, maps[map_.name])
+        case AddChain(table, chain):
+            yield _NEWCHAIN, NLM_F_CREATE, chain.body(table)
+        case FillChain(table, chain):
+            yield _DELRULE, 0, text(1, table) + text(2, chain.name)
+            for rule in chain.rules:
+                yield _NEWRULE, NLM_F_CREATE | NLM_F_APPEND, rule.body(table, chain.name)
+        case DeleteChain(table, name):
+            yield _DELRULE, 0, text(1, table) + text(2, name)
+            yield _DELCHAIN, 0, text(1, table) + text(3, name)

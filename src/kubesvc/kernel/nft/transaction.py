@@ -1,0 +1,149 @@
+"""A transaction: changes to tables that the kernel makes all at once, or not at all. It can print itself.
+
+The seam `Nft` is what a transaction is committed to, and what a backend reads its own table back from. Adding what is
+there already is fine for tables, chains and maps; an element that is there with other data, or one to delete that is
+missing, refuses the whole transaction: then someone else has been at the table.
+
+    NftError    the transaction was refused; nothing has changed. Says which operation, and the kernel's reason
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from kubesvc.kernel.nft.objects import Chain, Map, Table
+
+
+class NftError(Exception):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class AddTable:
+    table: Table
+
+    def __str__(self) -> str:
+        return f"add table inet {self.table.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteTable:
+    name: str
+
+    def __str__(self) -> str:
+        return f"delete table inet {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class AddMap:
+    table: str
+    map: Map
+
+    def __str__(self) -> str:
+        types = " . ".join(t.name for t in self.map.key)
+        if self.map.data:
+            types += " : " + " . ".join(t.name for t in self.map.data)
+        return f"add {'map' if self.map.data else 'set'} inet {self.table} {self.map.name} {{ typeof {types}; }}"
+
+
+@dataclass(frozen=True, slots=True)
+class AddChain:
+    """The chain alone: so that rules can jump to chains that are filled later."""
+
+    table: str
+    chain: Chain
+
+    def __str__(self) -> str:
+        hook = self.chain.hook
+        where = f" {{ type {hook.type} hook {hook.name} priority {hook.priority}; }}" if hook else ""
+        return f"add chain inet {self.table} {self.chain.name}{where}"
+
+
+@dataclass(frozen=True, slots=True)
+class FillChain:
+    """Flush the chain and add its rules."""
+
+    table: str
+    chain: Chain
+
+    def __str__(self) -> str:
+        name = f"inet {self.table} {self.chain.name}"
+        return "\n".join([f"flush chain {name}", *(f"add rule {name} {rule.text}" for rule in self.chain.rules)])
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteChain:
+    """Flush the chain and delete it."""
+
+    table: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"flush chain inet {self.table} {self.name}\ndelete chain inet {self.table} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class AddElements:
+    table: str
+    map: Map
+    elements: Mapping[bytes, bytes]
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{k.hex()} : {v.hex()}" if v else k.hex() for k, v in self.elements.items())
+        return f"add element inet {self.table} {self.map.name} {{ {listed} }}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteElements:
+    table: str
+    map: Map
+    keys: Collection[bytes]
+
+    def __str__(self) -> str:
+        listed = ", ".join(k.hex() for k in self.keys)
+        return f"delete element inet {self.table} {self.map.name} {{ {listed} }}"
+
+
+Operation = AddTable | DeleteTable | AddMap | AddChain | FillChain | DeleteChain | AddElements | DeleteElements
+
+
+class Transaction:
+    """Operations in order. `str()` gives them as an nft script, elements in hex."""
+
+    __slots__ = ("operations",)
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+
+    def add(self, operation: Operation) -> None:
+        self.operations.append(operation)
+
+    def __bool__(self) -> bool:
+        return bool(self.operations)
+
+    def __str__(self) -> str:
+        return "\n".join(str(o) for o in self.operations)
+
+
+class Nft(Protocol):
+    """A kernel's nftables in one namespace, or a likeness of it."""
+
+    def commit(self, transaction: Transaction) -> None:
+        """All of it or nothing. Raises NftError."""
+        ...
+
+    def comment(self, table: str) -> str | None:
+        """The table's comment, "" when it has none; None when there is no such table."""
+        ...
+
+    def chains(self, table: str) -> list[str]:
+        """The names of the table's chains."""
+        ...
+
+    def elements(self, table: str, map_: Map) -> dict[bytes, bytes]:
+        """Key -> data of a map of the table; data is b"" in a set. Raises NftError when it is missing."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,31 @@
+"""What a proxy needs to know before it starts. Nothing is read from the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyConfig:
+    """`node_ips` are this node's own addresses, the primary of each family first. Node ports answer on the primary
+    addresses, or with `node_port_addresses` on those of `node_ips` inside these ranges."""
+
+    node_name: str
+    node_ips: tuple[IPv4Address | IPv6Address, ...]
+    service_cidrs: tuple[IPv4Network | IPv6Network, ...]
+    pod_cidrs: tuple[IPv4Network | IPv6Network, ...]
+    """Of the whole cluster: a source inside them is a pod, and keeps its address on the way to a cluster IP."""
+    node_port_addresses: tuple[IPv4Network | IPv6Network, ...] = field(default=())
+    proxy_name: str = ""
+    """Services labelled service.kubernetes.io/service-proxy-name are left to the proxy of that name."""
+    configure_namespace: bool = True
+    """Set the sysctls and routes the data plane needs in this network namespace."""
+
+    def node_port_ips(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """The addresses node ports answer on; loopback never."""
+        usable = [ip for ip in self.node_ips if not ip.is_loopback]
+        if self.node_port_addresses:
+            return tuple(ip for ip in usable if any(ip in network for network in self.node_port_addresses))
+        first = {ip.version: ip for ip in reversed(usable)}  # version -> primary
+        return tuple(first[version] for version in sorted(first))

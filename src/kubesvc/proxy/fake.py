@@ -1,0 +1,91 @@
+"""A backend without a kernel, which can trace a packet.
+
+It is the nftables backend over `MemoryNft`: the same elements and the same rules, so a test of packet flows here tests
+what the kernel will be given. The way of a packet:
+
+    from outside or a pod   prerouting ─► input (to this node) or forward ─► postrouting
+    from this node          output ─► (delivered here: input) ─► postrouting
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from kubesvc.kernel.nft.memory import MemoryNft, Packet
+from kubesvc.proxy.backend import Ranges
+from kubesvc.proxy.layout import pack, unpack
+from kubesvc.proxy.nftables import NftablesBackend
+
+
+class Where(Enum):
+    """Where a connection starts."""
+
+    WIRE = "arrives at this node, from a pod or from outside"
+    NODE = "made by a process in this node's own network"
+
+
+class Trace(NamedTuple):
+    """What became of a connection. output: "address:port", "reject" or "drop"."""
+
+    output: str
+    masqueraded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The first packet of a connection, in text."""
+
+    source: str
+    destination: str
+    protocol: int
+    port: int
+    where: Where = Where.WIRE
+
+
+class FakeBackend(NftablesBackend):
+    """`Backend` in memory. `matched` holds the rules the last trace matched, as nft prints them."""
+
+    def __init__(self, ranges: Ranges, node_ips: Iterable[str] = ()) -> None:
+        self.nft = MemoryNft()
+        self.matched: list[str] = []
+        self._node_ips = frozenset(pack(ip) for ip in node_ips)
+        super().__init__(self.nft, ranges)
+
+    def trace(self, connection: Connection, *, draw: int = 0) -> Trace:
+        """Send a connection through; every random number comes out as `draw` (modulo what is asked)."""
+        packet = Packet(pack(connection.source), pack(connection.destination), connection.protocol, connection.port)
+        draws = dict.fromkeys(range(1, 1024), draw)
+        self.matched = packet.matched
+        masqueraded = False
+        hook = "output" if connection.where is Where.NODE else "prerouting"
+        while hook:
+            self.nft.run(hook, packet, draws)
+            if packet.verdict in ("drop", "reject"):
+                return Trace(packet.verdict, False)
+            masqueraded = masqueraded or packet.verdict == "masquerade"
+            hook = self._next(hook, packet)
+        return Trace(_show(packet), masqueraded)
+
+    def outputs(self, connection: Connection, draws: int = 64) -> set[str]:
+        """Every place the connection may end up at."""
+        return {self.trace(connection, draw=n).output for n in range(draws)}
+
+    def _next(self, hook: str, packet: Packet) -> str:
+        """The hook after this one; "" where the packet leaves the node or reaches a process."""
+        here = packet.destination in self._node_ips
+        match hook:
+            case "prerouting":
+                return "input" if here else "forward"
+            case "output" | "forward":
+                return "postrouting"
+            case "postrouting" if here:
+                return "input"  # over the loopback
+        return ""
+
+
+def _show(packet: Packet) -> str:
+    address = unpack(packet.destination)
+    return f"{address}:{packet.port}" if address.version == 4 else f"[{address}]:{packet.port}"

@@ -1,0 +1,118 @@
+"""The proxy of one node: Services, EndpointSlices and its Node in, the kernel's tables out.
+
+    informers ─► Frontends.set_* ─► (once the loop is free) take ─► Backend.apply
+                                     all three synced, or a refusal ─► everything ─► Backend.resync
+
+One turn of the loop programs all that arrived since the last one, in one batch. Nothing is programmed before the
+caches are whole: half a list would take Services away. What is in force outlives this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from kubesvc.api.core import Node, Service
+from kubesvc.api.discovery import EndpointSlice
+from kubesvc.api.labels import ZONE
+from kubesvc.api.registry import ENDPOINT_SLICE, NODE, SERVICE
+from kubesvc.client.informer import Informer
+from kubesvc.client.session import Session
+from kubesvc.kernel.nft.connection import Connection
+from kubesvc.proxy import namespace
+from kubesvc.proxy.backend import Backend, BackendError, Ranges
+from kubesvc.proxy.config import ProxyConfig
+from kubesvc.proxy.endpoints import Locality
+from kubesvc.proxy.frontends import Frontends
+from kubesvc.proxy.nftables import NftablesBackend
+
+log = logging.getLogger(__name__)
+
+_FIRST_DELAY, _LONGEST_DELAY = 0.05, 5.0  # seconds, after a refusal
+
+
+class Proxy:
+    """Wires informers to decisions and decisions to a backend."""
+
+    def __init__(self, session: Session, config: ProxyConfig, backend: Backend) -> None:
+        self.programmed = asyncio.Event()
+        """Set once everything known at the start is in force."""
+        self._backend = backend
+        self._frontends = Frontends(
+            Locality(config.node_name), [ip.packed for ip in config.node_port_ips()], proxy_name=config.proxy_name
+        )
+        self._services = Informer[Service](session, SERVICE, Service)
+        self._slices = Informer[EndpointSlice](session, ENDPOINT_SLICE, EndpointSlice)
+        self._node = Informer[Node](session, NODE, Node, fields=f"metadata.name={config.node_name}")
+        self._revision = ""
+        self._delay = _FIRST_DELAY
+        self._turn: asyncio.Handle | None = None
+        self._services.on_change(self._service_changed)
+        self._slices.on_change(self._slice_changed)
+        self._node.on_change(self._node_changed)
+        for informer in (self._services, self._slices, self._node):
+            informer.on_sync(self._wake)
+
+    async def run(self) -> None:
+        """Follow the API until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for informer in (self._services, self._slices, self._node):
+                    group.create_task(informer.run())
+        finally:
+            if self._turn is not None:
+                self._turn.cancel()
+
+    def _service_changed(self, old: Service | None, new: Service | None) -> None:
+        changed = new or old
+        assert changed is not None
+        self._frontends.set_service(changed.key, new)
+        self._revision = changed.metadata.resource_version
+        self._wake()
+
+    def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        self._frontends.set_slice(old, new)
+        changed = new or old
+        assert changed is not None
+        self._revision = changed.metadata.resource_version
+        self._wake()
+
+    def _node_changed(self, _: Node | None, new: Node | None) -> None:
+        self._frontends.set_zone("" if new is None else new.metadata.labels.get(ZONE, ""))
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._turn is None and all(i.synced.is_set() for i in (self._services, self._slices, self._node)):
+            self._turn = asyncio.get_running_loop().call_soon(self._program)
+
+    def _program(self) -> None:
+        self._turn = None
+        changes = self._frontends.take()
+        try:
+            if not self.programmed.is_set():
+                started = time.perf_counter()
+                everything = self._frontends.everything()
+                self._backend.resync(everything)
+                self.programmed.set()
+                took = time.perf_counter() - started
+                log.info("%d frontends in force, programmed in %.3f s", len(everything.frontends), took)
+            elif changes:
+                self._backend.apply(changes, self._revision)
+            self._delay = _FIRST_DELAY
+        except BackendError as error:
+            log.error("nothing changed in the data plane: %s; all of it again in %.2f s", error, self._delay)
+            self.programmed.clear()
+            self._turn = asyncio.get_running_loop().call_later(self._delay, self._program)
+            self._delay = min(self._delay * 2, _LONGEST_DELAY)
+
+
+async def run(session: Session, config: ProxyConfig) -> None:
+    """Be this node's proxy until cancelled. Lives in the node's network namespace; the tables stay behind."""
+    if config.configure_namespace:
+        namespace.prepare(config)
+    backend = NftablesBackend(Connection(), Ranges(config.service_cidrs, config.pod_cidrs))
+    try:
+        await Proxy(session, config, backend).run()
+    finally:
+        backend.close()

@@ -1,0 +1,43 @@
+"""What the data plane needs of its network namespace besides the table: forwarding, and a route to the Services.
+
+Without a route, connect() to a cluster IP fails before the nat output chain sees a packet; the packet never takes that
+route, since dnat chooses another. All of it is of this namespace alone; `nf_conntrack_max` isn't, and is not touched.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from kubesvc.kernel import routes, sysctl
+from kubesvc.kernel.netlink import NetlinkError
+from kubesvc.proxy.config import ProxyConfig
+
+log = logging.getLogger(__name__)
+
+_SYSCTLS = {
+    "ipv4/ip_forward": "1",
+    # Strict mode drops replies of connections whose way back differs; a link's value is the greater of it and `all`.
+    "ipv4/conf/all/rp_filter": "2",
+    # A packet that connection tracking thinks out of window must not reach a pod untranslated and be answered by RST.
+    "netfilter/nf_conntrack_tcp_be_liberal": "1",
+}
+_SYSCTLS_6 = {"ipv6/conf/all/forwarding": "1"}
+
+
+def prepare(config: ProxyConfig) -> None:
+    """Set sysctls and add the routes. What can't be done is logged, and the proxy goes on."""
+    wanted = dict(_SYSCTLS)
+    if any(network.version == 6 for network in (*config.service_cidrs, *config.pod_cidrs)):
+        wanted |= _SYSCTLS_6
+    for name, value in wanted.items():
+        sysctl.ensure(name, value)
+    for network in config.service_cidrs:
+        source = next((ip for ip in config.node_ips if ip.version == network.version), None)
+        link = routes.link_of(source) if source is not None else None
+        if source is None or link is None:
+            log.warning("no route to %s: no link here has the node's address %s", network, source or "of that family")
+            continue
+        try:
+            routes.replace(network, link, source)
+        except NetlinkError as error:
+            log.warning("no route to %s: %s; programs on this node can't connect to cluster IPs", network, error)

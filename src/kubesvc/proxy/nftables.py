@@ -1,0 +1,165 @@
+"""The nftables backend: frontends against the shadow of what is in force, one transaction a change.
+
+    apply     frontend before, frontend now ─► elements to delete, to add ─► one batch
+    resync    what the kernel holds, everything ─► the difference, and every rule again ─► one batch
+
+It reads its own table at `resync` alone, so a restart adopts what is there: connections see the difference and nothing
+else. Chains of classes nobody uses any more stay until then; a packet may be on its way to them.
+"""
+
+from __future__ import annotations
+
+from kubesvc.kernel.nft.expressions import native32
+from kubesvc.kernel.nft.objects import Table
+from kubesvc.kernel.nft.transaction import (
+    AddChain,
+    AddElements,
+    AddMap,
+    AddTable,
+    DeleteChain,
+    DeleteElements,
+    DeleteTable,
+    FillChain,
+    Nft,
+    NftError,
+    Transaction,
+)
+from kubesvc.proxy import ruleset
+from kubesvc.proxy.backend import BackendError, Changes, Frontend, Ranges
+from kubesvc.proxy.layout import LAYOUT, TABLE
+from kubesvc.proxy.ruleset import CLASSES, DATA_MAPS, Elements
+
+_UNCHANGED = object()
+
+
+class NftablesBackend:
+    """`Backend` over `nft`, in the network namespace that one lives in."""
+
+    def __init__(self, nft: Nft, ranges: Ranges) -> None:
+        self._nft = nft
+        self._ranges = ranges
+        self._frontends: dict[bytes, Frontend] = {}  # key -> what is in force
+        self._classes: set[int] = set()
+
+    def close(self) -> None:
+        self._nft.close()
+
+    def apply(self, changes: Changes, revision: str) -> None:
+        gone, come = ruleset.no_elements(), ruleset.no_elements()
+        missing: set[int] = set()
+        for key, frontend in changes.frontends.items():
+            before = self._frontends.get(key)
+            if before is not None:
+                ruleset.place(before, gone)
+            if frontend is not None:
+                ruleset.place(frontend, come)
+                if number := ruleset.class_number(frontend):
+                    missing.add(number)
+        for address, present in changes.cluster_ips.items():
+            ruleset.place_cluster_ip(address, come if present else gone)
+        for address, present in changes.local_endpoints.items():
+            ruleset.place_hairpin(address, come if present else gone)
+        missing -= self._classes
+        transaction = Transaction()
+        _add_classes(transaction, missing)
+        _replace(transaction, gone, come)
+        self._commit(transaction)
+        self._classes |= missing
+        for key, frontend in changes.frontends.items():
+            if frontend is None:
+                self._frontends.pop(key, None)
+            else:
+                self._frontends[key] = frontend
+
+    def resync(self, everything: Changes) -> None:
+        wanted = ruleset.no_elements()
+        frontends = {k: f for k, f in everything.frontends.items() if f is not None}
+        for frontend in frontends.values():
+            ruleset.place(frontend, wanted)
+        for address in everything.cluster_ips:
+            ruleset.place_cluster_ip(address, wanted)
+        for address in everything.local_endpoints:
+            ruleset.place_hairpin(address, wanted)
+        classes = {number for f in frontends.values() if (number := ruleset.class_number(f))}
+        try:
+            transaction = self._difference(wanted, classes)
+        except (NftError, OSError) as error:
+            raise BackendError(f"table inet {TABLE} can't be read: {error}") from error
+        self._commit(transaction)
+        self._frontends = frontends
+        self._classes = classes
+
+    def _difference(self, wanted: Elements, classes: set[int]) -> Transaction:
+        transaction = Transaction()
+        comment = self._nft.comment(TABLE)
+        adopt = comment == LAYOUT
+        if comment is not None and not adopt:
+            transaction.add(DeleteTable(TABLE))
+        transaction.add(AddTable(Table(TABLE, LAYOUT)))
+        for map_ in (*DATA_MAPS.values(), CLASSES):
+            transaction.add(AddMap(TABLE, map_))
+        constant = ruleset.constant_chains(self._ranges)
+        picks = [ruleset.pick(number) for number in sorted(classes)]
+        for chain in (*constant, *picks):
+            transaction.add(AddChain(TABLE, chain))
+        for chain in (*constant, *picks):
+            transaction.add(FillChain(TABLE, chain))
+        held = {name: self._nft.elements(TABLE, m) for name, m in DATA_MAPS.items()} if adopt else {}
+        _converge(transaction, held, wanted)
+        named = {native32(number): ruleset.pick_name(number).encode() for number in sorted(classes)}
+        _converge(
+            transaction, {CLASSES.name: self._nft.elements(TABLE, CLASSES)} if adopt else {}, {CLASSES.name: named}
+        )
+        if adopt:
+            known = {chain.name for chain in (*constant, *picks)}
+            for name in self._nft.chains(TABLE):
+                if name not in known:
+                    transaction.add(DeleteChain(TABLE, name))
+        return transaction
+
+    def _commit(self, transaction: Transaction) -> None:
+        if not transaction:
+            return
+        try:
+            self._nft.commit(transaction)
+        except (NftError, OSError) as error:
+            raise BackendError(str(error)) from error
+
+
+def _add_classes(transaction: Transaction, numbers: set[int]) -> None:
+    chains = [ruleset.pick(number) for number in sorted(numbers)]
+    for chain in chains:
+        transaction.add(AddChain(TABLE, chain))
+        transaction.add(FillChain(TABLE, chain))
+    if chains:
+        named = {native32(number): ruleset.pick_name(number).encode() for number in numbers}
+        transaction.add(AddElements(TABLE, CLASSES, named))
+
+
+def _replace(transaction: Transaction, gone: Elements, come: Elements) -> None:
+    """Delete and add, leaving alone what is the same before and after."""
+    for name, map_ in DATA_MAPS.items():
+        before, after = gone[name], come[name]
+        if before and after:
+            for key in [k for k in before if after.get(k, _UNCHANGED) == before[k]]:
+                del before[key], after[key]
+        if before:
+            transaction.add(DeleteElements(TABLE, map_, before.keys()))
+        if after:
+            transaction.add(AddElements(TABLE, map_, after))
+
+
+def _converge(transaction: Transaction, held: Elements, wanted: Elements) -> None:
+    """What turns the elements held into those wanted. A changed one is deleted and added: the kernel has no update."""
+    maps = {**DATA_MAPS, CLASSES.name: CLASSES}
+    for name, after in wanted.items():
+        before = held.get(name, {})
+        if before:
+            gone = [k for k, v in before.items() if after.get(k, _UNCHANGED) != v]
+            come = {k: v for k, v in after.items() if before.get(k, _UNCHANGED) != v}
+        else:
+            gone, come = [], after
+        if gone:
+            transaction.add(DeleteElements(TABLE, maps[name], gone))
+        if come:
+            transaction.add(AddElements(TABLE, maps[name], come))
