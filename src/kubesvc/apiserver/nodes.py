@@ -6,6 +6,7 @@ kubectl ──TLS──► API server ──TLS──► node:10250 /containerLo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import aiohttp
 import msgspec
@@ -48,7 +49,9 @@ class Nodes:
                 raise _refusal(answer.status, await answer.read())
         return answer
 
-    async def websocket(self, node: Node, path: str, protocols: Sequence[str]) -> aiohttp.ClientWebSocketResponse[bool]:
+    async def websocket(
+        self, node: Node, path: str, protocols: Sequence[str]
+    ) -> aiohttp.ClientWebSocketResponse[Literal[True]]:
         """An open WebSocket with one of `protocols`. Raises ApiError."""
         try:
             return await self._session().ws_connect(base_url(node) + path, protocols=protocols, max_msg_size=0)
