@@ -30,7 +30,7 @@ def first_free(network: Network, prefix: int, taken: Iterable[Network]) -> Netwo
             position = (end // size + 1) * size
     if position + size - 1 > int(network.broadcast_address) or prefix < network.prefixlen:
         raise Exhausted(f"no /{prefix} is free in {network}: use a larger pod CIDR or fewer nodes")
-    return type(network)((position, prefix))  # type: ignore[arg-type]
+    return type(network)((position, prefix))
 
 
 def plan(

@@ -40,7 +40,8 @@ def plan(
     share a node are told; `failure` is the ReplicaFailure condition of the last attempt."""
     active = [p for p in pods if is_active(p)]
     surplus = len(active) - rs.spec.replicas
-    create, delete = 0, ()
+    create = 0
+    delete: tuple[Pod, ...] = ()
     if rs.metadata.deletion_timestamp is None:
         create = min(max(-surplus, 0), BURST)
         delete = tuple(rank(active, neighbours)[: min(max(surplus, 0), BURST)])

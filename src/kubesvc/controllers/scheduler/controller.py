@@ -101,13 +101,13 @@ class SchedulerController:
         before = condition(pod.status.conditions, "PodScheduled")
         if before is not None and (before.status, before.message) == ("False", decision.message):
             return
-        changed = before is None or before.status != "False"
+        since = before.last_transition_time if before is not None and before.status == "False" else None
         told: JSON = {
             "type": "PodScheduled",
             "status": "False",
             "reason": "Unschedulable",
             "message": decision.message,
-            "lastTransitionTime": format_time(self._context.now()) if changed else before.last_transition_time,
+            "lastTransitionTime": since or format_time(self._context.now()),
         }
         patch = {"status": {"conditions": [told]}}
         await self._context.writer.patch(POD, pod, patch, subresource="status", patch_type=STRATEGIC_PATCH)

@@ -1,8 +1,8 @@
 """Which node a pod goes to, or why it fits nowhere.
 
-Filters, in upstream's order and words: unschedulable, taints, node selector, free host ports. Of the nodes left:
-the one with the fewest pods of the same owner (a Service's replicas spread), then the fewest pods at all, then the first name.
-A node that isn't Ready counts as tainted not-ready:NoSchedule, which a pod may tolerate. Resources, affinity and
+Filters, in upstream's order and words: unschedulable, taints, node selector, free host ports. Of the nodes left: the
+one with the fewest pods of the same owner (a Service's replicas spread), then the fewest pods at all, then the first
+name. A node that isn't Ready counts as tainted not-ready:NoSchedule, which a pod may tolerate. Resources, affinity and
 priorities are left out: nothing here accounts for them.
 """
 
