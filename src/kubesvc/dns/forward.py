@@ -22,7 +22,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import dns.edns
 import dns.exception
 import dns.flags
 import dns.message

@@ -38,7 +38,7 @@ class Resolver:
         try:
             query = wire.parse(data)
         except wire.Odd as odd:
-            return wire.error(data, odd.rcode)
+            return wire.error(data, odd.rcode, odd.question)
         if query is None:
             return None
         if query.type in (wire.AXFR, wire.IXFR):

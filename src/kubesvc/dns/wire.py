@@ -45,11 +45,12 @@ class BadName(ValueError):
 
 
 class Odd(Exception):
-    """A query that gets an error instead of an answer."""
+    """A query that gets an error instead of an answer; `question` is empty where it couldn't be read."""
 
-    def __init__(self, rcode: int) -> None:
+    def __init__(self, rcode: int, question: bytes = b"") -> None:
         super().__init__(rcode)
         self.rcode = rcode
+        self.question = question
 
 
 def encode_name(text: str) -> bytes:
@@ -207,7 +208,7 @@ def parse(data: bytes) -> Query | None:
             raise Odd(FORMERR)
         query = Query(data[:2], flags, data[HEADER:end])
         if data[end - 2 : end] != b"\0\x01":
-            raise Odd(REFUSED)
+            raise Odd(REFUSED, query.question)
         for _ in range(authority + additional):
             end = _skip_name(data, end)
             kind, size, ttl, length = _record.unpack_from(data, end)
@@ -216,7 +217,7 @@ def parse(data: bytes) -> Query | None:
                 raise Odd(FORMERR)
             if kind == OPT:
                 if ttl >> 16 & 0xFF:
-                    raise Odd(BADVERS)
+                    raise Odd(BADVERS, query.question)
                 query = query._replace(payload=max(size, UDP_SIZE), dnssec_ok=bool(ttl & 0x8000))
     except (IndexError, struct.error) as error:
         raise Odd(FORMERR) from error

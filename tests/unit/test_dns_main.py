@@ -1,0 +1,176 @@
+"""A node's DNS against a real API server in this process: what is applied resolves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import dns.asyncquery
+import dns.message
+import dns.rcode
+import pytest
+
+from kubesvc.api.discovery import EndpointSlice
+from kubesvc.api.errors import NotFound
+from kubesvc.api.meta import JSON
+from kubesvc.api.registry import ENDPOINT_SLICE, NAMESPACE, SERVICE
+from kubesvc.client.session import Session
+from kubesvc.dns.config import DnsConfig
+from kubesvc.dns.kube_dns import change, wanted
+from kubesvc.dns.main import run
+from support.apiserver import local_session
+from support.dns_upstream import bound_pair
+from support.dns_zone import texts
+
+DEADLINE = 5.0
+SVC = "default.svc.cluster.local."
+
+
+class Node:
+    """A node's DNS that runs; `ask` asks it over UDP."""
+
+    def __init__(self, session: Session, port: int, task: asyncio.Task[None]) -> None:
+        self.session = session
+        self.port = port
+        self.task = task
+
+    async def ask(self, name: str, kind: str = "A") -> dns.message.Message:
+        query = dns.message.make_query(name, kind)
+        return await dns.asyncquery.udp(query, "127.0.0.1", port=self.port, timeout=DEADLINE)
+
+    async def until(self, name: str, kind: str, *expected: str, rcode: str = "NOERROR") -> None:
+        """Ask until the answer is `expected`; a question is answered within the deadline or the test fails."""
+        found = None
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while found != (list(expected), rcode):
+                    reply = await self.ask(name, kind)
+                    found = (texts(reply), dns.rcode.to_text(reply.rcode()))
+        except TimeoutError:
+            raise AssertionError(f"{name} {kind}: {found} after {DEADLINE} s; expected {expected}, {rcode}") from None
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def node(session: Session, name: str = "node1") -> AsyncIterator[Node]:
+    udp, tcp = bound_pair()
+    port = udp.getsockname()[1]
+    config = DnsConfig(name, "127.0.0.1", port, (udp,), (tcp,), drain_seconds=0)
+    one = Node(session, port, asyncio.create_task(run(session, config)))
+    try:
+        # SERVFAIL until the caches have synced, then the Service that every cluster has.
+        await one.until("kubernetes." + SVC, "A", "A 10.96.0.1")
+        yield one
+    finally:
+        await one.stop()
+        udp.close()
+        tcp.close()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[Session]:
+    async with local_session() as one:
+        yield one
+
+
+def slice_of(name: str, *addresses: str) -> JSON:
+    return {
+        "metadata": {
+            "name": f"{name}-a",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": name},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+    }
+
+
+def service(name: str, **spec: object) -> JSON:
+    return {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
+
+
+async def test_created_service_resolves_and_deleted_one_does_not(session: Session) -> None:
+    """From the API to an answer, and back to NXDOMAIN."""
+    async with node(session) as one:
+        await one.until("web." + SVC, "A", rcode="NXDOMAIN")
+        await session.create(SERVICE, service("web", clusterIP="10.96.0.77", ports=[{"name": "http", "port": 80}]))
+        await one.until("web." + SVC, "A", "A 10.96.0.77")
+        await one.until(f"_http._tcp.web.{SVC}", "SRV", f"SRV 0 100 80 web.{SVC}")
+        await session.delete(SERVICE, "default", "web")
+        await one.until("web." + SVC, "A", rcode="NXDOMAIN")
+
+
+async def test_headless_service_follows_its_slices(session: Session) -> None:
+    """Endpoints come, change and go."""
+    async with node(session) as one:
+        await session.create(SERVICE, service("db", clusterIP="None", ports=[{"name": "http", "port": 80}]))
+        await session.create(ENDPOINT_SLICE, slice_of("db", "10.244.1.5"))
+        await one.until("db." + SVC, "A", "A 10.244.1.5")
+        more = {"endpoints": slice_of("db", "10.244.1.5", "10.244.2.6")["endpoints"]}
+        await session.patch(ENDPOINT_SLICE, "default", "db-a", more)
+        await one.until("db." + SVC, "A", "A 10.244.1.5", "A 10.244.2.6")
+        await session.delete(ENDPOINT_SLICE, "default", "db-a")
+        await one.until("db." + SVC, "A", rcode="NXDOMAIN")
+
+
+async def test_new_namespace_exists(session: Session) -> None:
+    """NXDOMAIN becomes NODATA when the namespace is made."""
+    async with node(session) as one:
+        await one.until("shop.svc.cluster.local", "A", rcode="NXDOMAIN")
+        await session.create(NAMESPACE, {"metadata": {"name": "shop"}})
+        await one.until("shop.svc.cluster.local", "A")
+
+
+async def test_each_node_announces_itself_and_withdraws(session: Session) -> None:
+    """kube-dns-NODE is there while its DNS answers, for its own node, and gone after an orderly end."""
+    async with node(session, "node1") as first, node(session, "node2"):
+        for name in ("node1", "node2"):
+            await _announced(session, name)
+        found = await session.get(ENDPOINT_SLICE, "kube-system", "kube-dns-node1")
+        assert change(found, wanted("node1", "127.0.0.1", first.port)) is None
+        assert found["metadata"]["labels"] == {
+            "kubernetes.io/service-name": "kube-dns",
+            "endpointslice.kubernetes.io/managed-by": "dns.kubesvc.dev",
+        }
+        await first.stop()
+        with pytest.raises(NotFound):
+            await session.get(ENDPOINT_SLICE, "kube-system", "kube-dns-node1")
+        await session.get(ENDPOINT_SLICE, "kube-system", "kube-dns-node2")
+
+
+async def test_announcement_is_put_back_when_somebody_changes_it(session: Session) -> None:
+    """The node keeps its slice: deleted or emptied, it is as before a moment later; others' labels stay."""
+    async with node(session) as one:
+        await _announced(session, "node1")
+        await session.delete(ENDPOINT_SLICE, "kube-system", "kube-dns-node1")
+        await _announced(session, "node1")
+        await session.patch(
+            ENDPOINT_SLICE, "kube-system", "kube-dns-node1", {"endpoints": [], "metadata": {"labels": {"mine": "1"}}}
+        )
+        want = wanted("node1", "127.0.0.1", one.port)
+        async with asyncio.timeout(DEADLINE):
+            async for event in session.watch(ENDPOINT_SLICE, since="0", namespace="kube-system"):
+                tree = event.object
+                if b'"mine"' in bytes(tree) and b"127.0.0.1" in bytes(tree):
+                    break
+        found = await session.get(ENDPOINT_SLICE, "kube-system", "kube-dns-node1")
+        assert change(found, want) is None
+        assert found["metadata"]["labels"]["mine"] == "1"
+
+
+async def _announced(session: Session, name: str) -> None:
+    """Wait until the node's slice is there."""
+    since = "0"
+    async with asyncio.timeout(DEADLINE):
+        listed = await session.list(ENDPOINT_SLICE, EndpointSlice, namespace="kube-system")
+        if any(item.name == f"kube-dns-{name}" for item in listed.items):
+            return
+        since = listed.resource_version
+        async for event in session.watch(ENDPOINT_SLICE, since=since, namespace="kube-system"):
+            if event.type == "ADDED" and f'"kube-dns-{name}"'.encode() in bytes(event.object):
+                return
