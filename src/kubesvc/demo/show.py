@@ -138,12 +138,14 @@ class Show:
             f"only {sorted(removed)} did",
         )
         programmed = max(removed.values())
-        result = json.loads(output.strip().splitlines()[-1]) if output.strip() else {"asked": 0, "failed": [errors]}
-        late = [entry for entry in result["failed"] if entry[0] > programmed]
-        before = len(result["failed"]) - len(late)
-        click.echo(f"  {result['asked']} requests in {LOAD_SECONDS} s; {before} met the dying pod before its removal")
+        self.stage.promise(load.returncode == 0, "the load ran to its end", errors)
+        result = json.loads(output.splitlines()[-1])
+        asked: int = result["asked"]
+        failed: list[tuple[float, float, str]] = result["failed"]
+        late = [entry for entry in failed if entry[0] > programmed]
+        click.echo(f"  {asked} requests in {LOAD_SECONDS} s; {len(failed) - len(late)} met the dying pod")
         self.stage.promise(
-            result["asked"] > 100 and not late,
+            asked > 100 and not late,
             "no request failed after the removal was programmed",
             f"failed afterwards: {late[:3]}",
         )
