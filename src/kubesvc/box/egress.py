@@ -2,8 +2,8 @@
 
     pod ── node: masquerade as the node ── bridge ── host: masquerade as the host ──► anywhere
 
-Forwarding is the host's own switch: turned on only when it was off, and off again when the last box that wanted it goes.
- A firewall of the host's that drops forwarded packets is its owner's to open.
+Forwarding is the host's own switch: turned on only when it was off, and off again when the last box that wants it
+goes. A firewall of the host's that drops forwarded packets is its owner's to open.
 """
 
 from __future__ import annotations
