@@ -23,7 +23,7 @@ def config(directory: Path = NOWHERE, *, port: int = 6443, cidrs: tuple[str, ...
     return ApiConfig(
         service_cidrs=tuple(ip_network(cidr) for cidr in cidrs),
         node_port_range=(30000, 32767),
-        advertise_address="127.0.0.1",
+        advertise_address="192.0.2.1",
         advertise_port=port,
         tls_cert=directory / "server.crt",
         tls_key=directory / "server.key",
