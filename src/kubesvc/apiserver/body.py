@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from kubesvc.api.errors import BadRequest, Invalid, UnsupportedMediaType, invalid
+from kubesvc.api.errors import BadRequest, Invalid, UnsupportedMediaType
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 from kubesvc.apiserver import fields
@@ -110,10 +110,7 @@ def check_shape(kind: Kind, tree: JSON) -> None:
 
 
 def check_fields(kind: Kind, tree: JSON, options: WriteOptions) -> list[str]:
-    """Warnings about fields the schema doesn't know. Raises BadRequest for them where they are to be strict, and
-    Invalid for values of the wrong type."""
-    if causes := fields.check_types(kind, tree):
-        raise invalid(kind.kind, tree["metadata"].get("name") or "", causes, kind.group)
+    """Warnings about fields the schema doesn't know. Raises BadRequest for them where they are to be strict."""
     if options.field_validation == "Ignore":
         return []
     unknown = fields.check_fields(kind, tree)

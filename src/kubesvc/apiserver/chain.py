@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from kubesvc.api.errors import ApiError, InternalError, MethodNotAllowed, NotFound, ServiceUnavailable, Unauthorized
-from kubesvc.apiserver import encode, health, warnings
+from kubesvc.apiserver import discovery, encode, health, openapi, warnings
 from kubesvc.apiserver.create import create
 from kubesvc.apiserver.delete import delete
 from kubesvc.apiserver.deletecollection import deletecollection
@@ -19,6 +19,8 @@ from kubesvc.apiserver.list import list_
 from kubesvc.apiserver.patching import patching
 from kubesvc.apiserver.routing import Target, resolve
 from kubesvc.apiserver.state import State
+from kubesvc.apiserver.subresources import binding, exec, finalize, scale
+from kubesvc.apiserver.subresources import log as log_of
 from kubesvc.apiserver.update import update
 from kubesvc.apiserver.watch import watch
 from kubesvc.client.transport import Handler, Request, Response
@@ -32,6 +34,15 @@ Verb = Callable[[State, Request, Target], Awaitable[Response]]
 _OBJECT: dict[str, Verb] = {"GET": get, "PUT": update, "PATCH": patching, "DELETE": delete}
 # method -> the verb on a collection
 _COLLECTION: dict[str, Verb] = {"GET": list_, "POST": create, "DELETE": deletecollection}
+# subresource -> method -> the verb
+_SUBRESOURCE: dict[str, dict[str, Verb]] = {
+    "scale": {"GET": scale.get, "PUT": scale.update, "PATCH": scale.patching},
+    "binding": {"POST": binding.create},
+    "finalize": {"PUT": finalize.update},
+    "log": {"GET": log_of.get},
+    "exec": {"GET": exec.connect, "POST": exec.connect},
+    "attach": {"GET": exec.connect, "POST": exec.connect},
+}
 
 
 def chain(state: State) -> Handler:
@@ -68,15 +79,38 @@ async def _answer(state: State, request: Request) -> Response:
         raise Unauthorized("Unauthorized")
     target = resolve(request.path)
     if target is None:
-        raise NotFound("the server could not find the requested resource")
+        found = document(request) if request.method == "GET" else None
+        if found is None:
+            raise NotFound("the server could not find the requested resource")
+        return found
     return await verb(request, target)(state, request, target)
 
 
+def document(request: Request) -> Response | None:
+    """What is at a path that names no resource: discovery or OpenAPI; None where nothing is."""
+    path = request.path.rstrip("/")
+    match path:
+        case "/openapi/v2":
+            encode.representation(request)  # JSON alone
+            return Response(200, openapi.v2())
+        case "/openapi/v3":
+            return Response(200, openapi.v3_index())
+    if path.startswith("/openapi/v3/"):
+        body = openapi.v3(path.removeprefix("/openapi/v3/"))
+        return None if body is None else Response(200, body)
+    return discovery.answer(request)
+
+
 def verb(request: Request, target: Target) -> Verb:
-    """Raises MethodNotAllowed."""
-    if target.subresource not in ("", "status"):
-        raise NotFound("the server could not find the requested resource")
+    """Raises MethodNotAllowed, NotFound for a subresource nobody serves."""
     method = request.method
+    if target.subresource not in ("", "status"):
+        methods = _SUBRESOURCE.get(target.subresource)
+        if methods is None:
+            raise NotFound("the server could not find the requested resource")
+        if method not in methods:
+            raise MethodNotAllowed("the server does not allow this method on the requested resource")
+        return methods[method]
     if method == "GET" and not target.name and request.query.get("watch") in ("1", "true"):
         return watch
     found = (_OBJECT if target.name else _COLLECTION).get(method)

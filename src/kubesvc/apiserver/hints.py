@@ -19,7 +19,7 @@ ADDRESSES = stored.collection(IP_ADDRESS) + "-/"
 
 
 class Hints:
-    """Follows the claims in the store while `run` runs; also told at once of what this server itself has lost or won."""
+    """Follows the claims in the store while `run` runs; told at once of what this server itself lost or won."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

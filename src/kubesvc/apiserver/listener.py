@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from kubesvc.apiserver.config import ApiConfig
-from kubesvc.client.transport import Handler, Request, Response, User
+from kubesvc.client.transport import Handler, Request, Response, Upgrade, User
 
 _LARGEST_BODY = 3 << 20  # bytes, as upstream's limit for a request
 _KEEP_ALIVE = 3600.0  # seconds: clients reuse connections, and a TLS handshake is dear
@@ -47,10 +47,13 @@ class Listener:
             {name.lower(): value for name, value in incoming.headers.items()},
             body,
             _user(incoming),
+            incoming.rel_url.raw_query_string,
         )
         response = await self._handler(request)
         if response.stream is not None:
             return await _stream(incoming, response)
+        if response.upgrade is not None:
+            return await _upgrade(incoming, response.upgrade)
         return web.Response(
             status=response.status,
             body=response.body,
@@ -70,6 +73,17 @@ async def _stream(incoming: web.BaseRequest, response: Response) -> web.StreamRe
         return answer
     await answer.write_eof()
     return answer
+
+
+async def _upgrade(incoming: web.BaseRequest, upgrade: Upgrade) -> web.StreamResponse:
+    client = web.WebSocketResponse(protocols=(upgrade.protocol,), max_msg_size=0)
+    try:
+        await client.prepare(incoming)
+    except BaseException:
+        await upgrade.abandon()
+        raise
+    await upgrade.run(client)
+    return client
 
 
 def _user(incoming: web.BaseRequest) -> User | None:

@@ -10,6 +10,7 @@ from kubesvc.apiserver import bootstrap
 from kubesvc.apiserver.chain import chain
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.apiserver.listener import Listener
+from kubesvc.apiserver.nodes import Nodes
 from kubesvc.apiserver.state import State
 from kubesvc.client.transport import Handler
 from kubesvc.store.protocol import Store
@@ -20,7 +21,8 @@ class ApiServer:
 
     def __init__(self, store: Store, config: ApiConfig) -> None:
         self._config = config
-        self._state = State(store, config.cluster)
+        self._nodes = Nodes(config)
+        self._state = State(store, config.cluster, self._nodes)
         self.handler: Handler = chain(self._state)
         self._listener = Listener(self.handler)
         self._tasks: list[asyncio.Task[None]] = []
@@ -39,6 +41,7 @@ class ApiServer:
     async def close(self) -> None:
         """End every connection and watch."""
         await self._listener.close()
+        await self._nodes.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
 
-from kubesvc.api.errors import NotFound, not_found
-from kubesvc.api.meta import JSON, format_time
+from kubesvc.api.errors import not_found
+from kubesvc.api.meta import format_time
 from kubesvc.apiserver import stored
 from kubesvc.apiserver.admission import Cluster, Context
 from kubesvc.apiserver.hints import Hints
 from kubesvc.apiserver.lines import Lines
+from kubesvc.apiserver.nodes import Nodes
 from kubesvc.apiserver.routing import Target
 from kubesvc.store.protocol import Store, Versioned
 
@@ -23,9 +24,12 @@ def utc_now() -> datetime:
 
 
 class State:
-    def __init__(self, store: Store, cluster: Cluster, *, clock: Clock = utc_now, random: Random | None = None) -> None:
+    def __init__(
+        self, store: Store, cluster: Cluster, nodes: Nodes, *, clock: Clock = utc_now, random: Random | None = None
+    ) -> None:
         self.store = store
         self.cluster = cluster
+        self.nodes = nodes
         self.clock = clock
         self.random = random or Random()
         self.hints = Hints(store)
@@ -45,10 +49,3 @@ class State:
         if item is None:
             raise not_found(target.kind.resource, target.name)
         return item
-
-    async def find(self, target: Target) -> JSON | None:
-        """The object as a tree, or None."""
-        try:
-            return stored.tree_of(await self.read(target))
-        except NotFound:
-            return None

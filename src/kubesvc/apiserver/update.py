@@ -37,11 +37,13 @@ async def update(state: State, request: Request, target: Target) -> Response:
     return encode.one(state, request, target.kind, item)
 
 
-async def modify(state: State, target: Target, change: Change, *, dry_run: bool = False) -> Versioned:
+async def modify(
+    state: State, target: Target, change: Change, *, dry_run: bool = False, admitted: bool = True
+) -> Versioned:
     """Read, change, admit, commit; again when somebody was faster and the change isn't tied to one revision.
 
     A change that leaves everything as it was writes nothing. One that takes the last finalizer from an object being
-    deleted deletes it. Raises NotFound, Conflict, Invalid.
+    deleted deletes it. `admitted` is False for changes that are the server's own. Raises NotFound, Conflict, Invalid.
     """
     for _ in range(ATTEMPTS):
         current = await state.read(target)
@@ -51,7 +53,8 @@ async def modify(state: State, target: Target, change: Change, *, dry_run: bool 
         if wanted and wanted != old["metadata"]["resourceVersion"]:
             raise conflict(target.kind.resource, target.name, STALE)
         _keep_owned(target, new, old)
-        admit(target.kind, new, old, state.context(target.subresource))
+        if admitted:
+            admit(target.kind, new, old, state.context(target.subresource))
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         if new == old:
             return current

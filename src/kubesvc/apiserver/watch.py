@@ -50,7 +50,8 @@ def _initial_events(query: Mapping[str, str]) -> bool | None:
     if text is None:
         if match:
             raise BadRequest(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless "
+                "sendInitialEvents is provided"
             )
         return None
     if match != "NotOlderThan":

@@ -129,10 +129,7 @@ def _lost(state: State, kind: Kind, new: JSON, change: ClaimChange | None, faile
 
 async def _claim(state: State, change: ClaimChange, service: JSON, context: Context) -> Write | None:
     """The write that makes or releases a claim; None when there is nothing to release."""
-    if change.kind == "address":
-        key = stored.key(IP_ADDRESS, "", change.value)
-    else:
-        key = NODE_PORTS + change.value
+    key = stored.key(IP_ADDRESS, "", change.value) if change.kind == "address" else NODE_PORTS + change.value
     if change.action == "release":
         held = await state.store.get(key)
         return Write(key, None, held.revision) if held else None

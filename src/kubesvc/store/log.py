@@ -118,7 +118,8 @@ class Log:
 
     # ── reads at a revision ──────────────────────────────────────────────────────────────────────────────────────
 
-    def list(self, prefix: str, *, limit: int = 0, start: str = "", revision: int = 0) -> Page:
+    def page(self, prefix: str, *, limit: int = 0, start: str = "", revision: int = 0) -> Page:
+        """As Store.list."""
         at = revision or self.revision
         if at < self.oldest:
             raise Compacted(self.oldest)
@@ -239,7 +240,7 @@ class Reads:
         return self.log.get(key)
 
     async def list(self, prefix: str, *, limit: int = 0, start: str = "", revision: int = 0) -> Page:
-        return self.log.list(prefix, limit=limit, start=start, revision=revision)
+        return self.log.page(prefix, limit=limit, start=start, revision=revision)
 
     def watch(self, prefix: str, since: int) -> AsyncIterator[StoreEvent | int]:
         return self.log.watch(prefix, since)
