@@ -357,8 +357,7 @@ def test_explain(kubectl: Kubectl) -> None:
 
 def test_a_kind_that_nothing_acts_on_is_warned_about(kubectl: Kubectl) -> None:
     policy = (
-        '{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","metadata":{"name":"p"},'
-        '"spec":{"podSelector":{}}}'
+        '{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","metadata":{"name":"p"},"spec":{"podSelector":{}}}'
     )
     assert "Warning: " in kubectl.run("apply", "-f", "-", stdin=policy).stderr
 
