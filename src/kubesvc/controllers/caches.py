@@ -122,11 +122,6 @@ class Caches:
     def for_kind(self, kind: Kind) -> Informer[Any] | None:
         return self.of.get((kind.group, kind.plural))
 
-    def is_going(self, namespace: str) -> bool:
-        """Whether the namespace is being deleted or is gone: what can't be created there needn't be."""
-        found = self.namespaces.get("", namespace)
-        return found is None or found.metadata.deletion_timestamp is not None
-
     def _service_changed(self, old: Service | None, new: Service | None) -> None:
         if old is not None and new is not None and old.spec.selector == new.spec.selector:
             return

@@ -11,11 +11,21 @@ from collections.abc import Sequence
 import msgspec
 
 from kubesvc.api.core import Pod
-from kubesvc.api.errors import Conflict, NotFound
+from kubesvc.api.errors import ApiError, Conflict, Forbidden, NotFound
 from kubesvc.api.meta import JSON, Object
 from kubesvc.api.registry import POD, Kind
 from kubesvc.client.session import MERGE_PATCH, Session
 from kubesvc.controllers.caches import Caches
+
+
+def namespace_is_ending(error: BaseException) -> bool:
+    """Whether a creation was refused because its namespace is going or gone: then it needn't be."""
+    details = (error.details or {}) if isinstance(error, ApiError) else {}
+    if isinstance(error, NotFound):
+        return details.get("kind") == "namespaces"
+    return isinstance(error, Forbidden) and any(
+        cause.get("reason") == "NamespaceTerminating" for cause in details.get("causes") or []
+    )
 
 
 class Writer:

@@ -12,7 +12,6 @@ import logging
 from kubesvc.api.core import Node, Pod, Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.endpoints import pod_is_finished, pod_is_ready
-from kubesvc.api.errors import Forbidden, NotFound
 from kubesvc.api.labels import ZONE
 from kubesvc.api.registry import ENDPOINT_SLICE
 from kubesvc.client.queue import WorkQueue
@@ -20,6 +19,7 @@ from kubesvc.controllers.context import Context
 from kubesvc.controllers.endpointslice import plan as planning
 from kubesvc.controllers.endpointslice.members import addresses_of, members
 from kubesvc.controllers.endpointslice.triggers import Triggers
+from kubesvc.controllers.writer import namespace_is_ending
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +115,7 @@ class EndpointSliceController:
             *(writer.delete(ENDPOINT_SLICE, s) for s in plan.delete),
         ]
         for outcome in await asyncio.gather(*writes, return_exceptions=True):
-            if isinstance(outcome, Forbidden | NotFound) and self._caches.is_going(service.namespace):
-                continue
-            if isinstance(outcome, BaseException):
+            if isinstance(outcome, BaseException) and not namespace_is_ending(outcome):
                 raise outcome
 
 

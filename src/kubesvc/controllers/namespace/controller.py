@@ -10,12 +10,13 @@ import asyncio
 
 from kubesvc.api import registry
 from kubesvc.api.core import ConfigMap, Namespace
-from kubesvc.api.errors import AlreadyExists, Conflict, Forbidden, NotFound
+from kubesvc.api.errors import AlreadyExists, ApiError, Conflict, NotFound
 from kubesvc.api.meta import JSON, Object
 from kubesvc.api.registry import CONFIG_MAP, NAMESPACE, SERVICE_ACCOUNT, Kind
 from kubesvc.client.queue import WorkQueue
 from kubesvc.controllers.context import Context
 from kubesvc.controllers.namespace.plan import CA_NAME, Plan, plan
+from kubesvc.controllers.writer import namespace_is_ending
 
 CONTENTS = tuple(k for k in registry.KINDS.values() if k.namespaced)
 
@@ -77,8 +78,8 @@ class NamespaceController:
     async def _ensure(self, kind: Kind, tree: JSON) -> JSON:
         try:
             return await self._context.writer.create(kind, tree)
-        except (AlreadyExists, Forbidden, NotFound) as error:
-            if isinstance(error, AlreadyExists) or self._caches.is_going(tree["metadata"]["namespace"]):
+        except ApiError as error:
+            if isinstance(error, AlreadyExists) or namespace_is_ending(error):
                 return tree
             raise
 
