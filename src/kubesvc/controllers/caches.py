@@ -136,9 +136,10 @@ class Caches:
         if not selector:
             return []
         wanted = selector.items()
-        buckets = (self.pods.by_index("label", (service.namespace, key, value)) for key, value in wanted)
-        fewest: list[Pod] = min(buckets, key=len)
-        return sorted((p for p in fewest if wanted <= p.metadata.labels.items()), key=lambda p: p.name)
+        entries = [(service.namespace, key, value) for key, value in wanted]
+        rarest = min(entries, key=lambda entry: self.pods.count("label", entry))
+        found: list[Pod] = self.pods.by_index("label", rarest)
+        return sorted((p for p in found if wanted <= p.metadata.labels.items()), key=lambda p: p.name)
 
     def nodes_of(self, pods: Iterable[Pod]) -> dict[str, Node]:
         """The known nodes that `pods` are on, by name."""

@@ -6,7 +6,9 @@ awaited in the kind's informer. A server that is away holds a key back instead o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -26,6 +28,15 @@ def namespace_is_ending(error: BaseException) -> bool:
     return isinstance(error, Forbidden) and any(
         cause.get("reason") == "NamespaceTerminating" for cause in details.get("causes") or []
     )
+
+
+async def together(writes: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Carry out all `writes` at once and give their answers; when all are done, raise the first failure, if any."""
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return outcomes
 
 
 class Writer:

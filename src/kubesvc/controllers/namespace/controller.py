@@ -6,8 +6,6 @@ again each time something in it is gone.
 
 from __future__ import annotations
 
-import asyncio
-
 from kubesvc.api import registry
 from kubesvc.api.core import ConfigMap, Namespace
 from kubesvc.api.errors import AlreadyExists, ApiError, Conflict, NotFound
@@ -16,7 +14,10 @@ from kubesvc.api.registry import CONFIG_MAP, NAMESPACE, SERVICE_ACCOUNT, Kind
 from kubesvc.client.queue import WorkQueue
 from kubesvc.controllers.context import Context
 from kubesvc.controllers.namespace.plan import CA_NAME, Plan, plan
-from kubesvc.controllers.writer import namespace_is_ending
+from kubesvc.controllers.writer import namespace_is_ending, together
+
+SETTLING = 0.02
+"""Seconds between two looks at what is left: a thousand pods going one by one are not a thousand looks."""
 
 CONTENTS = tuple(k for k in registry.KINDS.values() if k.namespaced)
 
@@ -46,8 +47,10 @@ class NamespaceController:
         known: Namespace | None = self._caches.namespaces.get("", old.namespace)
         if known is None:
             return
-        furniture = old.name == CA_NAME or (new is None and old.name == "default")
-        if furniture or (new is None and known.metadata.deletion_timestamp is not None):
+        if known.metadata.deletion_timestamp is not None:
+            if new is None:
+                self.queue.add_after(known.name, SETTLING)
+        elif old.name == CA_NAME or (new is None and old.name == "default"):
             self.queue.add(known.name)
 
     async def reconcile(self, name: str) -> None:
@@ -73,7 +76,7 @@ class NamespaceController:
             writes.append(self._context.writer.patch(CONFIG_MAP, ca, {"data": decided.ca["data"]}))
         elif decided.ca is not None:
             writes.append(self._ensure(CONFIG_MAP, decided.ca))
-        await asyncio.gather(*writes)
+        await together(writes)
 
     async def _ensure(self, kind: Kind, tree: JSON) -> JSON:
         try:
@@ -85,13 +88,13 @@ class NamespaceController:
 
     async def _empty(self, name: str) -> None:
         """Everything at once; each object with its own grace period and finalizers."""
-        await asyncio.gather(*(self._context.session.delete_collection(kind, name) for kind in CONTENTS))
+        await together(self._context.session.delete_collection(kind, name) for kind in CONTENTS)
 
     async def _remaining(self, name: str) -> list[str]:
         async def has_any(kind: Kind) -> bool:
             return bool((await self._context.session.list(kind, Object, namespace=name)).items)
 
-        found = await asyncio.gather(*map(has_any, CONTENTS))
+        found = await together(map(has_any, CONTENTS))
         return [kind.resource for kind, some in zip(CONTENTS, found, strict=True) if some]
 
     async def _finalize(self, body: JSON) -> None:

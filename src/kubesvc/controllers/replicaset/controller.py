@@ -14,7 +14,7 @@ from kubesvc.client.queue import WorkQueue
 from kubesvc.controllers.context import Context
 from kubesvc.controllers.ownership import adoption, claim, controller_of, reference_to, without_owners
 from kubesvc.controllers.replicaset.plan import failure_condition, plan, pod_tree, status_patch
-from kubesvc.controllers.writer import namespace_is_ending
+from kubesvc.controllers.writer import namespace_is_ending, together
 
 Key = tuple[str, str]
 COMPONENT = "replicaset-controller"
@@ -114,7 +114,7 @@ class ReplicaSetController:
             await self._context.writer.delete(POD, pod)
             self._say(rs, "Normal", "SuccessfulDelete", f"Deleted pod: {pod.name}")
 
-        await asyncio.gather(*map(one, pods))
+        await together(map(one, pods))
 
     def _say(self, rs: ReplicaSet, type_: str, reason: str, message: str) -> None:
         self._context.recorder.record(COMPONENT, REPLICA_SET, rs, type_, reason, message)

@@ -45,7 +45,7 @@ class SchedulerController:
         await self.queue.run(self.reconcile)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
-        if new is not None and waits(new) and new.key not in self._unplaced:
+        if new is not None and waits(new):
             self.queue.add(new.key)
         elif old is not None and old.spec.node_name and (new is None or pod_is_finished(new)):
             self._try_again()  # room was made
