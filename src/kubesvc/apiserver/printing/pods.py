@@ -106,14 +106,15 @@ def _counts(pod: JSON) -> tuple[int, int, int, str | None]:
     sidecars = _sidecars(pod)
     inits = at(pod, "status", "initContainerStatuses") or []
     mains = at(pod, "status", "containerStatuses") or []
-    ready = sum(1 for c in mains if c.get("ready") and (c.get("state") or {}).get("running") is not None) + sum(
-        1 for c in inits if c.get("name") in sidecars and c.get("started") and c.get("ready")
-    )
     started = _initializing(pod) is None or _is_true(pod, "Initialized")
-    counted = [c for c in inits if c.get("name") in sidecars] + mains if started else inits
+    beside = [c for c in inits if c.get("name") in sidecars]
+    ready = sum(1 for c in beside if c.get("started") and c.get("ready"))
+    if started:
+        ready += sum(1 for c in mains if c.get("ready") and at(c, "state", "running") is not None)
+    counted = beside + mains if started else inits
     ended = [at(c, "lastState", "terminated", "finishedAt") for c in counted]
     return (
-        ready if started else ready - sum(1 for c in mains if c.get("ready")),
+        ready,
         len(at(pod, "spec", "containers") or ()) + len(sidecars),
         sum(c.get("restartCount") or 0 for c in counted),
         max((e for e in ended if e), default=None),
