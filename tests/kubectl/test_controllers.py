@@ -110,6 +110,10 @@ def test_describe_shows_what_happened(kubectl: Kubectl) -> None:
     assert "3 desired | 3 updated | 3 total | 3 available | 0 unavailable" in shown
     assert "NewReplicaSet:   web-" in shown
     assert "(3/3 replicas created)" in shown
+    kubectl("wait", "--for=jsonpath={.endpoints[2].conditions.ready}=true", "endpointslices", "--all", "--timeout=20s")
+    kubectl("wait", "--for=jsonpath={.reason}=ScalingReplicaSet", "events", "--field-selector=reason=ScalingReplicaSet")
+    shown = kubectl("describe", "deployment", "web")
+    assert "Scaled up replica set web-" in shown
     endpoints = next(line for line in kubectl("describe", "service", "web").splitlines() if "Endpoints:" in line)
     assert endpoints.count(":8080") == 3
     kubectl("wait", "--for=jsonpath={.subsets[0].addresses[2]}", "endpoints/web", "--timeout=20s")
