@@ -37,6 +37,10 @@ def admit(kind: Kind, new: JSON, old: JSON | None, context: Context) -> None:
     """Default, prepare and validate `new` in place. Raises Invalid."""
     admission.default(kind, new)
     admission.prepare(kind, new, old, context)
+    metadata = new["metadata"]
+    for field in ("labels", "annotations", "finalizers", "ownerReferences"):
+        if field in metadata and not metadata[field]:  # as good as left out, and shown so
+            del metadata[field]
     if causes := admission.validate(kind, new, old, context):
         raise refusal(kind, new, causes)
 
