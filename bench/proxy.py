@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import logging
 import os
 import resource
 import secrets
@@ -34,10 +35,11 @@ from kubesvc.proxy.backend import Ranges
 from kubesvc.proxy.config import ProxyConfig
 from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.frontends import Frontends
-from kubesvc.proxy.main import Proxy
+from kubesvc.proxy.main import run
 from kubesvc.proxy.nftables import NftablesBackend
 
 RANGES = Ranges((ip_network("10.96.0.0/12"),), (ip_network("10.128.0.0/9"),))
+logging.getLogger("kubesvc.proxy.namespace").setLevel(logging.ERROR)  # no link here has the node's address
 CONFIG = ProxyConfig("node0", (ip_address("172.29.7.11"),), RANGES.service_cidrs, RANGES.pod_cidrs)
 
 
@@ -224,15 +226,27 @@ class Lists:
         return None
 
 
+class Programmed(logging.Handler):
+    """Hears the proxy say that everything is in force."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.happened = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "in force" in record.msg:
+            self.happened.set()
+
+
 async def until_programmed(transport: Lists) -> None:
-    backend = NftablesBackend(Connection(), RANGES)
-    proxy = Proxy(Session(transport), CONFIG, backend)
-    running = asyncio.create_task(proxy.run())
-    await proxy.programmed.wait()
+    heard = Programmed()
+    logging.getLogger("kubesvc.proxy.main").setLevel(logging.INFO)
+    logging.getLogger("kubesvc.proxy.main").addHandler(heard)
+    running = asyncio.create_task(run(Session(transport), CONFIG))
+    await heard.happened.wait()
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
-    backend.close()
 
 
 def start(count: int, runs: int) -> None:
