@@ -281,7 +281,7 @@ def test_nft_prints_json_and_reads_its_own_listing_back(node: Namespace) -> None
 
 
 def test_many_elements_fit_one_transaction(node: Namespace) -> None:
-    """5,000 Services with 20 endpoints: several megabytes, in one batch; replaced in one, and nothing is left behind."""
+    """5,000 Services with 20 endpoints: several megabytes, in a batch; replaced in another, with nothing left over."""
     backend = NftablesBackend(node.call(Connection), RANGES)  # type: ignore[arg-type]
     many = [
         frontend(f"10.96.{n >> 8}.{n & 255}", 80, *(f"10.244.{n >> 8}.{e}" for e in range(20)), owner=f"s{n}")
