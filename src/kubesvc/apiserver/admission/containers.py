@@ -1,0 +1,202 @@
+"""Why a pod's containers can't be: names, images, ports, variables, mounts, probes, resources.
+
+Source: pkg/apis/core/validation/validation.go, validateContainers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from kubesvc.api.errors import Cause
+from kubesvc.api.meta import JSON
+from kubesvc.apiserver.admission import names
+from kubesvc.apiserver.admission.causes import duplicate, forbidden, invalid, not_found, not_supported, required
+
+NEGATIVE = "must be greater than or equal to 0"
+PROTOCOLS = ("SCTP", "TCP", "UDP")
+_HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
+_SCALES = {
+    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1), "k": Decimal(10**3),
+    "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12), "P": Decimal(10**15), "E": Decimal(10**18),
+    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40), "Pi": Decimal(2**50),
+    "Ei": Decimal(2**60),
+}  # fmt: skip
+
+
+def validate(spec: JSON, path: str) -> Iterator[Cause]:
+    """Every container of the pod spec at `path`."""
+    if not spec.get("containers"):
+        yield required(f"{path}.containers")
+    volumes = {v.get("name") for v in spec.get("volumes") or ()}
+    seen: set[str] = set()  # container names
+    host_ports: set[tuple[Any, ...]] = set()  # (protocol, host IP, host port)
+    for group in ("initContainers", "containers"):
+        for index, container in enumerate(spec.get(group) or ()):
+            here = f"{path}.{group}[{index}]"
+            name = container.get("name") or ""
+            if not name:
+                yield required(f"{here}.name")
+            elif problems := names.label(name):
+                yield from (invalid(f"{here}.name", name, why) for why in problems)
+            elif name in seen:
+                yield duplicate(f"{here}.name", name)
+            seen.add(name)
+            yield from _image(container, here)
+            yield from _ports(container, here, host_ports)
+            yield from _environment(container, here)
+            yield from _mounts(container, here, volumes)
+            yield from _probes(container, here)
+            yield from _resources(container.get("resources") or {}, f"{here}.resources")
+
+
+def _image(container: JSON, path: str) -> Iterator[Cause]:
+    image = container.get("image") or ""
+    if not image:
+        yield required(f"{path}.image")
+    elif image != image.strip():
+        yield invalid(f"{path}.image", image, "must not have leading or trailing whitespace")
+    policy = container.get("imagePullPolicy") or ""
+    if policy not in ("Always", "IfNotPresent", "Never"):
+        yield not_supported(f"{path}.imagePullPolicy", policy, ("Always", "IfNotPresent", "Never"))
+
+
+def _ports(container: JSON, path: str, host_ports: set[tuple[Any, ...]]) -> Iterator[Cause]:
+    seen: set[str] = set()
+    for index, port in enumerate(container.get("ports") or ()):
+        here = f"{path}.ports[{index}]"
+        if name := port.get("name"):
+            if problems := names.port_name(name):
+                yield from (invalid(f"{here}.name", name, why) for why in problems)
+            elif name in seen:
+                yield duplicate(f"{here}.name", name)
+            seen.add(name)
+        number, protocol = port.get("containerPort") or 0, port.get("protocol") or "TCP"
+        if not number:
+            yield required(f"{here}.containerPort")
+        else:
+            yield from (invalid(f"{here}.containerPort", number, why) for why in names.port_number(number))
+        if protocol not in PROTOCOLS:
+            yield not_supported(f"{here}.protocol", protocol, PROTOCOLS)
+        if host_port := port.get("hostPort"):
+            yield from (invalid(f"{here}.hostPort", host_port, why) for why in names.port_number(host_port))
+            key = (protocol, port.get("hostIP") or "", host_port)
+            if key in host_ports:
+                yield duplicate(f"{here}.hostPort", "/".join(str(part) for part in key))
+            host_ports.add(key)
+
+
+def _environment(container: JSON, path: str) -> Iterator[Cause]:
+    for index, variable in enumerate(container.get("env") or ()):
+        here = f"{path}.env[{index}]"
+        if not (name := variable.get("name") or ""):
+            yield required(f"{here}.name")
+        else:
+            yield from (invalid(f"{here}.name", name, why) for why in names.env_name(name))
+        source = variable.get("valueFrom")
+        if source is None:
+            continue
+        given = [k for k in source if source[k] is not None]
+        if variable.get("value"):
+            yield invalid(f"{here}.valueFrom", "", "may not be specified when `value` is not empty")
+        if not given:
+            fields = "`fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`"
+            yield invalid(f"{here}.valueFrom", "", f"must specify one of: {fields}")
+        elif len(given) > 1:
+            yield invalid(f"{here}.valueFrom", "", "may not have more than one field specified at a time")
+        for kind in ("configMapKeyRef", "secretKeyRef"):
+            if kind in given:
+                for part in ("name", "key"):
+                    if not source[kind].get(part):
+                        yield required(f"{here}.valueFrom.{kind}.{part}")
+    for index, source in enumerate(container.get("envFrom") or ()):
+        here = f"{path}.envFrom[{index}]"
+        given = [k for k in ("configMapRef", "secretRef") if source.get(k) is not None]
+        if len(given) > 1:
+            yield invalid(here, "", "may not have more than one field specified at a time")
+        elif not given:
+            yield invalid(here, "", "must specify one of: `configMapRef` or `secretRef`")
+
+
+def _mounts(container: JSON, path: str, volumes: set[Any]) -> Iterator[Cause]:
+    seen: set[str] = set()
+    for index, mount in enumerate(container.get("volumeMounts") or ()):
+        here = f"{path}.volumeMounts[{index}]"
+        if not (name := mount.get("name") or ""):
+            yield required(f"{here}.name")
+        elif name not in volumes:
+            yield not_found(f"{here}.name", name)
+        if not (target := mount.get("mountPath") or ""):
+            yield required(f"{here}.mountPath")
+        elif target in seen:
+            yield invalid(f"{here}.mountPath", target, "must be unique")
+        seen.add(target)
+        sub = mount.get("subPath") or ""
+        if sub.startswith("/"):
+            yield invalid(f"{here}.subPath", sub, "must be a relative path")
+        elif ".." in sub.split("/"):
+            yield invalid(f"{here}.subPath", sub, "must not contain '..'")
+
+
+def _probes(container: JSON, path: str) -> Iterator[Cause]:
+    for name in ("livenessProbe", "readinessProbe", "startupProbe"):
+        if (probe := container.get(name)) is None:
+            continue
+        here = f"{path}.{name}"
+        yield from _handler(probe, here)
+        for number in (
+            "initialDelaySeconds",
+            "timeoutSeconds",
+            "periodSeconds",
+            "successThreshold",
+            "failureThreshold",
+        ):
+            if (probe.get(number) or 0) < 0:
+                yield invalid(f"{here}.{number}", probe[number], NEGATIVE)
+        if name != "readinessProbe" and probe.get("successThreshold", 1) != 1:
+            yield invalid(f"{here}.successThreshold", probe["successThreshold"], "must be 1")
+    for name, handler in (container.get("lifecycle") or {}).items():
+        if isinstance(handler, dict):
+            yield from _handler(handler, f"{path}.lifecycle.{name}")
+
+
+def _handler(handler: JSON, path: str) -> Iterator[Cause]:
+    given = [k for k in _HANDLERS if handler.get(k) is not None]
+    if not given:
+        yield required(path, "must specify a handler type")
+    for extra in given[1:]:
+        yield forbidden(f"{path}.{extra}", "may not specify more than 1 handler type")
+    if "exec" in given and not handler["exec"].get("command"):
+        yield required(f"{path}.exec.command")
+    for kind in ("httpGet", "tcpSocket", "grpc"):
+        if kind in given:
+            port = handler[kind].get("port", 0)
+            problems = names.port_number(port) if isinstance(port, int) else names.port_name(port)
+            yield from (invalid(f"{path}.{kind}.port", port, why) for why in problems)
+    if "httpGet" in given and handler["httpGet"].get("scheme") not in ("HTTP", "HTTPS"):
+        yield not_supported(f"{path}.httpGet.scheme", handler["httpGet"].get("scheme"), ("HTTP", "HTTPS"))
+
+
+def quantity(text: Any) -> Decimal | None:
+    """The number a quantity such as 100m or 1Gi stands for, or None when it can't be read."""
+    text = str(text)
+    digits = text.rstrip("numkKMGTPEi") if not text[-1:].isdigit() else text
+    try:
+        return Decimal(digits) * _SCALES[text[len(digits) :]]
+    except (InvalidOperation, KeyError):
+        return None
+
+
+def _resources(resources: JSON, path: str) -> Iterator[Cause]:
+    limits = resources.get("limits") or {}
+    for group in ("limits", "requests"):
+        for name, amount in (resources.get(group) or {}).items():
+            value = quantity(amount)
+            if value is not None and value < 0:
+                yield invalid(f"{path}.{group}.{name}", str(amount), NEGATIVE)
+    for name, amount in (resources.get("requests") or {}).items():
+        value, limit = quantity(amount), quantity(limits[name]) if name in limits else None
+        if value is not None and limit is not None and value > limit:
+            why = f"must be less than or equal to {name} limit of {limits[name]}"
+            yield invalid(f"{path}.requests", str(amount), why)

@@ -1,0 +1,52 @@
+"""What admission is told of the world: the cluster's ranges, the time, a chooser, and what is already taken.
+
+Everything here is a value or a protocol, so that admission itself stays a function of its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What admission must know of the cluster."""
+
+    service_cidrs: tuple[IPv4Network | IPv6Network, ...]  # the first of each family is used; the first is primary
+    node_port_range: tuple[int, int]  # both ends included
+    dns_domain: str = "cluster.local"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One request. `choose(n)` is a random integer in [0, n)."""
+
+    cluster: Cluster
+    now: datetime
+    choose: Callable[[int], int]
+    subresource: str = ""
+
+
+class Taken(Protocol):
+    """Hints of what other objects hold. The commit decides; a wrong hint only costs another try."""
+
+    def address(self, address: str) -> bool: ...
+
+    def node_port(self, port: int) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimChange:
+    """One address or node port to claim or release in the commit that writes the Service.
+
+    A dynamic claim that loses the race is chosen anew; another is the client's own wish and fails the request.
+    """
+
+    kind: Literal["address", "nodeport"]
+    value: str
+    action: Literal["claim", "release"]
+    dynamic: bool

@@ -1,0 +1,115 @@
+"""The rules of networking.k8s.io: ServiceCIDR, IPAddress, Ingress, NetworkPolicy.
+
+Source: pkg/apis/networking/validation; KEP-1880.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kubesvc.api.errors import Cause
+from kubesvc.api.meta import JSON
+from kubesvc.apiserver.admission import metadata, names
+from kubesvc.apiserver.admission.causes import IMMUTABLE, invalid, not_supported, required
+from kubesvc.apiserver.admission.context import Context
+from kubesvc.apiserver.admission.rules import Rules
+
+
+def validate_service_cidr(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
+    if context.subresource == "status":
+        return []
+    path, cidrs = "spec.cidrs", (new.get("spec") or {}).get("cidrs") or []
+    causes: list[Cause] = []
+    if not cidrs:
+        causes.append(required(path, "at least one CIDR required"))
+    elif len(cidrs) > 2:
+        causes.append(invalid(path, cidrs, "may only hold up to 2 values"))
+    for index, text in enumerate(cidrs):
+        causes += _canonical_cidr(text, f"{path}[{index}]")
+    if len(cidrs) == 2 and not causes and (":" in cidrs[0]) == (":" in cidrs[1]):
+        causes.append(
+            invalid(
+                path, cidrs, "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"
+            )
+        )
+    before = ((old or {}).get("spec") or {}).get("cidrs") or []
+    if before and cidrs != before and not (len(before) == 1 and len(cidrs) == 2 and cidrs[0] == before[0]):
+        causes.append(invalid(path, cidrs, IMMUTABLE))
+    return causes
+
+
+def _canonical_cidr(text: str, path: str) -> Iterator[Cause]:
+    found = names.parse_network(text)
+    if found is None:
+        yield from (invalid(path, text, why) for why in names.network(text))
+    elif str(found.network) != text:
+        yield invalid(path, text, f"must be in canonical form ({str(found.network)!r})".replace("'", '"'))
+    elif found.version == 6 and found.network.prefixlen < 64:
+        yield invalid(path, text, "the prefix of an IPv6 range must be /64 or longer")
+
+
+def validate_ip_address(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
+    spec = new.get("spec") or {}
+    parent = spec.get("parentRef")
+    causes: list[Cause] = []
+    if parent is None:
+        causes.append(required("spec.parentRef"))
+    else:
+        causes += [required(f"spec.parentRef.{name}") for name in ("resource", "name") if not parent.get(name)]
+    if old is not None and spec != (old.get("spec") or {}):
+        causes.append(invalid("spec.parentRef", parent, IMMUTABLE))
+    return causes
+
+
+def address_name(text: str) -> list[str]:
+    """An IPAddress is named as the address it stands for, in its one canonical spelling."""
+    found = names.parse_address(text)
+    if found is None:
+        return ["must be a valid IP address"]
+    return [] if str(found) == text else [f"must be a canonical format IP address (expected {found})"]
+
+
+def validate_ingress(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
+    spec = new.get("spec") or {}
+    causes: list[Cause] = []
+    if context.subresource != "status" and not spec.get("rules") and not spec.get("defaultBackend"):
+        causes.append(invalid("spec", {}, "either `defaultBackend` or `rules` must be specified"))
+    for index, rule in enumerate(spec.get("rules") or ()):
+        for at, found in enumerate((rule.get("http") or {}).get("paths") or ()):
+            path = f"spec.rules[{index}].http.paths[{at}]"
+            kind = found.get("pathType")
+            types = ("Exact", "ImplementationSpecific", "Prefix")
+            if kind is None:
+                causes.append(required(f"{path}.pathType", "pathType must be specified"))
+            elif kind not in types:
+                causes.append(not_supported(f"{path}.pathType", kind, types))
+            if kind in ("Exact", "Prefix") and not (found.get("path") or "").startswith("/"):
+                causes.append(invalid(f"{path}.path", found.get("path") or "", "must be an absolute path"))
+    return causes
+
+
+def default_network_policy(tree: JSON) -> None:
+    spec = tree.setdefault("spec", {})
+    if not spec.get("policyTypes"):
+        spec["policyTypes"] = ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
+    for rule in [*(spec.get("ingress") or ()), *(spec.get("egress") or ())]:
+        for port in rule.get("ports") or ():
+            if not port.get("protocol"):
+                port["protocol"] = "TCP"
+
+
+def validate_network_policy(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
+    spec = new.get("spec") or {}
+    causes = metadata.validate_selector(spec.get("podSelector"), "spec.podSelector")
+    if len(spec.get("policyTypes") or ()) > 2:
+        causes.append(invalid("spec.policyTypes", spec["policyTypes"], "may not specify more than two policyTypes"))
+    for index, kind in enumerate(spec.get("policyTypes") or ()):
+        if kind not in ("Egress", "Ingress"):
+            causes.append(not_supported(f"spec.policyTypes[{index}]", kind, ("Egress", "Ingress")))
+    return causes
+
+
+SERVICE_CIDR = Rules(validate=validate_service_cidr)
+IP_ADDRESS = Rules(validate=validate_ip_address, name=address_name)
+INGRESS = Rules(validate=validate_ingress, counted=True)
+NETWORK_POLICY = Rules(default=default_network_policy, validate=validate_network_policy, counted=True)

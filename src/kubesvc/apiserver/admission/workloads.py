@@ -1,0 +1,196 @@
+"""The rules of what makes pods: Deployment, ReplicaSet, StatefulSet, DaemonSet, Job.
+
+They share a selector, a pod template that must match it, and counts that may not be negative.
+Source: pkg/apis/apps/v1/defaults.go, pkg/apis/apps/validation, pkg/apis/batch/v1/defaults.go.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from kubesvc.api.errors import Cause
+from kubesvc.api.meta import JSON, LabelSelector
+from kubesvc.api.selectors import from_label_selector, matches
+from kubesvc.apiserver.admission import metadata, pod, pod_defaults
+from kubesvc.apiserver.admission.causes import IMMUTABLE, forbidden, invalid, not_supported, required
+from kubesvc.apiserver.admission.containers import NEGATIVE
+from kubesvc.apiserver.admission.context import Context
+from kubesvc.apiserver.admission.rules import Rules
+
+_PERCENT = re.compile(r"[0-9]+%")
+_PERCENT_WHY = (
+    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for "
+    "validation is '[0-9]+%')"
+)
+
+
+def _template_defaults(tree: JSON, **values: Any) -> JSON:
+    """The spec, with plain defaults and those of its pod template filled in."""
+    spec: JSON = tree.setdefault("spec", {})
+    for name, value in values.items():
+        if spec.get(name) is None:
+            spec[name] = value
+    template = spec.get("template")
+    if isinstance(template, dict):
+        template.setdefault("metadata", {})
+        pod_defaults.template(template.setdefault("spec", {}))
+    return spec
+
+
+def default_deployment(tree: JSON) -> None:
+    spec = _template_defaults(tree, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
+    strategy = spec.get("strategy") or {}
+    spec["strategy"] = strategy
+    if not strategy.get("type"):
+        strategy["type"] = "RollingUpdate"
+    if strategy["type"] == "RollingUpdate":
+        rolling = strategy.get("rollingUpdate") or {}
+        strategy["rollingUpdate"] = {"maxUnavailable": "25%", "maxSurge": "25%"} | {
+            k: v for k, v in rolling.items() if v is not None
+        }
+
+
+def default_replica_set(tree: JSON) -> None:
+    _template_defaults(tree, replicas=1)
+
+
+def default_stateful_set(tree: JSON) -> None:
+    spec = _template_defaults(tree, replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady")
+    strategy = spec["updateStrategy"] = spec.get("updateStrategy") or {}
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        strategy.setdefault("rollingUpdate", {}).setdefault("partition", 0)
+    spec["persistentVolumeClaimRetentionPolicy"] = {"whenDeleted": "Retain", "whenScaled": "Retain"} | (
+        spec.get("persistentVolumeClaimRetentionPolicy") or {}
+    )
+
+
+def default_daemon_set(tree: JSON) -> None:
+    spec = _template_defaults(tree, revisionHistoryLimit=10)
+    strategy = spec["updateStrategy"] = spec.get("updateStrategy") or {}
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        strategy["rollingUpdate"] = {"maxUnavailable": 1, "maxSurge": 0} | (strategy.get("rollingUpdate") or {})
+
+
+def default_job(tree: JSON) -> None:
+    spec = _template_defaults(
+        tree, backoffLimit=6, completionMode="NonIndexed", suspend=False, podReplacementPolicy="TerminatingOrFailed"
+    )
+    if spec.get("completions") is None and spec.get("parallelism") is None:
+        spec["completions"] = spec["parallelism"] = 1
+    elif spec.get("parallelism") is None:
+        spec["parallelism"] = 1
+
+
+def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
+    if context.subresource == "status":
+        return []
+    spec = new.get("spec") or {}
+    causes = [*_selector(new["kind"], spec), *_template(new["kind"], spec), *_counts(spec)]
+    if old is not None and spec.get("selector") != (old.get("spec") or {}).get("selector"):
+        causes.append(invalid("spec.selector", spec.get("selector"), IMMUTABLE))
+    return causes
+
+
+def validate_deployment(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
+    causes = validate(new, old, context)
+    if context.subresource != "status":
+        causes += _strategy(new.get("spec") or {})
+    return causes
+
+
+def validate_job(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
+    """A Job's selector is made for it, so only its template and counts are looked at."""
+    if context.subresource == "status":
+        return []
+    spec = new.get("spec") or {}
+    return [*_template("Job", spec), *_counts(spec)]
+
+
+def _selector(kind: str, spec: JSON) -> Iterator[Cause]:
+    selector = spec.get("selector")
+    if selector is None:
+        yield required("spec.selector")
+        return
+    if not selector.get("matchLabels") and not selector.get("matchExpressions"):
+        yield invalid("spec.selector", selector, f"empty selector is invalid for {kind.lower()}")
+        return
+    problems = metadata.validate_selector(selector, "spec.selector")
+    yield from problems
+    template = (spec.get("template") or {}).get("metadata") or {}
+    found = template.get("labels") or {}
+    if problems or "template" not in spec:
+        return
+    typed = msgspec.convert(selector, LabelSelector)
+    if not matches(from_label_selector(typed), found):
+        why = "`selector` does not match template `labels`"
+        yield invalid("spec.template.metadata.labels", found, why)
+
+
+def _template(kind: str, spec: JSON) -> Iterator[Cause]:
+    if "template" not in spec:
+        yield required("spec.template")
+        return
+    meta, pod_spec = spec["template"].get("metadata") or {}, spec["template"].get("spec") or {}
+    yield from metadata.validate_labels(meta.get("labels"), "spec.template.metadata.labels")
+    yield from metadata.validate_annotations(meta.get("annotations"), "spec.template.metadata.annotations")
+    yield from pod.validate_spec(pod_spec, "spec.template.spec")
+    allowed = ("Never", "OnFailure") if kind == "Job" else ("Always",)
+    restart = pod_spec.get("restartPolicy")
+    if restart not in allowed:
+        yield not_supported("spec.template.spec.restartPolicy", restart, allowed)
+    if kind != "Job" and pod_spec.get("activeDeadlineSeconds") is not None:
+        yield forbidden("spec.template.spec.activeDeadlineSeconds", f"activeDeadlineSeconds in {kind} is not Supported")
+
+
+def _counts(spec: JSON) -> Iterator[Cause]:
+    for name in (
+        "replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds",
+        "completions", "parallelism", "backoffLimit", "activeDeadlineSeconds",
+    ):  # fmt: skip
+        if (value := spec.get(name)) is not None and value < 0:
+            yield invalid(f"spec.{name}", value, NEGATIVE)
+
+
+def _strategy(spec: JSON) -> Iterator[Cause]:
+    strategy = spec.get("strategy") or {}
+    path = "spec.strategy.rollingUpdate"
+    rolling = strategy.get("rollingUpdate")
+    if strategy.get("type") == "Recreate":
+        if rolling is not None:
+            yield forbidden(path, "may not be specified when strategy `type` is 'Recreate'")
+    elif strategy.get("type") != "RollingUpdate":
+        yield not_supported("spec.strategy.type", strategy.get("type"), ("Recreate", "RollingUpdate"))
+    elif rolling is not None:
+        for name in ("maxUnavailable", "maxSurge"):
+            yield from _int_or_percent(rolling.get(name), f"{path}.{name}")
+        if _is_zero(rolling.get("maxUnavailable")) and _is_zero(rolling.get("maxSurge")):
+            why = "may not be 0 when `maxSurge` is 0"
+            yield invalid(f"{path}.maxUnavailable", rolling.get("maxUnavailable"), why)
+    deadline, ready = spec.get("progressDeadlineSeconds"), spec.get("minReadySeconds") or 0
+    if deadline is not None and 0 <= deadline <= ready:
+        yield invalid("spec.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds")
+
+
+def _int_or_percent(value: int | str | None, path: str) -> Iterator[Cause]:
+    if isinstance(value, str):
+        if not _PERCENT.fullmatch(value):
+            yield invalid(path, value, _PERCENT_WHY)
+        elif path.endswith("maxUnavailable") and int(value[:-1]) > 100:
+            yield invalid(path, value, "must not be greater than 100%")
+    elif value is not None and value < 0:
+        yield invalid(path, value, NEGATIVE)
+
+
+def _is_zero(value: int | str | None) -> bool:
+    return value in (0, "0%")
+
+
+DEPLOYMENT = Rules(default=default_deployment, validate=validate_deployment, counted=True)
+REPLICA_SET = Rules(default=default_replica_set, validate=validate, counted=True)
+STATEFUL_SET = Rules(default=default_stateful_set, validate=validate, counted=True)
+DAEMON_SET = Rules(default=default_daemon_set, validate=validate, counted=True)
+JOB = Rules(default=default_job, validate=validate_job, counted=True)
