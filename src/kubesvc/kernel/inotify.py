@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import os
 import struct
 from pathlib import Path
 
-IN_MODIFY, IN_CLOSE_WRITE, IN_MOVED_TO = 0x2, 0x8, 0x80  # linux/inotify.h
-IN_DELETE_SELF, IN_MOVE_SELF = 0x400, 0x800
+from kubesvc.kernel.descriptors import readable
+
+# linux/inotify.h; IN_ATTRIB also tells that a file lost its name
+IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_MOVED_TO = 0x2, 0x4, 0x8, 0x80
 IN_NONBLOCK, IN_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -47,13 +48,7 @@ class Inotify:
 
     async def read(self) -> list[str]:
         """Wait until something changes; returns what `take` does."""
-        loop = asyncio.get_running_loop()
-        readable = loop.create_future()
-        loop.add_reader(self._descriptor, lambda: readable.done() or readable.set_result(None))
-        try:
-            await readable
-        finally:
-            loop.remove_reader(self._descriptor)
+        await readable(self._descriptor)
         return self.take()
 
     def close(self) -> None:

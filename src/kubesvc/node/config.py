@@ -1,14 +1,14 @@
 """What a node is told at start, and where it keeps what on disk.
 
-    RUN_DIR/
-      pods/UID/pod.json               the record an agent started later reads (records.py)
-      pods/UID/netns                  the pod's network namespace, pinned
-      pods/UID/etc/                   hosts, hostname, resolv.conf, shared by the pod's containers
-      pods/UID/volumes/NAME/          emptyDir, configMap, secret
-      pods/UID/logs/NAME/ATTEMPT.log  CRI format
-      pods/UID/containers/NAME/ATTEMPT/   an OCI bundle: config.json, rootfs/, pidfile, container.json
-      exits/ID                        written by conmon: the exit code
-      runtime/  sockets/              the OCI runtime's state; conmon's attach sockets
+RUN_DIR/
+  pods/UID/pod.json               the record an agent started later reads (records.py)
+  pods/UID/netns                  the pod's network namespace, pinned
+  pods/UID/etc/                   hosts, hostname, resolv.conf, shared by the pod's containers
+  pods/UID/volumes/NAME/          emptyDir, configMap, secret
+  pods/UID/logs/NAME/ATTEMPT.log  CRI format
+  pods/UID/containers/NAME/ATTEMPT/   an OCI bundle: config.json, rootfs/, pidfile, container.json
+  exits/ID                        written by conmon: the exit code
+  runtime/  sockets/              the OCI runtime's state; conmon's attach sockets
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One container of a pod: its attempts, one after the other. Starts, adopts, probes, stops; what to do when is pod.py's.
+"""One container of a pod: its attempts, one after the other. It starts, adopts, probes and stops; pod.py says when.
 
 Every attempt has a bundle directory with its record, so that an agent started later goes on where this one was killed:
 
@@ -76,6 +76,15 @@ class ContainerRunner:
         if view != self.view:
             self.view = view
             self._changed()
+
+    def count_from(self, attempt: int) -> None:
+        """The containers of this pod ran before, on a node that lost them: the next attempt is number `attempt`."""
+        self.view = replace(self.view, attempt=attempt)
+
+    async def settled(self) -> None:
+        """Wait until what follows the end of a container has been done."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
 
     def retry(self) -> None:
         """Something the start was waiting for may be there now: forget the wait."""

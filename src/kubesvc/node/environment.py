@@ -1,7 +1,7 @@
 """A container's environment: Services, envFrom, env with valueFrom, and `$(VAR)` expansion. Pure.
 
-Order and precedence follow upstream (kubelet_pods.go, makeEnvironmentVariables): Service variables lose against envFrom,
-envFrom against env; an entry of env sees everything before it. A `$(VAR)` that isn't known stays as it is, `$$` is `$`.
+Order and precedence follow upstream (kubelet_pods.go, makeEnvironmentVariables): Service variables lose against
+envFrom, envFrom against env; an entry of env sees everything before it. A `$(VAR)` that isn't known stays, `$$` is `$`.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import asyncio
 import os
 from pathlib import Path
 
+from kubesvc.kernel.descriptors import readable
 from kubesvc.kernel.inotify import IN_CLOSE_WRITE, IN_MOVED_TO, Inotify
 
 LOST = 137
@@ -52,8 +53,7 @@ class Exits:
         """Wait for the end of a container; its exit code, or None when conmon can't tell any more. Closes `pidfd`."""
         loop = asyncio.get_running_loop()
         done = self._waiting[id_] = loop.create_future()
-        ended: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(pidfd, lambda: ended.done() or ended.set_result(None))
+        ended = asyncio.ensure_future(readable(pidfd))
         try:
             if (code := self.code(id_)) is not None:
                 return code
@@ -62,7 +62,8 @@ class Exits:
                 await asyncio.wait((done,), timeout=PATIENCE)
             return done.result() if done.done() else self.code(id_)
         finally:
-            loop.remove_reader(pidfd)
+            ended.cancel()
+            await asyncio.gather(ended, return_exceptions=True)
             os.close(pidfd)
             self._waiting.pop(id_, None)
 

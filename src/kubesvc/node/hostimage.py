@@ -2,8 +2,8 @@
 
 The root is a directory of its own for every attempt (on whatever the run directory is on, usually tmpfs): /tmp, /run,
 /root and the rest are plain directories there, and go with it. /usr, /opt and what links into them are the machine's,
-bound read-only, and of its /etc only what programs need to start (the loader's cache, alternatives, CA certificates, the
-names of ports). Users are made up; shadow, ssh keys and the machine's own configuration stay out.
+bound read-only, and of its /etc only what programs need to start (the loader's cache, alternatives, CA certificates,
+the names of ports). Users are made up; shadow, ssh keys and the machine's own configuration stay out.
 """
 
 from __future__ import annotations

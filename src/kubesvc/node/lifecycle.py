@@ -142,7 +142,6 @@ def plan(spec: PodSpec, views: Mapping[str, View], now: float) -> Plan:
                 return planner.plan()
         elif not view.succeeded:
             policy = "OnFailure" if spec.restart_policy == "Always" else spec.restart_policy
-            alive = planner.consider(container.name, policy)
-            return planner.plan(finished=not alive)
+            return planner.plan(finished=not planner.consider(container.name, policy))
     alive = [planner.consider(container.name, spec.restart_policy) for container in spec.containers]
     return planner.plan(finished=not any(alive))

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import msgspec
 
-from kubesvc.node import cgroups
+from kubesvc.kernel.descriptors import readable
+from kubesvc.node import capabilities, cgroups
 from kubesvc.node.config import NodeConfig
 
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/libexec/podman:/usr/libexec/crio"
@@ -55,25 +56,6 @@ def find_program(name: str) -> str:
     return found
 
 
-def machine_capabilities() -> frozenset[str]:
-    """The names of the capabilities this process may hand on (CapBnd of /proc/self/status)."""
-    status = Path("/proc/self/status").read_text()
-    mask = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapBnd:"))
-    return frozenset(name for number, name in enumerate(CAPABILITIES) if mask >> number & 1)
-
-
-# linux/capability.h, in the order of their numbers
-CAPABILITIES = tuple(
-    f"CAP_{name}"
-    for name in (
-        "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
-        "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT "
-        "SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL "
-        "SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
-    ).split()
-)
-
-
 class Runtime:
     """The runtime of one node."""
 
@@ -81,7 +63,7 @@ class Runtime:
         self._config = config
         self._paths = config.paths
         self.has_cgroups = cgroups.writable()
-        self.capabilities = machine_capabilities()
+        self.capabilities = capabilities.available()
 
     def check(self) -> None:
         """Raises RuntimeFailure when a program is missing."""
@@ -179,25 +161,15 @@ class Runtime:
 
 async def _line(descriptor: int) -> bytes:
     """Read one line from a pipe, or up to its end."""
-    loop = asyncio.get_running_loop()
     os.set_blocking(descriptor, False)
-    done: asyncio.Future[bytes] = loop.create_future()
-    parts: list[bytes] = []
-
-    def readable() -> None:
-        try:
-            part = os.read(descriptor, 65536)
-        except BlockingIOError:
-            return
-        parts.append(part)
-        if (not part or part.endswith(b"\n")) and not done.done():
-            done.set_result(b"".join(parts))
-
-    loop.add_reader(descriptor, readable)
-    try:
-        return await done
-    finally:
-        loop.remove_reader(descriptor)
+    found = b""
+    while not found.endswith(b"\n"):
+        await readable(descriptor)
+        part = os.read(descriptor, 65536)
+        if not part:
+            break
+        found += part
+    return found
 
 
 def _readable(message: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from kubesvc.api.core import Container, Pod
 from kubesvc.api.meta import JSON
@@ -102,7 +101,7 @@ def user(pod: Pod, container: Container) -> JSON:
 def order(binds: Sequence[Bind]) -> list[Bind]:
     """Parents before children, so that a mount inside another's target isn't hidden; a later one of a target wins."""
     last = {bind.target: bind for bind in binds}
-    return sorted(last.values(), key=lambda bind: len(PurePosixPath(bind.target).parts))
+    return sorted(last.values(), key=lambda bind: bind.target.rstrip("/").count("/"))
 
 
 def build(
@@ -125,7 +124,7 @@ def build(
         "args": command(container, environment),
         "env": [f"{name}={value}" for name, value in environment.items()],
         "cwd": container.working_dir or "/",
-        "capabilities": {name: granted for name in ("bounding", "effective", "permitted")},
+        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), granted),
         "noNewPrivileges": False,
     }
     namespaces: list[JSON] = [{"type": name} for name in ("pid", "ipc", "mount")]
