@@ -6,7 +6,7 @@ Every failure is an `ApiError` (the server said no) or `Unreachable` (nobody ans
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import aiohttp
@@ -189,6 +189,9 @@ class Session:
                 yield event
         except (OSError, aiohttp.ClientError, TimeoutError) as error:
             raise Unreachable(f"watch of {kind.resource}: {error or type(error).__name__}") from error
+        finally:
+            if isinstance(response.stream, AsyncGenerator):
+                await response.stream.aclose()
 
 
 def _error(response: Response) -> ApiError:
