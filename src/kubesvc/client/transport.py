@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import aiohttp
@@ -24,7 +24,10 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One API request. `path` starts with a slash and has no query; header names are lower-case."""
+    """One API request. `path` starts with a slash and has no query; header names are lower-case.
+
+    `raw_query` is the query as it came, where a transport has it: for the parameters that repeat, as exec's command.
+    """
 
     method: str
     path: str
@@ -32,17 +35,45 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     user: User | None = None
+    raw_query: str = ""
+
+
+class WebSocket(Protocol):
+    """What aiohttp's client and server sockets have in common."""
+
+    @property
+    def close_code(self) -> int | None: ...
+
+    async def receive(self, timeout: float | None = None) -> aiohttp.WSMessage: ...
+
+    async def send_bytes(self, data: bytes) -> None: ...
+
+    async def send_str(self, data: str) -> None: ...
+
+    async def close(self, *, code: int = ..., message: bytes = ...) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """An answer that goes on as a WebSocket with subprotocol `protocol`: `run` has it until it returns; `abandon`
+    is for a client that has gone before that."""
+
+    protocol: str
+    run: Callable[[WebSocket], Awaitable[None]]
+    abandon: Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True)
 class Response:
-    """An answer: `body`, or for a watch `stream`, an iterator of JSON lines that ends when either side does."""
+    """An answer: `body`; or for a watch `stream`, an iterator of JSON lines that ends when either side does (for
+    logs, of bytes); or with status 101 an `upgrade`."""
 
     status: int
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
     stream: AsyncIterator[bytes] | None = None
+    upgrade: Upgrade | None = None
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -64,9 +95,7 @@ class LocalTransport:
         self._user = user
 
     async def send(self, request: Request) -> Response:
-        return await self._handler(
-            Request(request.method, request.path, request.query, request.headers, request.body, self._user)
-        )
+        return await self._handler(replace(request, user=self._user))
 
     async def close(self) -> None:
         return None

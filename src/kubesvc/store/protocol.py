@@ -78,12 +78,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class StoreEvent:
-    """One key changed at `revision`. `value` is None for a deletion; `previous` is None for a creation."""
+    """One key changed at `revision`. `value` is None for a deletion; `previous` is None for a creation, and
+    `previous_revision` 0."""
 
     revision: int
     key: str
     value: bytes | None
     previous: bytes | None
+    previous_revision: int = 0
 
 
 class Store(Protocol):

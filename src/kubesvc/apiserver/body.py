@@ -1,0 +1,163 @@
+"""Reading what a request carries: objects in JSON, YAML or protobuf, delete options, the parameters of a write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import yaml
+
+from kubesvc.api.errors import BadRequest, Invalid, UnsupportedMediaType
+from kubesvc.api.meta import JSON
+from kubesvc.api.registry import Kind
+from kubesvc.apiserver import fields, protobuf
+from kubesvc.apiserver.routing import Target
+from kubesvc.client.transport import Request
+
+_decode = msgspec.json.Decoder().decode
+_YAML = ("application/yaml", "application/x-yaml", "text/yaml")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without timestamps: a time stays the text it is in JSON."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """`field_validation` is Ignore, Warn or Strict."""
+
+    dry_run: bool = False
+    field_validation: str = "Warn"
+
+
+def write_options(request: Request) -> WriteOptions:
+    """Raises Invalid for values nobody knows."""
+    dry_run = request.query.get("dryRun", "")
+    if dry_run not in ("", "All"):
+        raise Invalid(f'dryRun: Unsupported value: "{dry_run}": supported values: "All"')
+    validation = request.query.get("fieldValidation", "") or "Warn"
+    if validation not in ("Ignore", "Warn", "Strict"):
+        raise Invalid(
+            f'fieldValidation: Unsupported value: "{validation}": supported values: "", "Ignore", "Strict", "Warn"'
+        )
+    return WriteOptions(dry_run == "All", validation)
+
+
+def parse(request: Request) -> JSON:
+    """The body as a tree. Raises BadRequest or UnsupportedMediaType."""
+    media = request.headers.get("content-type", "application/json").partition(";")[0].strip()
+    if media == "application/json":
+        try:
+            tree: Any = _decode(request.body)
+        except msgspec.DecodeError as error:
+            raise BadRequest(f"the object provided is unrecognized (must be of type {{JSON}}): {error}") from error
+    elif media in _YAML:
+        try:
+            tree = yaml.load(request.body, Loader=_Loader)
+        except yaml.YAMLError as error:
+            raise BadRequest(f"error converting YAML to JSON: {error}") from error
+    elif media == protobuf.MEDIA_TYPE:
+        tree = protobuf.decode(request.body)
+    else:
+        raise UnsupportedMediaType(
+            "the body of the request was in an unknown format - accepted media types include: "
+            f"application/json, application/yaml, {protobuf.MEDIA_TYPE} (found {media})"
+        )
+    if not isinstance(tree, dict):
+        raise BadRequest("the request's body must be one object")
+    return tree
+
+
+def read_object(request: Request, target: Target) -> JSON:
+    """The object a create or update carries, of the target's kind and in its namespace. Raises BadRequest."""
+    tree = parse(request)
+    check_shape(target.kind, tree)
+    metadata = tree["metadata"]
+    namespace = metadata.get("namespace") or ""
+    if namespace and namespace != target.namespace:
+        raise BadRequest(
+            "the namespace of the provided object does not match the namespace sent on the request"
+            if target.kind.namespaced
+            else "namespace field should not be set for a cluster-scoped object"
+        )
+    if target.kind.namespaced:
+        metadata["namespace"] = target.namespace
+    else:
+        metadata.pop("namespace", None)
+    return tree
+
+
+def check_shape(kind: Kind, tree: JSON) -> None:
+    """That `tree` says it is of `kind` and has metadata, which may be left out and is then added."""
+    found, api_version = tree.get("kind") or kind.kind, tree.get("apiVersion") or kind.api_version
+    if api_version != kind.api_version:
+        raise BadRequest(
+            f"the API version in the data ({api_version}) does not match the expected API version ({kind.api_version})"
+        )
+    if found != kind.kind:
+        raise BadRequest(f'{found} in version "{kind.version}" cannot be handled as a {kind.kind}')
+    tree["kind"], tree["apiVersion"] = kind.kind, kind.api_version
+    metadata = tree.get("metadata")
+    if metadata is None:
+        tree["metadata"] = {}
+    elif not isinstance(metadata, dict):
+        raise BadRequest(f'{kind.kind} in version "{kind.version}" cannot be handled: metadata must be an object')
+
+
+def check_fields(kind: Kind, tree: JSON, options: WriteOptions) -> list[str]:
+    """Warnings about fields the schema doesn't know. Raises BadRequest for them where they are to be strict."""
+    if options.field_validation == "Ignore":
+        return []
+    unknown = fields.check_fields(kind, tree)
+    if unknown and options.field_validation == "Strict":
+        raise BadRequest(
+            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
+            f"strict decoding error: {', '.join(unknown)}"
+        )
+    return unknown
+
+
+class Preconditions(msgspec.Struct, rename="camel", frozen=True):
+    uid: str | None = None
+    resource_version: str | None = None
+
+
+class DeleteOptions(msgspec.Struct, rename="camel", frozen=True):
+    """meta/v1 DeleteOptions."""
+
+    grace_period_seconds: int | None = None
+    propagation_policy: str | None = None
+    orphan_dependents: bool | None = None
+    preconditions: Preconditions = Preconditions()
+    dry_run: list[str] = []
+
+
+def delete_options(request: Request) -> DeleteOptions:
+    """From the body or, where there is none, the query. Raises BadRequest."""
+    tree: JSON = {}
+    if request.body.strip():
+        tree = {key: value for key, value in parse(request).items() if value is not None}
+    query = request.query
+    if "gracePeriodSeconds" in query:
+        tree.setdefault("gracePeriodSeconds", query["gracePeriodSeconds"])
+    if "propagationPolicy" in query:
+        tree.setdefault("propagationPolicy", query["propagationPolicy"])
+    if "dryRun" in query:
+        tree.setdefault("dryRun", [query["dryRun"]])
+    try:
+        options = msgspec.convert(tree, DeleteOptions, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"DeleteOptions can't be read: {error}") from error
+    policy = options.propagation_policy
+    if policy not in (None, "", "Foreground", "Background", "Orphan"):
+        raise Invalid(
+            f'propagationPolicy: Invalid value: "{policy}": supported values: "Foreground", "Background", "Orphan", ""'
+        )
+    return options

@@ -1,0 +1,79 @@
+"""The objects every cluster has: the first namespaces, the ServiceCIDR, and the Service that is the API itself.
+
+Run at every start, through the server's own handler: what is there stays, what was lost comes back, and the API's
+endpoint follows the advertised address. What a *new namespace* gets is a controller's business.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from kubesvc.api import labels
+from kubesvc.api.errors import AlreadyExists
+from kubesvc.api.meta import JSON
+from kubesvc.api.registry import ENDPOINT_SLICE, ENDPOINTS, NAMESPACE, SERVICE, SERVICE_CIDR, Kind
+from kubesvc.apiserver.config import ApiConfig
+from kubesvc.client.session import Session
+from kubesvc.client.transport import Handler, LocalTransport, User
+
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+SELF = User("system:apiserver", ("system:masters",))
+_NAME = "kubernetes"
+
+
+async def run(handler: Handler, config: ApiConfig) -> None:
+    session = Session(LocalTransport(handler, SELF))
+    for name in NAMESPACES:
+        await _ensure(session, NAMESPACE, {"metadata": {"name": name}})
+    await _ensure(session, SERVICE_CIDR, _service_cidr(config))
+    await _ensure(session, SERVICE, _service(config))
+    for kind, tree in ((ENDPOINTS, _endpoints(config)), (ENDPOINT_SLICE, _slice(config))):
+        await _ensure(session, kind, tree)
+        content = {k: v for k, v in tree.items() if k != "metadata"}
+        await session.patch(kind, "default", _NAME, content)
+
+
+async def _ensure(session: Session, kind: Kind, tree: JSON) -> None:
+    try:
+        await session.create(kind, tree)
+    except AlreadyExists:
+        pass
+
+
+def _metadata(**own: str) -> JSON:
+    return {"name": _NAME, "namespace": "default", "labels": own}
+
+
+def _service_cidr(config: ApiConfig) -> JSON:
+    return {"metadata": {"name": _NAME}, "spec": {"cidrs": [str(cidr) for cidr in config.service_cidrs]}}
+
+
+def _service(config: ApiConfig) -> JSON:
+    """The Service at the first address of the primary range, without a selector."""
+    address = str(config.service_cidrs[0].network_address + 1)
+    port = {"name": "https", "protocol": "TCP", "port": 443, "targetPort": config.advertise_port}
+    return {
+        "metadata": _metadata(component="apiserver", provider="kubernetes"),
+        "spec": {"type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "ports": [port]},
+    }
+
+
+def _endpoints(config: ApiConfig) -> JSON:
+    return {
+        "metadata": _metadata(**{"endpointslice.kubernetes.io/skip-mirror": "true"}),
+        "subsets": [
+            {
+                "addresses": [{"ip": config.advertise_address}],
+                "ports": [{"name": "https", "port": config.advertise_port, "protocol": "TCP"}],
+            }
+        ],
+    }
+
+
+def _slice(config: ApiConfig) -> JSON:
+    return {
+        "metadata": _metadata(**{labels.SERVICE_NAME: _NAME}),
+        "addressType": f"IPv{ip_address(config.advertise_address).version}",
+        "endpoints": [{"addresses": [config.advertise_address], "conditions": {"ready": True}}],
+        "ports": [{"name": "https", "port": config.advertise_port, "protocol": "TCP"}],
+    }

@@ -1,0 +1,33 @@
+"""What an API server is told at start. Nothing is read from the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+
+from kubesvc.apiserver.admission import Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig:
+    """`advertise_address` is where pods and nodes reach this server: the endpoint of default/kubernetes.
+
+    `tls_cert` and `tls_key` are what it serves with; clients are known by certificates of `client_ca`. With
+    `node_client_cert` and `node_client_key` it dials nodes, whose serving certificates it trusts by the same CA.
+    """
+
+    service_cidrs: tuple[IPv4Network | IPv6Network, ...]  # primary first
+    node_port_range: tuple[int, int]  # both ends included
+    advertise_address: str
+    advertise_port: int
+    tls_cert: Path
+    tls_key: Path
+    client_ca: Path
+    node_client_cert: Path
+    node_client_key: Path
+    dns_domain: str = "cluster.local"
+
+    @property
+    def cluster(self) -> Cluster:
+        return Cluster(self.service_cidrs, self.node_port_range, self.dns_domain)

@@ -1,0 +1,80 @@
+"""POST to a collection."""
+
+from __future__ import annotations
+
+import uuid
+
+from kubesvc.api.errors import AlreadyExists, BadRequest, Cause, ServiceUnavailable, already_exists
+from kubesvc.api.meta import JSON
+from kubesvc.apiserver import admission, body, encode, stored
+from kubesvc.apiserver.body import WriteOptions
+from kubesvc.apiserver.routing import Target
+from kubesvc.apiserver.state import State
+from kubesvc.apiserver.warnings import warn
+from kubesvc.apiserver.writing import ATTEMPTS, Raced, admit, commit, open_namespace, refusal
+from kubesvc.client.transport import Request, Response
+from kubesvc.store.protocol import Versioned
+
+_SUFFIX = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: nothing rude is spelled
+_PREFIX_BYTES = 63 - 5
+
+
+async def create(state: State, request: Request, target: Target) -> Response:
+    """The object as stored, 201. Raises AlreadyExists, Invalid, NotFound (its namespace), Forbidden."""
+    if target.kind.namespaced and not target.namespace:
+        raise BadRequest("an empty namespace may not be set during creation")
+    options = body.write_options(request)
+    tree = body.read_object(request, target)
+    warnings = body.check_fields(target.kind, tree, options)
+    for _ in range(ATTEMPTS):
+        generated = not tree["metadata"].get("name")
+        try:
+            item = await _attempt(state, target, tree, options)
+        except Raced as raced:
+            if raced.own and not generated:
+                raise already_exists(target.kind.resource, tree["metadata"]["name"]) from raced
+            tree = body.read_object(request, target)
+        else:
+            warn(warnings + admission.warnings(target.kind, tree))
+            return encode.one(state, request, target.kind, item, 201)
+    if generated:
+        raise _exhausted(target, tree)
+    raise ServiceUnavailable("too many others were faster; try again", retry_after=1)
+
+
+async def _attempt(state: State, target: Target, tree: JSON, options: WriteOptions) -> Versioned:
+    kind, metadata = target.kind, tree["metadata"]
+    if metadata.get("resourceVersion"):
+        raise BadRequest("resourceVersion should not be set on objects to be created")
+    if not metadata.get("name"):
+        metadata["name"] = _generate(state, target, tree)
+    checks = await open_namespace(state, target, metadata["name"])
+    for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "selfLink"):
+        metadata.pop(field, None)
+    metadata["uid"] = str(uuid.uuid4())
+    metadata["creationTimestamp"] = state.now()
+    admit(kind, tree, None, state.context())
+    if await state.store.get(stored.key(kind, target.namespace, metadata["name"])) is not None:
+        raise Raced(own=True)
+    item = await commit(state, target, tree, None, checks=checks, dry_run=options.dry_run)
+    assert item is not None
+    return item
+
+
+def _generate(state: State, target: Target, tree: JSON) -> str:
+    prefix = tree["metadata"].get("generateName") or ""
+    if not prefix:
+        cause = Cause(
+            reason="FieldValueRequired",
+            message="Required value: name or generateName is required",
+            field="metadata.name",
+        )
+        raise refusal(target.kind, tree, [cause])
+    suffix = "".join(state.random.choice(_SUFFIX) for _ in range(5))
+    return f"{prefix[:_PREFIX_BYTES]}{suffix}"
+
+
+def _exhausted(target: Target, tree: JSON) -> AlreadyExists:
+    error = already_exists(target.kind.resource, tree["metadata"].get("generateName", ""))
+    error.retry_after = 1
+    return error

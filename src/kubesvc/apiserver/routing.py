@@ -1,0 +1,45 @@
+"""From a path to what it names: a kind's collection, an object, or a subresource of one.
+
+/api/v1/namespaces/NAMESPACE/services/NAME/status        /apis/GROUP/VERSION/…
+└ root ┘└──── namespace ────┘└plural┘└name┘└subresource┘
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kubesvc.api.registry import NAMESPACE, Kind, find
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a request is about. No name: the collection. No namespace: all of them, or a cluster-scoped kind."""
+
+    kind: Kind
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+
+
+def resolve(path: str) -> Target | None:
+    """The target of a resource path, or None where no kind is served."""
+    parts = path.strip("/").split("/")
+    if parts[0] == "api" and len(parts) > 2:
+        group, version, rest = "", parts[1], parts[2:]
+    elif parts[0] == "apis" and len(parts) > 3:
+        group, version, rest = parts[1], parts[2], parts[3:]
+    else:
+        return None
+    namespace = ""
+    if rest[0] == "namespaces" and len(rest) > 2 and not (group == "" and rest[2] in NAMESPACE.subresources):
+        namespace, rest = rest[1], rest[2:]
+    kind = find(group, rest[0])
+    if kind is None or kind.version != version or len(rest) > 3 or "" in rest or (namespace and not kind.namespaced):
+        return None
+    name = rest[1] if len(rest) > 1 else ""
+    subresource = rest[2] if len(rest) > 2 else ""
+    if subresource and subresource not in kind.subresources:
+        return None
+    if name and kind.namespaced and not namespace:
+        return None
+    return Target(kind, namespace, name, subresource)

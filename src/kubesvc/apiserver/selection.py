@@ -1,0 +1,70 @@
+"""Which objects of a collection a request asks for: labelSelector and fieldSelector, applied to stored objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kubesvc.api.meta import JSON
+from kubesvc.api.registry import Kind
+from kubesvc.api.selectors import FieldRequirement, Selector, matches, parse_field_selector, parse_label_selector
+from kubesvc.apiserver import stored
+from kubesvc.apiserver.lines import Lines
+
+_UNSET = {"spec.unschedulable": "false", "spec.hostNetwork": "false"}  # field -> what it is when it is left out
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """`names` are the field requirements that the key alone answers."""
+
+    labels: Selector = ()
+    fields: tuple[FieldRequirement, ...] = ()
+    names: tuple[FieldRequirement, ...] = ()
+
+    @property
+    def everything(self) -> bool:
+        return not (self.labels or self.fields or self.names)
+
+    @property
+    def name(self) -> str:
+        """The one name asked for, or ""."""
+        return next((r.value for r in self.names if r.path == "metadata.name" and r.equal), "")
+
+    def matches(self, key: str, value: bytes, revision: int, lines: Lines) -> bool:
+        if self.names:
+            namespace, name = stored.name_of(key)
+            for path, equal, wanted in self.names:
+                if ((name if path == "metadata.name" else namespace) == wanted) != equal:
+                    return False
+        if not (self.labels or self.fields):
+            return True
+        tree = lines.tree(key, value, revision)
+        if self.labels and not matches(self.labels, tree["metadata"].get("labels") or {}):
+            return False
+        return all((field_value(tree, path) == wanted) == equal for path, equal, wanted in self.fields)
+
+
+def parse(kind: Kind, query: Mapping[str, str]) -> Selection:
+    """Raises BadRequest for a selector that can't be read or a field that can't be selected by."""
+    text = query.get("labelSelector", "")
+    labels = parse_label_selector(text) if text else ()
+    text = query.get("fieldSelector", "")
+    if not text:
+        return Selection(labels)
+    allowed = {"metadata.name", "metadata.namespace", *kind.fields}
+    fields = parse_field_selector(text, allowed.__contains__)
+    of_key = tuple(r for r in fields if r.path.startswith("metadata."))
+    return Selection(labels, tuple(r for r in fields if r not in of_key), of_key)
+
+
+def field_value(tree: JSON, path: str) -> str:
+    """The value of a selectable field as text, "" when it isn't set."""
+    if path == "source":  # of an Event: who reported it
+        return str((tree.get("source") or {}).get("component") or tree.get("reportingComponent") or "")
+    found: object = tree
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    if found is None:
+        return _UNSET.get(path, "")
+    return str(found).lower() if isinstance(found, bool) else str(found)

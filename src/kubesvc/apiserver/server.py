@@ -1,0 +1,48 @@
+"""An API server: a store and a configuration made into a handler, and the handler put behind TLS sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+
+from kubesvc.apiserver import bootstrap
+from kubesvc.apiserver.chain import chain
+from kubesvc.apiserver.config import ApiConfig
+from kubesvc.apiserver.listener import Listener
+from kubesvc.apiserver.nodes import Nodes
+from kubesvc.apiserver.state import State
+from kubesvc.client.transport import Handler
+from kubesvc.store.protocol import Store
+
+
+class ApiServer:
+    """`start` before anything else; `handler` is the whole chain, for a LocalTransport; `serve` for everybody else."""
+
+    def __init__(self, store: Store, config: ApiConfig) -> None:
+        self._config = config
+        self._nodes = Nodes(config)
+        self._state = State(store, config.cluster, self._nodes)
+        self.handler: Handler = chain(self._state)
+        self._listener = Listener(self.handler)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Fill the caches and make the objects every cluster has. The store is the caller's to open and close."""
+        since = await self._state.hints.load()
+        self._tasks.append(asyncio.create_task(self._state.hints.run(since), name="apiserver-hints"))
+        await bootstrap.run(self.handler, self._config)
+        self._state.ready = True
+
+    async def serve(self, sockets: Sequence[socket.socket]) -> None:
+        """Answer on these bound sockets, over TLS, until `close`."""
+        await self._listener.start(sockets, self._config)
+
+    async def close(self) -> None:
+        """End every connection and watch."""
+        await self._listener.close()
+        await self._nodes.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()

@@ -1,0 +1,51 @@
+"""What all verbs share: the store, the cluster's ranges, a clock and a chooser, and the caches of encoded events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from random import Random
+
+from kubesvc.api.errors import not_found
+from kubesvc.api.meta import format_time
+from kubesvc.apiserver import stored
+from kubesvc.apiserver.admission import Cluster, Context
+from kubesvc.apiserver.hints import Hints
+from kubesvc.apiserver.lines import Lines
+from kubesvc.apiserver.nodes import Nodes
+from kubesvc.apiserver.routing import Target
+from kubesvc.store.protocol import Store, Versioned
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class State:
+    def __init__(
+        self, store: Store, cluster: Cluster, nodes: Nodes, *, clock: Clock = utc_now, random: Random | None = None
+    ) -> None:
+        self.store = store
+        self.cluster = cluster
+        self.nodes = nodes
+        self.clock = clock
+        self.random = random or Random()
+        self.hints = Hints(store)
+        self.lines = Lines()
+        self.ready = False  # bootstrap is done
+
+    def context(self, subresource: str = "") -> Context:
+        return Context(self.cluster, self.clock(), self.random.randrange, subresource)
+
+    def now(self) -> str:
+        """The time as metadata has it."""
+        return format_time(self.clock())
+
+    async def read(self, target: Target) -> Versioned:
+        """The object as stored. Raises NotFound."""
+        item = await self.store.get(stored.key(target.kind, target.namespace, target.name))
+        if item is None:
+            raise not_found(target.kind.resource, target.name)
+        return item

@@ -1,0 +1,87 @@
+"""/scale: the number of replicas of an object as an autoscaling/v1 Scale, whatever kind the object is."""
+
+from __future__ import annotations
+
+from kubesvc.api.errors import BadRequest, Cause, invalid
+from kubesvc.api.meta import JSON
+from kubesvc.api.registry import Kind
+from kubesvc.apiserver import body, encode, patch, stored
+from kubesvc.apiserver.routing import Target
+from kubesvc.apiserver.state import State
+from kubesvc.apiserver.update import Change, modify
+from kubesvc.client.transport import Request, Response
+
+SCALE = Kind("autoscaling", "v1", "Scale", "scales", "scale", True)
+
+
+async def get(state: State, request: Request, target: Target) -> Response:
+    return encode.tree(_scale(stored.tree_of(await state.read(target))))
+
+
+async def update(state: State, request: Request, target: Target) -> Response:
+    wanted = body.parse(request)
+    body.check_shape(SCALE, wanted)
+    return await _apply(state, request, target, lambda _: wanted)
+
+
+async def patching(state: State, request: Request, target: Target) -> Response:
+    media = request.headers.get("content-type", "").partition(";")[0].strip()
+    return await _apply(state, request, target, lambda now: patch.apply(SCALE, now, request.body, media))
+
+
+async def _apply(state: State, request: Request, target: Target, change: Change) -> Response:
+    """Set the replicas to what `change` makes of the present Scale."""
+
+    def rescaled(old: JSON) -> JSON:
+        wanted = change(_scale(old))
+        new = stored.copy(old)
+        new.setdefault("spec", {})["replicas"] = _replicas(target, wanted)
+        if version := (wanted.get("metadata") or {}).get("resourceVersion"):
+            new["metadata"]["resourceVersion"] = version
+        return new
+
+    whole = Target(target.kind, target.namespace, target.name)
+    item = await modify(state, whole, rescaled, dry_run=body.write_options(request).dry_run)
+    return encode.tree(_scale(stored.tree_of(item)))
+
+
+def _replicas(target: Target, scale: JSON) -> int:
+    replicas = (scale.get("spec") or {}).get("replicas", 0)
+    if not isinstance(replicas, int):
+        raise BadRequest(f"Scale: spec.replicas must be a whole number, found {replicas!r}")
+    if replicas < 0:
+        message = f"Invalid value: {replicas}: must be greater than or equal to 0"
+        raise invalid("Scale", target.name, [Cause(reason="FieldValueInvalid", message=message, field="spec.replicas")])
+    return replicas
+
+
+def _scale(tree: JSON) -> JSON:
+    metadata, spec, status = tree["metadata"], tree.get("spec") or {}, tree.get("status") or {}
+    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    scale: JSON = {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {field: metadata[field] for field in kept if field in metadata},
+        "spec": {"replicas": spec.get("replicas", 1)},
+        "status": {"replicas": status.get("replicas", 0)},
+    }
+    if selector := _selector_text(spec.get("selector") or {}):
+        scale["status"]["selector"] = selector
+    return scale
+
+
+def _selector_text(selector: JSON) -> str:
+    """A LabelSelector as a client would type it."""
+    terms = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
+    for expression in selector.get("matchExpressions") or []:
+        key, values = expression.get("key", ""), ",".join(sorted(expression.get("values") or []))
+        match expression.get("operator"):
+            case "In":
+                terms.append(f"{key} in ({values})")
+            case "NotIn":
+                terms.append(f"{key} notin ({values})")
+            case "Exists":
+                terms.append(key)
+            case "DoesNotExist":
+                terms.append(f"!{key}")
+    return ",".join(sorted(terms))

@@ -1,0 +1,45 @@
+"""Warnings to the client of the request at hand, sent as `Warning: 299 - "…"` headers (RFC 7234), which kubectl prints.
+
+Any code a verb calls may warn; the chain collects what the request gave rise to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_collected: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
+
+_MOST = 4096  # bytes in all: more than this and clients refuse the answer's headers
+
+
+@contextmanager
+def collecting() -> Iterator[list[str]]:
+    """The list that `warn` fills while this request is answered."""
+    texts: list[str] = []
+    token = _collected.set(texts)
+    try:
+        yield texts
+    finally:
+        _collected.reset(token)
+
+
+def warn(texts: Iterable[str]) -> None:
+    collected = _collected.get()
+    if collected is not None:
+        collected.extend(text for text in texts if text not in collected)
+
+
+def header(texts: Iterable[str]) -> str:
+    """The value of the Warning header: several are joined by commas."""
+    values: list[str] = []
+    size = 0
+    for text in texts:
+        plain = "".join(c if c.isprintable() and c.isascii() else " " for c in text)
+        value = '299 - "{}"'.format(plain.replace("\\", "\\\\").replace('"', '\\"'))
+        size += len(value) + 2
+        if size > _MOST:
+            break
+        values.append(value)
+    return ", ".join(values)

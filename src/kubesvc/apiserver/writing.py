@@ -1,0 +1,152 @@
+"""One object into the store, together with the claims it makes: an IPAddress object or a node port key each.
+
+    tree ─► default ─► prepare ─► validate ─► claims ─► commit( object, claims | namespace still as seen )
+
+What is lost in a race is either tried again by the verb (`Raced`) or the client's error.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+import msgspec
+
+from kubesvc.api.errors import ApiError, Cause, Forbidden, InternalError, invalid, not_found
+from kubesvc.api.meta import JSON
+from kubesvc.api.registry import IP_ADDRESS, NAMESPACE, SERVICE, Kind
+from kubesvc.apiserver import admission, stored
+from kubesvc.apiserver.admission import ClaimChange, Context
+from kubesvc.apiserver.hints import NODE_PORTS
+from kubesvc.apiserver.routing import Target
+from kubesvc.apiserver.state import State
+from kubesvc.store.protocol import Check, PreconditionFailed, Versioned, Write
+
+ATTEMPTS = 16  # how often a verb tries again before it gives the race up
+
+
+class Raced(Exception):
+    """Something changed between reading and committing. `own`: it was the object itself."""
+
+    def __init__(self, own: bool) -> None:
+        super().__init__("lost a race; try again")
+        self.own = own
+
+
+def admit(kind: Kind, new: JSON, old: JSON | None, context: Context) -> None:
+    """Default, prepare and validate `new` in place. Raises Invalid."""
+    admission.default(kind, new)
+    admission.prepare(kind, new, old, context)
+    metadata = new["metadata"]
+    for field in ("labels", "annotations", "finalizers", "ownerReferences"):
+        if field in metadata and not metadata[field]:  # as good as left out, and shown so
+            del metadata[field]
+    if causes := admission.validate(kind, new, old, context):
+        raise refusal(kind, new, causes)
+
+
+def refusal(kind: Kind, tree: JSON, causes: Sequence[Cause]) -> ApiError:
+    metadata = tree["metadata"]
+    return invalid(kind.kind, metadata.get("name") or metadata.get("generateName") or "", causes, kind.group)
+
+
+async def open_namespace(state: State, target: Target, name: str) -> list[Check]:
+    """The check that the namespace is still there and not terminating when the commit happens.
+
+    Raises NotFound or Forbidden when it isn't so now.
+    """
+    if not target.kind.namespaced:
+        return []
+    item = await state.store.get(stored.key(NAMESPACE, "", target.namespace))
+    if item is None:
+        raise not_found(NAMESPACE.resource, target.namespace)
+    tree = state.lines.tree(item.key, item.value, item.revision)
+    if tree["metadata"].get("deletionTimestamp") or (tree.get("status") or {}).get("phase") == "Terminating":
+        raise Forbidden(
+            f'{target.kind.resource} "{name}" is forbidden: unable to create new content in namespace '
+            f"{target.namespace} because it is being terminated",
+            details={
+                "name": name,
+                "kind": target.kind.plural,
+                "causes": [
+                    {
+                        "reason": "NamespaceTerminating",
+                        "message": f"namespace {target.namespace} is being terminated",
+                        "field": "metadata.namespace",
+                    }
+                ],
+            },
+        )
+    return [Check(item.key, revision=item.revision)]
+
+
+async def commit(
+    state: State,
+    target: Target,
+    new: JSON | None,
+    old: Versioned | None,
+    *,
+    checks: Sequence[Check] = (),
+    dry_run: bool = False,
+) -> Versioned | None:
+    """Write `new` (None deletes) in place of `old`, with its claims. Raises Raced, Invalid.
+
+    Returns the object as stored, or None for a deletion; of a dry run as it would be.
+    """
+    kind = target.kind
+    context = state.context(target.subresource)
+    changes: list[ClaimChange] = []
+    if kind is SERVICE:
+        changes = await _decide(state, new, stored.tree_of(old) if old else None, context)
+    tree = new if new is not None else {}
+    name = target.name or tree["metadata"]["name"]
+    key = old.key if old else stored.key(kind, target.namespace, name)
+    value = stored.encode(kind, new) if new is not None else None
+    if dry_run:
+        return Versioned(key, value, old.revision if old else 0) if value is not None else None
+    writes = [Write(key, value, old.revision if old else 0)]
+    by_key: dict[str, ClaimChange] = {}  # key of a claim -> the change
+    for change in changes:
+        if (write := await _claim(state, change, tree, context)) is not None:
+            writes.append(write)
+            by_key[write.key] = change
+    try:
+        revision = await state.store.commit(writes, checks)
+    except PreconditionFailed as failed:
+        _lost(state, kind, tree, by_key.get(failed.key), failed)
+        raise Raced(failed.key == key) from failed
+    for key_claimed, change in by_key.items():
+        state.hints.note(key_claimed, taken=change.action == "claim")
+    return Versioned(key, value, revision) if value is not None else None
+
+
+def _lost(state: State, kind: Kind, new: JSON, change: ClaimChange | None, failed: PreconditionFailed) -> None:
+    """Learn from a claim that was lost; raises where the client asked for just this value."""
+    if change is None or change.action != "claim":
+        return
+    if not change.dynamic:
+        raise admission.claim_lost(kind, new, change) from failed
+    state.hints.note(failed.key, taken=True)
+
+
+async def _decide(state: State, new: JSON | None, old: JSON | None, context: Context) -> list[ClaimChange]:
+    """The claims of a Service. Where the hints say that nothing is left, they are read again first."""
+    try:
+        return admission.claims(SERVICE, new, old, context, state.hints)
+    except InternalError:
+        await state.hints.load()
+        return admission.claims(SERVICE, new, old, context, state.hints)
+
+
+async def _claim(state: State, change: ClaimChange, service: JSON, context: Context) -> Write | None:
+    """The write that makes or releases a claim; None when there is nothing to release."""
+    key = stored.key(IP_ADDRESS, "", change.value) if change.kind == "address" else NODE_PORTS + change.value
+    if change.action == "release":
+        held = await state.store.get(key)
+        return Write(key, None, held.revision) if held else None
+    if change.kind == "nodeport":
+        return Write(key, msgspec.json.encode(service["metadata"]["uid"]), 0)
+    tree = admission.address_object(change.value, service, context)
+    tree["metadata"].setdefault("uid", str(uuid.uuid4()))
+    tree["metadata"].setdefault("creationTimestamp", state.now())
+    return Write(key, stored.encode(IP_ADDRESS, tree), 0)
