@@ -266,6 +266,8 @@ def test_delete_waits_for_finalizers(kubectl: Kubectl) -> None:
     kubectl("delete", "configmap", "x", "--wait=false")
     assert kubectl.json("get", "configmap", "x")["metadata"]["deletionTimestamp"]
     deleting = kubectl.start("delete", "configmap", "x")
+    assert deleting.stdout is not None
+    assert "deleted" in deleting.stdout.readline()  # asked for, and now it waits
     kubectl("patch", "configmap", "x", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
     printed, _ = deleting.communicate(timeout=30)
     assert deleting.returncode == 0, printed

@@ -432,6 +432,23 @@ async def test_many_at_once_fill_a_small_range_and_the_next_finds_none() -> None
         assert again["spec"]["clusterIP"] == made[3]["spec"]["clusterIP"]
 
 
+async def test_an_address_that_no_service_holds_can_be_deleted(session: Session) -> None:
+    parent = {"group": "", "resource": "services", "namespace": "default", "name": "gone"}
+    await session.create(IP_ADDRESS, {"metadata": {"name": "10.96.0.77"}, "spec": {"parentRef": parent}})
+    await session.delete(IP_ADDRESS, "", "10.96.0.77")
+
+
+async def test_an_object_too_large_for_any_store_is_refused(session: Session) -> None:
+    with pytest.raises(ApiError) as refused:
+        await session.create(POD, pod() | {"spec": large_spec()})
+    assert refused.value.code == 413
+
+
+def large_spec() -> JSON:
+    environment = [{"name": f"V{n}", "value": "x" * 1000} for n in range(1100)]
+    return {"containers": [{"name": "c", "image": "host", "env": environment}]}
+
+
 # ── bootstrap ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

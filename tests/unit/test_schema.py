@@ -6,11 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kubesvc.api import schema
-from kubesvc.api.descriptions import DESCRIPTIONS
+from kubesvc.api.descriptions import DESCRIPTIONS, ENUMS
 from kubesvc.api.registry import DEPLOYMENT, EVENT, KINDS, POD, SERVICE, Kind
-from kubesvc.apiserver import openapi
+from kubesvc.apiserver import compiled, fields, openapi
 from kubesvc.apiserver.fields import check_fields, check_types
 
 JSON = dict[str, Any]
@@ -45,6 +47,8 @@ def test_what_the_schema_knows_of_a_services_ports() -> None:
 def test_descriptions_are_of_fields_that_exist() -> None:
     for name, texts in DESCRIPTIONS.items():
         assert set(texts) - {""} <= set(schema.named(f"io.k8s.{name}").fields), name
+    for name, field in ENUMS:
+        assert field in schema.named(f"io.k8s.{name}").fields, name
 
 
 # ── fields ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -87,6 +91,24 @@ def test_unknown_fields(kind: Kind, tree: JSON, expected: list[str]) -> None:
 )  # fmt: skip
 def test_wrong_types(kind: Kind, tree: JSON, expected: list[str]) -> None:
     assert [cause.field for cause in check_types(kind, tree)] == expected
+
+
+_VALUES = st.sampled_from([None, True, 0, 80, 2**40, 1.5, "", "http", "1Gi", "2026-01-01T00:00:00Z"])
+_INNER = st.sampled_from(["ports", "port", "nodePort", "targetPort", "selector", "type", "creationTimestamp"])
+_NODES = st.recursive(_VALUES, lambda x: st.lists(x, max_size=2) | st.dictionaries(_INNER, x, max_size=3), max_leaves=6)
+_TREES = st.dictionaries(st.sampled_from(["spec", "metadata", "status", "kind"]), _NODES)
+
+
+@given(_TREES)
+def test_what_is_compiled_never_accepts_what_the_walk_refuses(tree: JSON) -> None:
+    if compiled.fits(SERVICE, tree):
+        assert list(fields._wrong(tree, schema.type_of(SERVICE), "")) == []
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda k: k.kind)
+def test_every_kind_compiles(kind: Kind) -> None:
+    assert compiled.fits(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": "x"}})
+    assert not compiled.fits(kind, {"metadata": "x"})
 
 
 # ── OpenAPI ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -213,7 +213,25 @@ _RANGES: dict[str, dict[str, str]] = {
 
 DESCRIPTIONS: dict[str, dict[str, str]] = {**_SERVICE, **_ENDPOINTS, **_RANGES}
 
+# (type, field) -> the values it may have
+ENUMS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("api.core.v1.ServiceSpec", "type"): ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort"),
+    ("api.core.v1.ServiceSpec", "sessionAffinity"): ("ClientIP", "None"),
+    ("api.core.v1.ServiceSpec", "externalTrafficPolicy"): ("Cluster", "Local"),
+    ("api.core.v1.ServiceSpec", "internalTrafficPolicy"): ("Cluster", "Local"),
+    ("api.core.v1.ServiceSpec", "ipFamilyPolicy"): ("PreferDualStack", "RequireDualStack", "SingleStack"),
+    ("api.core.v1.ServicePort", "protocol"): ("SCTP", "TCP", "UDP"),
+    ("api.core.v1.EndpointPort", "protocol"): ("SCTP", "TCP", "UDP"),
+    ("api.discovery.v1.EndpointPort", "protocol"): ("SCTP", "TCP", "UDP"),
+    ("api.discovery.v1.EndpointSlice", "addressType"): ("FQDN", "IPv4", "IPv6"),
+}
+
 
 def describe(type_name: str, field: str = "") -> str:
     """The text for a type, or for a field of it; empty where there is none."""
     return DESCRIPTIONS.get(type_name.removeprefix("io.k8s."), {}).get(field, "")
+
+
+def values(type_name: str, field: str) -> tuple[str, ...]:
+    """The values a field may have; empty where any will do, or nothing is known."""
+    return ENUMS.get((type_name.removeprefix("io.k8s."), field), ())

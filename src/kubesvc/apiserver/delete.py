@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from kubesvc.api.errors import Forbidden, conflict
 from kubesvc.api.meta import JSON, format_time
-from kubesvc.api.registry import IP_ADDRESS, NAMESPACE, POD
+from kubesvc.api.registry import IP_ADDRESS, NAMESPACE, POD, SERVICE
 from kubesvc.apiserver import body, encode, stored
 from kubesvc.apiserver.body import DeleteOptions
 from kubesvc.apiserver.routing import Target
@@ -46,7 +46,7 @@ async def remove(state: State, target: Target, options: DeleteOptions) -> tuple[
         current = await state.read(target)
         old = stored.tree_of(current)
         _check_preconditions(target, old, options)
-        _refuse_in_use(target, old)
+        await _refuse_in_use(state, target, old)
         new = _marked(state, target, stored.copy(old), options)
         try:
             if is_done(target, new):
@@ -75,15 +75,23 @@ def _check_preconditions(target: Target, tree: JSON, options: DeleteOptions) -> 
         )
 
 
-def _refuse_in_use(target: Target, tree: JSON) -> None:
+async def _refuse_in_use(state: State, target: Target, tree: JSON) -> None:
     if target.kind is NAMESPACE and target.name in _PERMANENT:
         raise Forbidden(f'namespaces "{target.name}" is forbidden: this namespace may not be deleted')
-    if target.kind is IP_ADDRESS and (parent := (tree.get("spec") or {}).get("parentRef")):
-        holder = "/".join(part for part in (parent.get("namespace"), parent.get("name")) if part)
-        raise Forbidden(
-            f'{target.kind.resource} "{target.name}" is forbidden: it is the claim of {parent.get("resource")} '
-            f"{holder}: delete that, and the address is free"
-        )
+    if target.kind is IP_ADDRESS:
+        parent = (tree.get("spec") or {}).get("parentRef") or {}
+        namespace, name = parent.get("namespace") or "", parent.get("name") or ""
+        holder = await state.store.get(stored.key(SERVICE, namespace, name))
+        if parent.get("resource") == SERVICE.plural and holder and target.name in _addresses(holder):
+            raise Forbidden(
+                f'{target.kind.resource} "{target.name}" is forbidden: it is the claim of services {namespace}/{name}: '
+                "delete that, and the address is free"
+            )
+
+
+def _addresses(service: Versioned) -> list[str]:
+    spec = stored.tree_of(service)["spec"]
+    return [*(spec.get("clusterIPs") or ()), spec.get("clusterIP", "")]
 
 
 def _marked(state: State, target: Target, tree: JSON, options: DeleteOptions) -> JSON:

@@ -16,8 +16,9 @@ from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON, parse_time
 from kubesvc.api.registry import Kind
 from kubesvc.api.schema import Field, Type
+from kubesvc.apiserver.compiled import QUANTITY, fits
 
-_QUANTITY = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?")
+_QUANTITY = re.compile(QUANTITY)
 _RANGES = {"int32": 2**31, "int64": 2**63, "": 2**63}
 
 
@@ -50,7 +51,7 @@ def _unknown_in(value: Any, field: Field, path: str) -> Iterator[str]:
 
 def check_types(kind: Kind, tree: JSON) -> list[Cause]:
     """A cause for each value of `tree` that isn't of its field's type."""
-    return list(_wrong(tree, schema.type_of(kind), ""))
+    return [] if fits(kind, tree) else list(_wrong(tree, schema.type_of(kind), ""))
 
 
 def _wrong(tree: JSON, of: Type, path: str) -> Iterator[Cause]:

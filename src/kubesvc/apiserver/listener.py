@@ -6,12 +6,15 @@ broken handshake. One that isn't signed by the clients' CA never gets through th
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Sequence
 
 from aiohttp import web
 
+from kubesvc.api.errors import TooLarge
+from kubesvc.apiserver import encode
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.client.transport import Handler, Request, Response, Upgrade, User
 
@@ -26,8 +29,16 @@ class Listener:
         self._runner: web.ServerRunner | None = None
 
     async def start(self, sockets: Sequence[socket.socket], config: ApiConfig) -> None:
-        # Cancelling a handler whose client has gone is what ends an idle watch.
-        server = web.Server(self._answer, handler_cancellation=True, access_log=None, keepalive_timeout=_KEEP_ALIVE)
+        loop = asyncio.get_running_loop()
+        server = web.Server(
+            self._answer,
+            request_factory=lambda message, payload, protocol, writer, task: web.BaseRequest(
+                message, payload, protocol, writer, task, loop, client_max_size=_LARGEST_BODY
+            ),
+            handler_cancellation=True,  # a client that has gone ends its idle watch
+            access_log=None,
+            keepalive_timeout=_KEEP_ALIVE,
+        )
         self._runner = web.ServerRunner(server, shutdown_timeout=_CLOSE_SECONDS, handle_signals=False)
         await self._runner.setup()
         tls = tls_context(config)
@@ -40,7 +51,11 @@ class Listener:
             self._runner = None
 
     async def _answer(self, incoming: web.BaseRequest) -> web.StreamResponse:
-        body = await incoming.read() if incoming.body_exists else b""
+        try:
+            body = await incoming.read() if incoming.body_exists else b""
+        except web.HTTPRequestEntityTooLarge:
+            error = TooLarge(f"Request entity too large: limit is {_LARGEST_BODY}")
+            return _whole(encode.failure(error))
         request = Request(
             incoming.method,
             incoming.path,
@@ -55,11 +70,12 @@ class Listener:
             return await _stream(incoming, response)
         if response.upgrade is not None:
             return await _upgrade(incoming, response.upgrade)
-        return web.Response(
-            status=response.status,
-            body=response.body,
-            headers={"Content-Type": response.content_type, **response.headers},
-        )
+        return _whole(response)
+
+
+def _whole(response: Response) -> web.Response:
+    headers = {"Content-Type": response.content_type, **response.headers}
+    return web.Response(status=response.status, body=response.body, headers=headers)
 
 
 async def _stream(incoming: web.BaseRequest, response: Response) -> web.StreamResponse:

@@ -13,7 +13,7 @@ from functools import cache
 import msgspec
 
 from kubesvc.api import schema
-from kubesvc.api.descriptions import DESCRIPTIONS, describe
+from kubesvc.api.descriptions import DESCRIPTIONS, ENUMS, describe, values
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import KINDS, Kind
 from kubesvc.api.schema import Field
@@ -78,7 +78,7 @@ def _info() -> JSON:
 @cache
 def _digest() -> str:
     """Changes whenever a document would: it is over everything they are made from."""
-    parts = (schema.schema(), DESCRIPTIONS, _PARAMETERS, [repr(k) for k in KINDS.values()])
+    parts = (schema.schema(), DESCRIPTIONS, sorted(ENUMS.items()), _PARAMETERS, [repr(k) for k in KINDS.values()])
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest().upper()
 
 
@@ -120,7 +120,8 @@ def _reference(field: Field) -> str:
 
 def _property(owner: str, name: str, field: Field, prefix: str) -> JSON:
     found = _described(_shape(field, prefix), describe(owner, name))
-    for extension, value in (
+    for extra, value in (
+        ("enum", list(values(owner, name))),
         ("x-kubernetes-list-type", field.list),
         ("x-kubernetes-list-map-keys", list(field.keys)),
         ("x-kubernetes-map-type", field.map),
@@ -128,7 +129,7 @@ def _property(owner: str, name: str, field: Field, prefix: str) -> JSON:
         ("x-kubernetes-patch-strategy", field.strategy),
     ):
         if value:
-            found[extension] = value
+            found[extra] = value
     return found
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from kubesvc.api.errors import ApiError, Cause, Forbidden, InternalError, invalid, not_found
+from kubesvc.api.errors import ApiError, Cause, Forbidden, InternalError, TooLarge, invalid, not_found
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import IP_ADDRESS, NAMESPACE, SERVICE, Kind
 from kubesvc.apiserver import admission, stored
@@ -115,6 +115,8 @@ async def commit(
     except PreconditionFailed as failed:
         _lost(state, kind, tree, by_key.get(failed.key), failed)
         raise Raced(failed.key == key) from failed
+    except ValueError as error:
+        raise TooLarge(f"Request entity too large: {error}") from error
     for key_claimed, change in by_key.items():
         state.hints.note(key_claimed, taken=change.action == "claim")
     return Versioned(key, value, revision) if value is not None else None

@@ -170,7 +170,8 @@ def _dns(
     return run
 
 
-def _node_config(box: Box, name: str, authority: Path, serving: Path) -> NodeConfig:
+def _node_config(box: Box, name: str) -> NodeConfig:
+    pki = box.path / "pki"
     return NodeConfig(
         box=box.name,
         node_name=name,
@@ -178,16 +179,16 @@ def _node_config(box: Box, name: str, authority: Path, serving: Path) -> NodeCon
         run_dir=box.run_path / name,
         cluster_dns=(box.dns_ip,),
         dns_domain=box.dns_domain,
-        certificate=serving,
-        key=serving.with_suffix(".key"),
-        client_ca=authority,
+        certificate=pki / f"{name}-serving.crt",
+        key=pki / f"{name}-serving.key",
+        client_ca=pki / "ca.crt",
         port=AGENT_PORT,
     )
 
 
 def _node(box: Box, identities: Identities, name: str) -> Callable[[], Coroutine[Any, Any, None]]:
     async def run() -> None:
-        config = _node_config(box, name, identities.authority, identities.nodes[name].serving)
+        config = _node_config(box, name)
         async with _session(identities.nodes[name].node) as session:
             await node_agent.run(session, config)
 
@@ -197,7 +198,7 @@ def _node(box: Box, identities: Identities, name: str) -> Callable[[], Coroutine
 def teardown_nodes(box: Box) -> None:
     """End every pod of the box, from what is on disk alone: no API is needed."""
     for path in box.run_path.glob("node*"):
-        teardown(_node_config(box, path.name, Path(), Path()))
+        teardown(_node_config(box, path.name))
 
 
 async def _report_ready(session: Session, box: Box, progress: int) -> None:

@@ -6,9 +6,13 @@ Every failure is an `ApiError` (the server said no) or `Unreachable` (nobody ans
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import gc
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+=======
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+>>>>>>> room/apiserver
 from typing import Any, Generic, TypeVar
 
 import aiohttp
@@ -209,6 +213,9 @@ class Session:
                 yield event
         except (OSError, aiohttp.ClientError, TimeoutError) as error:
             raise Unreachable(f"watch of {kind.resource}: {error or type(error).__name__}") from error
+        finally:
+            if isinstance(response.stream, AsyncGenerator):
+                await response.stream.aclose()
 
 
 def _error(response: Response) -> ApiError:

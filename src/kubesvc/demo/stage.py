@@ -13,6 +13,9 @@ from pathlib import Path
 import click
 
 
+WIDTH = 118
+
+
 class BrokenPromise(Exception):
     """Something the demo shows did not hold."""
 
@@ -34,9 +37,10 @@ class Stage:
         click.secho("$ " + shlex.join(words), fg="cyan")
 
     def show_output(self, text: str, limit: int = 16) -> None:
-        lines = text.rstrip().splitlines()
+        """The output, indented: long lines cut, and of a progress report only the end."""
+        lines = [line for line in text.rstrip().splitlines() if not line.startswith("Waiting for ")]
         for line in lines[:limit]:
-            click.echo("  " + line)
+            click.echo("  " + (line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"))
         if len(lines) > limit:
             click.echo(f"  … {len(lines) - limit} more lines")
 

@@ -11,6 +11,8 @@ pkg/registry/*/strategy.go and pkg/apis/*/validation of Kubernetes 1.36.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kubesvc.api import registry
@@ -83,9 +85,20 @@ def default(kind: Kind, tree: JSON) -> None:
     A tree of the wrong types is left as it is: `validate` will say so.
     """
     _drop_nulls(tree)
-    if not check_types(kind, tree):
-        tree.setdefault("metadata", {})
+    tree.setdefault("metadata", {})
+    with _tolerating(kind, tree):
         _rules(kind).default(tree)
+
+
+@contextmanager
+def _tolerating(kind: Kind, tree: JSON) -> Iterator[None]:
+    """Code that takes a tree to be of its kind's types may fail over one that isn't: that is for `validate` to say.
+    Any other failure is a mistake of ours. (Checking first would cost every good tree what only a bad one needs.)"""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError):
+        if not check_types(kind, tree):
+            raise
 
 
 def _drop_nulls(node: Any) -> None:
@@ -101,16 +114,15 @@ def _drop_nulls(node: Any) -> None:
 
 def prepare(kind: Kind, new: JSON, old: JSON | None, context: Context) -> None:
     """Put right what the server owns, in place: status apart from spec, generation, metadata, allocated fields."""
-    if check_types(kind, new):
-        return
     rules = _rules(kind)
-    if old is None:
-        metadata.prepare_create(new)
-    else:
-        metadata.prepare_update(new, old)
-    rules.prepare(new, old, context)
-    if rules.counted:
-        _count(new, old)
+    with _tolerating(kind, new):
+        if old is None:
+            metadata.prepare_create(new)
+        else:
+            metadata.prepare_update(new, old)
+        rules.prepare(new, old, context)
+        if rules.counted:
+            _count(new, old)
 
 
 def _count(new: JSON, old: JSON | None) -> None:
@@ -133,7 +145,9 @@ def validate(kind: Kind, new: JSON, old: JSON | None, context: Context) -> list[
 
 def warnings(kind: Kind, tree: JSON) -> list[str]:
     """Texts for Warning headers: what is deprecated, what is ignored, what nothing here acts on."""
-    found = [] if check_types(kind, tree) else _rules(kind).warnings(tree)
+    found: list[str] = []
+    with _tolerating(kind, tree):
+        found = _rules(kind).warnings(tree)
     if not kind.acted_on:
         found.append(f"{kind.kind} is stored, but nothing in this cluster acts on it")
     return found

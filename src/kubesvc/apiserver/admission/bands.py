@@ -9,6 +9,7 @@ addresses, KEP-3668 for node ports). Everything is an integer here; an address i
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ def _offset(size: int, step: int, limit: int) -> int:
     return 0 if size <= 16 else min(max(16, size // step), limit)
 
 
+@lru_cache(maxsize=64)
 def of_network(network: IPv4Network | IPv6Network) -> Band:
     """The addresses of a Service CIDR but its network address and, for IPv4, its broadcast address."""
     base, size = int(network.network_address), network.num_addresses

@@ -6,6 +6,7 @@ Source: pkg/apis/discovery/validation, pkg/registry/discovery/endpointslice/stra
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
@@ -93,17 +94,25 @@ def _address(text: str, kind: str, path: str) -> Iterator[Cause]:
 
 def not_special(text: str, path: str) -> Iterator[Cause]:
     """Addresses that mean somebody else on every node can't be endpoints."""
+    if why := special(text):
+        yield invalid(path, text, f"may not be {why}")
+
+
+@lru_cache(maxsize=16384)
+def special(text: str) -> str:
+    """What an address is that can't be anybody's; empty when it is an ordinary one."""
     address = names.parse_address(text)
     if address is None:
-        return
+        return ""
     if address.is_unspecified:
-        yield invalid(path, text, "may not be unspecified (0.0.0.0 or ::)")
+        return "unspecified (0.0.0.0 or ::)"
     if address.is_loopback:
-        yield invalid(path, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")
+        return "in the loopback range (127.0.0.0/8, ::1/128)"
     if address.is_link_local:
-        yield invalid(path, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")
+        return "in the link-local range (169.254.0.0/16, fe80::/10)"
     if address.is_multicast and address.packed[:3] in (b"\xe0\x00\x00", b"\xff\x02\x00"):
-        yield invalid(path, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")
+        return "in the link-local multicast range (224.0.0.0/24, ff02::/10)"
+    return ""
 
 
 def _ports(ports: list[JSON]) -> Iterator[Cause]:

@@ -6,6 +6,7 @@ Source: apimachinery pkg/util/validation and pkg/api/validate/content; RFC 1035,
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -132,6 +133,7 @@ def port_name(text: str) -> list[str]:
     return problems
 
 
+@lru_cache(maxsize=16384)
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """The address `text` spells, or None. Leading zeros and zones are not addresses."""
     try:

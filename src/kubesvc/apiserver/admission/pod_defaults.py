@@ -26,6 +26,10 @@ def default(tree: JSON) -> None:
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
     _tolerations(spec)
     for container in containers(spec):
+        if spec.get("hostNetwork"):
+            for port in _objects(container.get("ports")):
+                if not port.get("hostPort") and "containerPort" in port:
+                    port["hostPort"] = port["containerPort"]
         limits, requests = container["resources"].get("limits"), container["resources"].get("requests")
         if limits:
             container["resources"]["requests"] = {**limits, **(requests or {})}
@@ -43,7 +47,7 @@ def template(spec: JSON) -> None:
     spec.setdefault("terminationGracePeriodSeconds", 30)
     spec.setdefault("securityContext", {})
     for container in containers(spec):
-        _container(container, host_network=bool(spec.get("hostNetwork")))
+        _container(container)
     for volume in _objects(spec.get("volumes")):
         _volume(volume)
 
@@ -65,7 +69,7 @@ def pull_policy(image: str) -> str:
     return "IfNotPresent" if (tag and tag != "latest") or (digest and not tag) else "Always"
 
 
-def _container(container: JSON, *, host_network: bool) -> None:
+def _container(container: JSON) -> None:
     container.setdefault("resources", {})
     if not container.get("imagePullPolicy"):
         container["imagePullPolicy"] = pull_policy(container.get("image") or "")
@@ -76,8 +80,6 @@ def _container(container: JSON, *, host_network: bool) -> None:
     for port in _objects(container.get("ports")):
         if not port.get("protocol"):
             port["protocol"] = "TCP"
-        if host_network and not port.get("hostPort") and "containerPort" in port:
-            port["hostPort"] = port["containerPort"]
     for variable in _objects(container.get("env")):
         reference = (variable.get("valueFrom") or {}).get("fieldRef")
         if reference and not reference.get("apiVersion"):

@@ -6,7 +6,6 @@ validateUpgradeDowngrade*; KEP-563 (dual stack).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 
 from kubesvc.api.errors import Cause
@@ -30,7 +29,7 @@ def validate(spec: JSON, before: JSON | None, cluster: Cluster) -> list[Cause]:
         causes += _family_fields(spec)
         causes += _cluster_ips(spec, set(ask.cluster_ips(before or {})))
         if not causes:
-            causes += settle(copy.deepcopy(spec), before, cluster)
+            causes += settle(dict(spec), before, cluster)  # which sets fields, and changes none in place
     causes += _external_ips(spec, set((before or {}).get("externalIPs") or ()))
     if before is not None and ask.needs_cluster_ip(spec) and ask.needs_cluster_ip(before):
         causes += _addresses_stay(spec, before)

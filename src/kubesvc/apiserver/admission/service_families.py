@@ -21,7 +21,7 @@ _POLICY = "spec.ipFamilyPolicy"
 
 def configured(cluster: Cluster) -> list[str]:
     """The cluster's families, the primary first."""
-    return list(dict.fromkeys(ask.IPV4 if c.version == 4 else ask.IPV6 for c in cluster.service_cidrs))
+    return list(dict.fromkeys([ask.IPV4 if c.version == 4 else ask.IPV6 for c in cluster.service_cidrs]))
 
 
 def settle(spec: JSON, old: JSON | None, cluster: Cluster) -> list[Cause]:

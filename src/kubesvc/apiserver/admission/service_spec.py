@@ -6,6 +6,7 @@ A spec here is the JSON tree; a missing field, null and the empty value mean the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from ipaddress import ip_address
 
 from kubesvc.api.meta import JSON
@@ -90,6 +91,7 @@ def held_addresses(spec: JSON) -> list[str]:
     return [a for a in cluster_ips(spec) if a and a != NONE]
 
 
+@lru_cache(maxsize=8192)
 def canonical(address: str) -> str:
     """One spelling per address: what an IPAddress object is named. Stored leading zeros are read as decimal."""
     if ":" not in address:
