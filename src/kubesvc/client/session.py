@@ -6,13 +6,9 @@ Every failure is an `ApiError` (the server said no) or `Unreachable` (nobody ans
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import gc
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-=======
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
->>>>>>> room/apiserver
 from typing import Any, Generic, TypeVar
 
 import aiohttp
