@@ -1,11 +1,17 @@
-"""API servers for tests: `local_session`, all in this process."""
+"""API servers for tests: `local_session`, all in this process; `tls_server`, for kubectl."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
 
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.apiserver.server import ApiServer
@@ -13,6 +19,10 @@ from kubesvc.client.session import Session
 from kubesvc.client.transport import LocalTransport, User
 from kubesvc.store.memory import MemoryStore
 from kubesvc.store.protocol import Store
+from kubesvc.store.sqlite import SqliteStore
+from support.certificates import Authority
+
+T = TypeVar("T")
 
 ADMIN = User("admin", ("system:masters",))
 NOWHERE = Path("/nonexistent")
@@ -55,3 +65,89 @@ async def local_session(
         session = Session(LocalTransport(server.handler, user))
         yield session
         await session.close()
+
+
+class ServerThread:
+    """A server over SQLite behind TLS on 127.0.0.1, with an event loop and a thread of its own, for kubectl.
+
+    `kubeconfig` is an administrator's; `stranger` one without a client certificate. `run` runs a coroutine beside it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.authority = Authority(directory)
+        self.authority.serving("server", "127.0.0.1", "localhost")
+        self.authority.client("admin", ADMIN.name, *ADMIN.groups)
+        self.authority.client("apiserver-node", "apiserver", "system:masters")
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self.kubeconfig = self._write_kubeconfig("admin")
+        self.stranger = self._write_kubeconfig("")
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._live, name="apiserver", daemon=True)
+        self._store: SqliteStore | None = None
+        self._server: ApiServer | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+        self.run(self._start())
+
+    def stop(self) -> None:
+        self.run(self._stop())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+    def run(self, work: Coroutine[Any, Any, T], timeout: float = 30.0) -> T:
+        """The result of `work`, run in the server's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
+
+    def session(self) -> Session:
+        """In the server's loop: to use inside `run`."""
+        assert self._server is not None
+        return Session(LocalTransport(self._server.handler, ADMIN))
+
+    def _live(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    async def _start(self) -> None:
+        self._store = SqliteStore(self.directory / "store.db")
+        self._server = ApiServer(self._store, config(self.directory, port=self.port))
+        await self._server.start()
+        await self._server.serve([self._socket])
+
+    async def _stop(self) -> None:
+        assert self._server is not None
+        assert self._store is not None
+        await self._server.close()
+        await self._store.close()
+
+    def _write_kubeconfig(self, user: str) -> Path:
+        credentials = {"client-certificate": f"{user}.crt", "client-key": f"{user}.key"} if user else {}
+        tree = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {
+                    "name": "test",
+                    "cluster": {"server": f"https://127.0.0.1:{self.port}", "certificate-authority": "ca.crt"},
+                }
+            ],
+            "users": [{"name": "user", "user": credentials}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "user"}}],
+            "current-context": "test",
+        }
+        path = self.directory / f"{user or 'stranger'}.kubeconfig"
+        path.write_text(yaml.safe_dump(tree))
+        return path
+
+
+@contextmanager
+def tls_server(directory: Path) -> Iterator[ServerThread]:
+    server = ServerThread(directory)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

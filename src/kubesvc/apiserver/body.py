@@ -1,4 +1,4 @@
-"""Reading what a request carries: an object in JSON or YAML, delete options, and the parameters of a write."""
+"""Reading what a request carries: objects in JSON, YAML or protobuf, delete options, the parameters of a write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from kubesvc.api.errors import BadRequest, Invalid, UnsupportedMediaType
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
-from kubesvc.apiserver import fields
+from kubesvc.apiserver import fields, protobuf
 from kubesvc.apiserver.routing import Target
 from kubesvc.client.transport import Request
 
@@ -63,10 +63,12 @@ def parse(request: Request) -> JSON:
             tree = yaml.load(request.body, Loader=_Loader)
         except yaml.YAMLError as error:
             raise BadRequest(f"error converting YAML to JSON: {error}") from error
+    elif media == protobuf.MEDIA_TYPE:
+        tree = protobuf.decode(request.body)
     else:
         raise UnsupportedMediaType(
-            f"the body of the request was in an unknown format - accepted media types include: "
-            f"application/json, application/yaml (found {media})"
+            "the body of the request was in an unknown format - accepted media types include: "
+            f"application/json, application/yaml, {protobuf.MEDIA_TYPE} (found {media})"
         )
     if not isinstance(tree, dict):
         raise BadRequest("the request's body must be one object")

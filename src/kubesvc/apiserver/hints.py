@@ -31,11 +31,12 @@ class Hints:
     def node_port(self, port: int) -> bool:
         return str(port) in self._taken[NODE_PORTS]
 
-    def add(self, key: str) -> None:
-        """The claim with this key is taken."""
+    def note(self, key: str, *, taken: bool) -> None:
+        """The claim with this key is taken, or free again."""
         for prefix, names in self._taken.items():
             if key.startswith(prefix):
-                names.add(key.removeprefix(prefix))
+                change = names.add if taken else names.discard
+                change(key.removeprefix(prefix))
 
     async def load(self) -> int:
         """Read what is claimed now; returns the revision to follow from."""
@@ -54,13 +55,10 @@ class Hints:
 
     async def _follow(self, prefix: str, since: int) -> None:
         while True:
-            names = self._taken[prefix]
             try:
                 async for event in self._store.watch(prefix, since):
-                    if isinstance(event, int):
-                        continue
-                    change = names.discard if event.value is None else names.add
-                    change(event.key.removeprefix(prefix))
+                    if not isinstance(event, int):
+                        self.note(event.key, taken=event.value is not None)
             except Compacted:
                 page = await self._store.list(prefix)
                 self._taken[prefix] = {item.key.removeprefix(prefix) for item in page.items}

@@ -49,6 +49,14 @@ class Nodes:
                 raise _refusal(answer.status, await answer.read())
         return answer
 
+    async def reach(self, node: Node) -> None:
+        """Raises InternalError when the agent doesn't answer at all."""
+        try:
+            async with self._session().get(base_url(node) + "/healthz"):
+                return
+        except (OSError, aiohttp.ClientError, TimeoutError) as error:
+            raise _unreachable(node, error) from error
+
     async def websocket(
         self, node: Node, path: str, protocols: Sequence[str]
     ) -> aiohttp.ClientWebSocketResponse[Literal[True]]:

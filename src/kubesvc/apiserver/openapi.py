@@ -1,18 +1,213 @@
-"""The OpenAPI documents kubectl reads, built from the schema on first use."""
+"""The OpenAPI documents: what kubectl asks before `apply`, `diff` and `explain`.
+
+Built from the schema on first use and kept. Version 3 has a document for each group and version; version 2 is one
+document, as JSON only (kubectl would take it as protobuf, and asks for it only where version 3 is missing). Paths hold
+what clients look at: which kind a path is of, and that patch takes fieldValidation and dryRun.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from functools import cache
 
+import msgspec
+
+from kubesvc.api import schema
+from kubesvc.api.descriptions import DESCRIPTIONS, describe
+from kubesvc.api.meta import JSON
+from kubesvc.api.registry import KINDS, Kind
+from kubesvc.api.schema import Field
+
+_INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
+_QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+_META = "io.k8s.apimachinery.pkg.apis.meta.v1."
+_GVK = "x-kubernetes-group-version-kind"
+
+_V3, _V2 = "#/components/schemas/", "#/definitions/"
+
+# verb -> the query parameters that kubectl looks for
+_PARAMETERS = {
+    "get": ("pretty",),
+    "list": ("continue", "fieldSelector", "labelSelector", "limit", "resourceVersion", "timeoutSeconds", "watch"),
+    "post": ("dryRun", "fieldManager", "fieldValidation"),
+    "put": ("dryRun", "fieldManager", "fieldValidation"),
+    "patch": ("dryRun", "fieldManager", "fieldValidation", "force"),
+    "delete": ("dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy"),
+}
+
+
+@cache
 def v2() -> bytes:
     """/openapi/v2 as JSON."""
-    return b'{"swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1.36.0"}, "paths": {}, "definitions": {}}'
+    kinds = list(KINDS.values())
+    paths = {path: item for kind in kinds for path, item in _paths(kind, _V2).items()}
+    definitions = _definitions(kinds, _V2)
+    return msgspec.json.encode({"swagger": "2.0", "info": _info(), "paths": paths, "definitions": definitions})
 
 
+@cache
 def v3_index() -> bytes:
-    """/openapi/v3: where the document of each group and version is."""
-    return b'{"paths": {}}'
+    """/openapi/v3: where the document of each group and version is. The hash lets clients keep what they have."""
+    paths = {
+        root: {"serverRelativeURL": f"/openapi/v3/{root}?hash={_digest()}"}
+        for root in sorted({kind.root.removeprefix("/") for kind in KINDS.values()})
+    }
+    return msgspec.json.encode({"paths": paths})
 
 
+@cache
 def v3(group_version_path: str) -> bytes | None:
     """/openapi/v3/PATH, such as api/v1 or apis/apps/v1; None when it isn't served."""
-    return None
+    kinds = [kind for kind in KINDS.values() if kind.root == f"/{group_version_path}"]
+    if not kinds:
+        return None
+    return msgspec.json.encode(
+        {
+            "openapi": "3.0.0",
+            "info": _info(),
+            "paths": {path: item for kind in kinds for path, item in _paths(kind, _V3).items()},
+            "components": {"schemas": _definitions(kinds, _V3)},
+        }
+    )
+
+
+def _info() -> JSON:
+    return {"title": "kubesvc", "version": f"v{schema.schema().version}"}
+
+
+@cache
+def _digest() -> str:
+    """Changes whenever a document would: it is over everything they are made from."""
+    parts = (schema.schema(), DESCRIPTIONS, _PARAMETERS, [repr(k) for k in KINDS.values()])
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest().upper()
+
+
+# ── types ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _definitions(kinds: list[Kind], prefix: str) -> JSON:
+    """Every type that `kinds` reach, by name."""
+    roots = {schema.type_name(kind): kind for kind in kinds}
+    waiting = [*roots, _META + "DeleteOptions", _META + "Status"]
+    found: JSON = {
+        _INT_OR_STRING: {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]},
+        _QUANTITY: {"oneOf": [{"type": "string"}, {"type": "number"}]},
+    }
+    if prefix == _V2:  # which has no oneOf
+        found = {_INT_OR_STRING: {"type": "string", "format": "int-or-string"}, _QUANTITY: {"type": "string"}}
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        of = schema.named(name)
+        properties = {field: _property(name, field, f, prefix) for field, f in of.fields.items()}
+        found[name] = _described({"type": "object", "properties": properties}, describe(name))
+        if of.required:
+            found[name]["required"] = list(of.required)
+        if of.map:
+            found[name]["x-kubernetes-map-type"] = of.map
+        if name in roots:
+            found[name][_GVK] = [_gvk(roots[name])]
+        waiting += [ref for field in of.fields.values() if (ref := _reference(field))]
+    return found
+
+
+def _reference(field: Field) -> str:
+    """The type a field leads to, through arrays and maps."""
+    inner = field.items or field.values
+    return field.ref or (_reference(inner) if inner is not None else "")
+
+
+def _property(owner: str, name: str, field: Field, prefix: str) -> JSON:
+    found = _described(_shape(field, prefix), describe(owner, name))
+    for extension, value in (
+        ("x-kubernetes-list-type", field.list),
+        ("x-kubernetes-list-map-keys", list(field.keys)),
+        ("x-kubernetes-map-type", field.map),
+        ("x-kubernetes-patch-merge-key", field.merge),
+        ("x-kubernetes-patch-strategy", field.strategy),
+    ):
+        if value:
+            found[extension] = value
+    return found
+
+
+def _described(shape: JSON, text: str) -> JSON:
+    """A bare $ref may have no siblings, so text goes around it."""
+    if not text:
+        return shape
+    return {"description": text, "allOf": [shape]} if "$ref" in shape else {"description": text, **shape}
+
+
+def _shape(field: Field, prefix: str) -> JSON:
+    if field.ref:
+        return {"$ref": prefix + field.ref}
+    match field.type:
+        case "int-or-string":
+            return {"$ref": prefix + _INT_OR_STRING}
+        case "quantity":
+            return {"$ref": prefix + _QUANTITY}
+        case "any":
+            return {"type": "object"}
+        case "array":
+            return {"type": "array", "items": _shape(field.items, prefix) if field.items else {}}
+        case "object" if field.values is not None:
+            return {"type": "object", "additionalProperties": _shape(field.values, prefix)}
+        case kind:
+            return {"type": kind, "format": field.format} if field.format else {"type": kind}
+
+
+# ── paths ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _gvk(kind: Kind) -> JSON:
+    return {"group": kind.group, "version": kind.version, "kind": kind.kind}
+
+
+def _paths(kind: Kind, prefix: str) -> JSON:
+    scope = "namespaces/{namespace}/" if kind.namespaced else ""
+    collection = f"{kind.root}/{scope}{kind.plural}"
+    one = f"{collection}/{{name}}"
+    found = {
+        collection: _item(kind, prefix, ("list", "post"), named=False),
+        one: _item(kind, prefix, ("get", "put", "patch", "delete"), named=True),
+    }
+    if kind.namespaced:
+        found[f"{kind.root}/{kind.plural}"] = _item(kind, prefix, ("list",), named=False)
+    for subresource in kind.subresources:
+        if subresource == "status":
+            found[f"{one}/status"] = _item(kind, prefix, ("get", "put", "patch"), named=True)
+    return found
+
+
+def _item(kind: Kind, prefix: str, verbs: tuple[str, ...], *, named: bool) -> JSON:
+    item: JSON = {("get" if verb == "list" else verb): _operation(kind, prefix, verb) for verb in verbs}
+    parameters = ["namespace"] if kind.namespaced else []
+    parameters += ["name"] if named else []
+    item["parameters"] = [_parameter(name, "path", prefix) for name in parameters]
+    return item
+
+
+def _operation(kind: Kind, prefix: str, verb: str) -> JSON:
+    body = {"$ref": prefix + schema.type_name(kind)}
+    answer = {"description": "OK", "content": {"application/json": {"schema": body}}}
+    operation: JSON = {
+        "operationId": f"{verb}{kind.group.title().replace('.', '')}{kind.version.title()}{kind.kind}",
+        "parameters": [_parameter(name, "query", prefix) for name in _PARAMETERS[verb]],
+        "responses": {"200": answer if prefix == _V3 else {"description": "OK", "schema": body}},
+        "x-kubernetes-action": verb,
+        _GVK: _gvk(kind),
+    }
+    if verb in ("post", "put", "patch"):
+        if prefix == _V3:
+            operation["requestBody"] = {"content": {"*/*": {"schema": body}}, "required": True}
+        else:
+            operation["parameters"].append({"name": "body", "in": "body", "required": True, "schema": body})
+    return operation
+
+
+def _parameter(name: str, where: str, prefix: str) -> JSON:
+    found: JSON = {"name": name, "in": where}
+    if where == "path":
+        found["required"] = True
+    return {**found, "schema": {"type": "string"}} if prefix == _V3 else {**found, "type": "string"}

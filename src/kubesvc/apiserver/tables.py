@@ -1,22 +1,60 @@
-"""Tables: what `kubectl get` prints, as meta.k8s.io/v1 Table objects."""
+"""Tables: what `kubectl get` prints, as meta.k8s.io/v1 Table objects.
+
+Columns with priority above 0 are for `-o wide`. How each kind is printed is in `printing`, a file a family of kinds;
+a kind without one shows its name and age. Source: pkg/printers/internalversion/printers.go.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
+from kubesvc.apiserver.printing import cluster, network, pods, workloads
+from kubesvc.apiserver.printing.columns import AGE, NAME, Printer
+from kubesvc.apiserver.printing.duration import age
+
+_PRINTERS: dict[tuple[str, str], Printer] = {
+    **pods.PRINTERS,
+    **workloads.PRINTERS,
+    **network.PRINTERS,
+    **cluster.PRINTERS,
+}  # (group, plural) -> its printer
+
+
+def _name_and_age(tree: JSON, now: datetime) -> list[Any]:
+    return [tree["metadata"].get("name", ""), age(tree, now)]
+
+
+_PLAIN = Printer((NAME, AGE), _name_and_age)
 
 
 def table(
     kind: Kind, objects: Sequence[JSON], now: datetime, *, resource_version: str, include: str = "Metadata"
 ) -> JSON:
     """A Table of `objects`; `include` (None, Metadata or Object) is what each row carries of its object."""
+    printer = _PRINTERS.get((kind.group, kind.plural), _PLAIN)
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": {"resourceVersion": resource_version},
-        "columnDefinitions": [{"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}],
-        "rows": [{"cells": [o["metadata"]["name"]], "object": o} for o in objects],
+        "columnDefinitions": [column.definition() for column in printer.columns],
+        "rows": [_row(printer, tree, now, include) for tree in objects],
     }
+
+
+def _row(printer: Printer, tree: JSON, now: datetime, include: str) -> JSON:
+    row: JSON = {"cells": printer.cells(tree, now)}
+    if printer.conditions is not None and (conditions := printer.conditions(tree)):
+        row["conditions"] = conditions
+    if include == "Object":
+        row["object"] = tree
+    elif include != "None":
+        row["object"] = {
+            "kind": "PartialObjectMetadata",
+            "apiVersion": "meta.k8s.io/v1",
+            "metadata": tree["metadata"],
+        }
+    return row

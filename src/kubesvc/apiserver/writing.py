@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from kubesvc.api.errors import ApiError, Cause, Forbidden, invalid, not_found
+from kubesvc.api.errors import ApiError, Cause, Forbidden, InternalError, invalid, not_found
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import IP_ADDRESS, NAMESPACE, SERVICE, Kind
 from kubesvc.apiserver import admission, stored
@@ -37,6 +37,10 @@ def admit(kind: Kind, new: JSON, old: JSON | None, context: Context) -> None:
     """Default, prepare and validate `new` in place. Raises Invalid."""
     admission.default(kind, new)
     admission.prepare(kind, new, old, context)
+    metadata = new["metadata"]
+    for field in ("labels", "annotations", "finalizers", "ownerReferences"):
+        if field in metadata and not metadata[field]:  # as good as left out, and shown so
+            del metadata[field]
     if causes := admission.validate(kind, new, old, context):
         raise refusal(kind, new, causes)
 
@@ -93,8 +97,7 @@ async def commit(
     context = state.context(target.subresource)
     changes: list[ClaimChange] = []
     if kind is SERVICE:
-        before = stored.tree_of(old) if old else None
-        changes = admission.claims(kind, new, before, context, state.hints)
+        changes = await _decide(state, new, stored.tree_of(old) if old else None, context)
     tree = new if new is not None else {}
     name = target.name or tree["metadata"]["name"]
     key = old.key if old else stored.key(kind, target.namespace, name)
@@ -113,8 +116,7 @@ async def commit(
         _lost(state, kind, tree, by_key.get(failed.key), failed)
         raise Raced(failed.key == key) from failed
     for key_claimed, change in by_key.items():
-        if change.action == "claim":
-            state.hints.add(key_claimed)
+        state.hints.note(key_claimed, taken=change.action == "claim")
     return Versioned(key, value, revision) if value is not None else None
 
 
@@ -124,7 +126,16 @@ def _lost(state: State, kind: Kind, new: JSON, change: ClaimChange | None, faile
         return
     if not change.dynamic:
         raise admission.claim_lost(kind, new, change) from failed
-    state.hints.add(failed.key)
+    state.hints.note(failed.key, taken=True)
+
+
+async def _decide(state: State, new: JSON | None, old: JSON | None, context: Context) -> list[ClaimChange]:
+    """The claims of a Service. Where the hints say that nothing is left, they are read again first."""
+    try:
+        return admission.claims(SERVICE, new, old, context, state.hints)
+    except InternalError:
+        await state.hints.load()
+        return admission.claims(SERVICE, new, old, context, state.hints)
 
 
 async def _claim(state: State, change: ClaimChange, service: JSON, context: Context) -> Write | None:

@@ -65,8 +65,8 @@ def validate(tree: JSON, rule: NameRule, *, namespaced: bool) -> list[Cause]:
             causes.append(required("metadata.namespace"))
     elif meta.get("namespace"):
         causes.append(forbidden("metadata.namespace", "not allowed on this type"))
-    causes += labels(meta.get("labels"), "metadata.labels")
-    causes += annotations(meta.get("annotations"), "metadata.annotations")
+    causes += validate_labels(meta.get("labels"), "metadata.labels")
+    causes += validate_annotations(meta.get("annotations"), "metadata.annotations")
     causes += _owners(meta.get("ownerReferences"))
     for index, finalizer in enumerate(meta.get("finalizers") or ()):
         causes += [invalid(f"metadata.finalizers[{index}]", finalizer, why) for why in names.qualified_name(finalizer)]
@@ -93,7 +93,7 @@ def _go_list(texts: list[str]) -> str:
     return "[]string{" + ", ".join(f'"{t}"' for t in texts) + "}"
 
 
-def labels(found: Any, path: str) -> list[Cause]:
+def validate_labels(found: Any, path: str) -> list[Cause]:
     """A map of labels, as metadata.labels or a plain selector is."""
     causes: list[Cause] = []
     for key, value in (found or {}).items():
@@ -102,7 +102,7 @@ def labels(found: Any, path: str) -> list[Cause]:
     return causes
 
 
-def annotations(found: Any, path: str) -> list[Cause]:
+def validate_annotations(found: Any, path: str) -> list[Cause]:
     causes: list[Cause] = []
     size = 0
     for key, value in (found or {}).items():
@@ -137,10 +137,10 @@ def _owners(found: Any) -> list[Cause]:
 _OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 
 
-def selector(found: Any, path: str) -> list[Cause]:
+def validate_selector(found: Any, path: str) -> list[Cause]:
     """A LabelSelector: matchLabels and matchExpressions."""
     found = found or {}
-    causes = labels(found.get("matchLabels"), f"{path}.matchLabels")
+    causes = validate_labels(found.get("matchLabels"), f"{path}.matchLabels")
     for index, term in enumerate(found.get("matchExpressions") or ()):
         here = f"{path}.matchExpressions[{index}]"
         operator, values = term.get("operator") or "", term.get("values") or []

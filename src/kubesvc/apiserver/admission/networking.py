@@ -100,7 +100,7 @@ def default_network_policy(tree: JSON) -> None:
 
 def validate_network_policy(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
     spec = new.get("spec") or {}
-    causes = metadata.selector(spec.get("podSelector"), "spec.podSelector")
+    causes = metadata.validate_selector(spec.get("podSelector"), "spec.podSelector")
     if len(spec.get("policyTypes") or ()) > 2:
         causes.append(invalid("spec.policyTypes", spec["policyTypes"], "may not specify more than two policyTypes"))
     for index, kind in enumerate(spec.get("policyTypes") or ()):

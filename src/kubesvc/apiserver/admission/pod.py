@@ -75,7 +75,7 @@ def validate_spec(spec: JSON, path: str) -> Iterator[Cause]:
     ):
         if value := spec.get(name):
             yield from (invalid(f"{path}.{name}", value, why) for why in rule(value))
-    yield from metadata.labels(spec.get("nodeSelector"), f"{path}.nodeSelector")
+    yield from metadata.validate_labels(spec.get("nodeSelector"), f"{path}.nodeSelector")
     deadline = spec.get("activeDeadlineSeconds")
     if deadline is not None and not 1 <= deadline < 2**31:
         yield invalid(f"{path}.activeDeadlineSeconds", deadline, "must be between 1 and 2147483647, inclusive")

@@ -35,7 +35,7 @@ def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
     causes = [
         *_type(spec),
         *_ports(spec),
-        *metadata.labels(spec.get("selector"), "spec.selector"),
+        *metadata.validate_labels(spec.get("selector"), "spec.selector"),
         *_affinity(spec),
         *addresses.validate(spec, before, context.cluster),
         *_node_ports(spec, before, context),

@@ -118,7 +118,7 @@ def _selector(kind: str, spec: JSON) -> Iterator[Cause]:
     if not selector.get("matchLabels") and not selector.get("matchExpressions"):
         yield invalid("spec.selector", selector, f"empty selector is invalid for {kind.lower()}")
         return
-    problems = metadata.selector(selector, "spec.selector")
+    problems = metadata.validate_selector(selector, "spec.selector")
     yield from problems
     template = (spec.get("template") or {}).get("metadata") or {}
     found = template.get("labels") or {}
@@ -135,8 +135,8 @@ def _template(kind: str, spec: JSON) -> Iterator[Cause]:
         yield required("spec.template")
         return
     meta, pod_spec = spec["template"].get("metadata") or {}, spec["template"].get("spec") or {}
-    yield from metadata.labels(meta.get("labels"), "spec.template.metadata.labels")
-    yield from metadata.annotations(meta.get("annotations"), "spec.template.metadata.annotations")
+    yield from metadata.validate_labels(meta.get("labels"), "spec.template.metadata.labels")
+    yield from metadata.validate_annotations(meta.get("annotations"), "spec.template.metadata.annotations")
     yield from pod.validate_spec(pod_spec, "spec.template.spec")
     allowed = ("Never", "OnFailure") if kind == "Job" else ("Always",)
     restart = pod_spec.get("restartPolicy")

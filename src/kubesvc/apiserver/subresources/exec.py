@@ -31,6 +31,7 @@ async def connect(state: State, request: Request, target: Target) -> Response:
     offered = [p.strip() for p in request.headers.get("sec-websocket-protocol", "").split(",")]
     protocols = [protocol for protocol in offered if protocol in PROTOCOLS]
     if request.headers.get("upgrade", "").lower() != "websocket" or not protocols:
+        await state.nodes.reach(place.node)  # where the WebSocket failed because of the node, this says so
         raise BadRequest(f"Upgrade request required: a WebSocket with subprotocol {' or '.join(PROTOCOLS)}")
     pairs = parse_qsl(request.raw_query, keep_blank_values=True) or list(request.query.items())
     query = urlencode([(name, value) for name, value in pairs if name in _PASSED_ON])

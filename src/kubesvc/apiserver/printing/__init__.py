@@ -1,0 +1,1 @@
+"""How each kind is printed: its columns, and the cells of one object."""
