@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -155,3 +158,45 @@ def test_bad_options_are_refused_before_anything_is_made(box):
     missing = box.kubesvc("status", check=False)
     assert missing.returncode == 1
     assert "there is no box" in missing.stderr
+
+
+def test_egress_gives_pods_a_way_out_and_takes_it_back(box):
+    """With --egress a pod reaches a neighbour of this machine, as this machine; `down` closes it again."""
+    before = footprint(box)
+    server = (
+        "import socket; s = socket.create_server(('203.0.113.2', 8080))\n"
+        "while True: c, peer = s.accept(); c.sendall(peer[0].encode()); c.close()"
+    )
+    ask = "import socket; print(socket.create_connection(('203.0.113.2', 8080), 5).recv(100).decode())"
+    with neighbour(box.name, server):
+        box.up("--egress")
+        box.kubectl("run", "out", "--image=host", "--command", "--", "sleep", "100000")
+        box.kubectl("wait", "--for=condition=Ready", "pod/out", "--timeout=60s")
+        assert box.kubectl("exec", "out", "--", "python3", "-c", ask).strip() == "203.0.113.1"
+        box.interrupt()
+    assert footprint(box) == before
+
+
+@contextmanager
+def neighbour(name: str, server: str):
+    """A machine next to this one: a namespace at 203.0.113.2 that runs `server`; this machine is 203.0.113.1."""
+    namespace, link = f"{name}-out", f"o{name}"[:15]
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    ip("netns", "add", namespace)
+    process = None
+    try:
+        ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        ip("addr", "add", "203.0.113.1/30", "dev", link)
+        ip("link", "set", link, "up")
+        ip("-n", namespace, "addr", "add", "203.0.113.2/30", "dev", "eth0")
+        ip("-n", namespace, "link", "set", "eth0", "up")
+        process = subprocess.Popen(["ip", "netns", "exec", namespace, sys.executable, "-c", server])
+        yield
+    finally:
+        if process is not None:
+            process.kill()
+            process.wait()
+        ip("netns", "del", namespace)

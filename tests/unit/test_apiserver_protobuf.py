@@ -98,6 +98,27 @@ def test_a_service_has_nothing_that_was_not_given():
     }
 
 
+def test_embedded_structs_are_part_of_their_parent():
+    """ConfigMapKeySelector embeds a name, Volume a source, Probe a handler: JSON has them inside."""
+    key = put(1, put(1, "settings")) + put(2, "level")
+    env = put(1, "LEVEL") + put(2, "") + put(3, put(3, key))
+    handler = put(3, put(1, put(1, 0) + put(2, 8080) + put(3, "")) + put(2, ""))
+    container = put(1, "c") + put(7, env) + put(10, put(1, handler) + put(4, 5))
+    volume = put(1, "tmp") + put(2, put(2, put(1, "")))
+    spec = spec_of("Pod", put(1, volume) + put(2, container) + put(4, 0))
+    assert spec == {
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "containers": [
+            {
+                "name": "c",
+                "env": [{"name": "LEVEL", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "level"}}}],
+                "livenessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 5},
+            }
+        ],
+        "terminationGracePeriodSeconds": 0,
+    }
+
+
 # ── one type after the other ─────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -6,7 +6,6 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from support.objects import CREATED, make, namespace, node, owned_by
 
 from kubesvc.api.core import ConfigMap
 from kubesvc.api.meta import Object
@@ -14,6 +13,7 @@ from kubesvc.controllers.garbage.plan import Owner, plan, state_of
 from kubesvc.controllers.namespace.plan import plan as plan_namespace
 from kubesvc.controllers.nodeipam.plan import Exhausted, first_free
 from kubesvc.controllers.nodeipam.plan import plan as plan_blocks
+from support.objects import CREATED, make, namespace, node, owned_by
 
 # ── namespaces ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

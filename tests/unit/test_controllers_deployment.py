@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.objects import deployment, replica_set
 
 from kubesvc.api.apps import Deployment, ReplicaSet
 from kubesvc.api.labels import DEPLOYMENT_REVISION, POD_TEMPLATE_HASH
@@ -16,6 +15,7 @@ from kubesvc.api.meta import parse_time
 from kubesvc.controllers.deployment import rolling, status, template
 from kubesvc.controllers.deployment.plan import Plan, plan
 from kubesvc.controllers.readiness import condition
+from support.objects import deployment, replica_set
 
 NOW = parse_time("2026-01-01T01:00:00Z")
 
@@ -37,9 +37,9 @@ class World:
             tree["metadata"]["creationTimestamp"] = status.format_time(self.now)
             made = msgspec.convert(tree, ReplicaSet)
             self.sets[made.name] = made
-        for name, annotations in decided.annotate.items():
+        for name, noted in decided.annotate.items():
             rs = self.sets[name]
-            meta = msgspec.structs.replace(rs.metadata, annotations=rs.metadata.annotations | annotations)
+            meta = msgspec.structs.replace(rs.metadata, annotations=rs.metadata.annotations | noted)
             self.sets[name] = msgspec.structs.replace(rs, metadata=meta)
         for name, size in decided.resize.items():
             rs = self.sets[name]
@@ -48,8 +48,8 @@ class World:
             del self.sets[rs.name]
         self.deployment = msgspec.structs.replace(self.deployment, status=decided.status)
         if decided.revision:
-            annotations = self.deployment.metadata.annotations | {DEPLOYMENT_REVISION: decided.revision}
-            meta = msgspec.structs.replace(self.deployment.metadata, annotations=annotations)
+            noted = self.deployment.metadata.annotations | {DEPLOYMENT_REVISION: decided.revision}
+            meta = msgspec.structs.replace(self.deployment.metadata, annotations=noted)
             self.deployment = msgspec.structs.replace(self.deployment, metadata=meta)
         return decided
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from support.objects import node, pod, service
 
 from kubesvc.api.core import Endpoints, Pod, Service
 from kubesvc.controllers.endpoints.plan import MOST, plan, subsets
+from support.objects import node, pod, service
 
 NODES = {"n1": node("n1")}
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.objects import endpoint_slice, node, pod, service
 
 from kubesvc.api.core import Pod, Service
 from kubesvc.api.discovery import EndpointSlice
@@ -15,6 +14,7 @@ from kubesvc.controllers.endpointslice import plan as planning
 from kubesvc.controllers.endpointslice.members import members
 from kubesvc.controllers.endpointslice.plan import Plan, plan, tree
 from kubesvc.controllers.endpointslice.triggers import Triggers
+from support.objects import endpoint_slice, node, pod, service
 
 NODES = {"n1": node("n1", {ZONE: "a"}), "n2": node("n2", {ZONE: "b"})}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from support.objects import CREATED, owned_by, pod, replica_set
 
 from kubesvc.api.core import Pod
 from kubesvc.api.meta import parse_time
@@ -13,6 +12,7 @@ from kubesvc.api.registry import REPLICA_SET
 from kubesvc.api.selectors import from_label_selector
 from kubesvc.controllers.ownership import adoption, claim, reference_to, without_owners
 from kubesvc.controllers.replicaset.plan import BURST, failure_condition, plan, pod_tree, rank, status_patch
+from support.objects import CREATED, owned_by, pod, replica_set
 
 NOW = parse_time("2026-01-01T01:00:00Z")
 OWNED = owned_by("ReplicaSet", "rs")

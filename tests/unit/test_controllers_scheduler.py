@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.objects import node, pod
 
 from kubesvc.api.core import Node, Pod
 from kubesvc.controllers.scheduler.plan import Candidate, HostPort, host_ports, plan
+from support.objects import node, pod
 
 PORT = {"name": "c", "ports": [{"containerPort": 80, "hostPort": 8080}]}
 TAINT = {"taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]}

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import dns.asyncquery
@@ -15,6 +16,7 @@ import dns.opcode
 import dns.rcode
 import dns.rdataclass
 import pytest
+import uvloop
 
 from kubesvc.dns.answers import Answers
 from kubesvc.dns.config import plain_socket
@@ -58,8 +60,8 @@ class Running:
         return await dns.asyncquery.tcp(query, "127.0.0.1", port=self.port, timeout=DEADLINE)
 
 
-@pytest.fixture
-async def running() -> AsyncIterator[Running]:
+@asynccontextmanager
+async def serving() -> AsyncIterator[Running]:
     async with upstream() as above:
         udp, tcp = bound_pair()
         answers = small_cluster()
@@ -74,6 +76,27 @@ async def running() -> AsyncIterator[Running]:
         await forwarder.close()
         udp.close()
         tcp.close()
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Running]:
+    async with serving() as one:
+        yield one
+
+
+def test_sockets_work_on_uvloop() -> None:
+    """The other event loop: UDP, TCP, an upstream asked over both."""
+
+    async def scenario() -> None:
+        async with serving() as one:
+            assert texts(await one.udp("web." + SVC)) == ["A 10.96.0.20"]
+            assert texts(await one.tcp("web." + SVC)) == ["A 10.96.0.20"]
+            assert texts(await one.udp("outside." + SVC)) == ["A 192.0.2.7", "CNAME www.example.com."]
+            assert len((await one.tcp("many.example.com")).answer[0]) == 200
+            one.above.reply = lambda query: None
+            assert (await one.udp("silent.example.com")).rcode() == dns.rcode.SERVFAIL
+
+    uvloop.run(scenario())
 
 
 async def test_plain_question_takes_the_fast_path(running: Running) -> None:

@@ -122,7 +122,7 @@ def test_ranges_are_used_one_after_the_other() -> None:
     assert got[:3] == [ip(200), ip(201), ip(240)]
     assert isinstance(got[3], Refusal)
     assert got[3].message == (
-        "all 3 addresses of the pool 172.29.7.200-172.29.7.201, 172.29.7.240-172.29.7.240 are in use; "
+        "the pool 172.29.7.200-172.29.7.201, 172.29.7.240-172.29.7.240 has no free address, 3 in use; "
         "free one or extend the pool"
     )
 

@@ -175,6 +175,21 @@ class Lifecycle(Struct, frozen=True):
     pre_stop: LifecycleHandler | None = None
 
 
+class Capabilities(Struct, frozen=True):
+    add: list[str] = []
+    drop: list[str] = []
+
+
+class SecurityContext(Struct, frozen=True):
+    """Of a container; a pod's has runAsUser, runAsGroup and supplementalGroups alone."""
+
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    supplemental_groups: list[int] = []
+    read_only_root_filesystem: bool = False
+    capabilities: Capabilities | None = None
+
+
 class Container(Struct, frozen=True):
     name: str = ""
     image: str = ""
@@ -190,6 +205,8 @@ class Container(Struct, frozen=True):
     liveness_probe: Probe | None = None
     startup_probe: Probe | None = None
     lifecycle: Lifecycle | None = None
+    restart_policy: str | None = None  # Always: an init container that stays, a sidecar
+    security_context: SecurityContext | None = None
     stdin: bool = False
     tty: bool = False
 
@@ -273,6 +290,7 @@ class PodSpec(Struct, frozen=True):
     tolerations: list[Toleration] = []
     service_account_name: str = ""
     scheduler_name: str = ""
+    security_context: SecurityContext | None = None
 
 
 class ContainerStateRunning(Struct, frozen=True):

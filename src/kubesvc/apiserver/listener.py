@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from aiohttp import web
 
@@ -26,7 +26,8 @@ class Listener:
         self._runner: web.ServerRunner | None = None
 
     async def start(self, sockets: Sequence[socket.socket], config: ApiConfig) -> None:
-        server = web.Server(self._answer, access_log=None, keepalive_timeout=_KEEP_ALIVE)
+        # Cancelling a handler whose client has gone is what ends an idle watch.
+        server = web.Server(self._answer, handler_cancellation=True, access_log=None, keepalive_timeout=_KEEP_ALIVE)
         self._runner = web.ServerRunner(server, shutdown_timeout=_CLOSE_SECONDS, handle_signals=False)
         await self._runner.setup()
         tls = tls_context(config)
@@ -69,9 +70,12 @@ async def _stream(incoming: web.BaseRequest, response: Response) -> web.StreamRe
     try:
         async for chunk in response.stream:
             await answer.write(chunk)
+        await answer.write_eof()
     except ConnectionError:  # the client has gone, as watchers do
-        return answer
-    await answer.write_eof()
+        pass
+    finally:
+        if isinstance(response.stream, AsyncGenerator):
+            await response.stream.aclose()
     return answer
 
 

@@ -74,6 +74,7 @@ def children(box: Box, identities: Identities, sockets: Sockets, progress: int) 
             "control-plane",
             netns.named(box.namespace("net")),
             lambda: _control_plane(box, identities, sockets.api, progress),
+            outlives=True,
         )
     ]
     for name in box.node_names:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from kubesvc.box import children, lock, network, processes, sockets
+from kubesvc.box import children, egress, lock, network, processes, sockets
 from kubesvc.box.certificates import ensure_certificates
 from kubesvc.box.definition import RUN, Box, Options, define, find, names, recall, remember
 from kubesvc.box.errors import AlreadyRunning, BoxError
@@ -166,6 +166,7 @@ def _start(box: Box, listener: socket.socket, reporter: _Reporter) -> None:
         identities = ensure_certificates(box)
     with reporter.step(f"network {box.node_cidr}, {box.nodes} {'node' if box.nodes == 1 else 'nodes'}"):
         network.ensure(box)
+        egress.ensure(box)
         listening = sockets.open_all(box, listener)
     began = time.monotonic()
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -255,12 +256,17 @@ def stop(box: Box) -> None:
         raise BoxError(f"box {box.name!r}: some of its processes did not end; see {box.path / 'logs'}")
 
 
+def _remove_network(box: Box) -> None:
+    egress.remove(box)
+    network.remove(box)
+
+
 def down(box: Box, *, purge: bool, show: Show) -> None:
     """Stop the box and take away all it put on this machine; with `purge` its data too."""
     for text, action in (
         ("processes stopped", lambda: stop(box)),
         ("pods ended", lambda: children.teardown_nodes(box)),
-        ("network removed", lambda: network.remove(box)),
+        ("network removed", lambda: _remove_network(box)),
     ):
         began = time.monotonic()
         action()

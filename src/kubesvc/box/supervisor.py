@@ -46,11 +46,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process to keep alive. `run` is called in the fork and its coroutine runs until SIGTERM cancels it."""
+    """A process to keep alive. `run` is called in the fork and its coroutine runs until SIGTERM cancels it.
+
+    One that `outlives` the others is stopped after them: they talk to it while they end.
+    """
 
     name: str
     namespace: Path
     run: Callable[[], Coroutine[Any, Any, None]]
+    outlives: bool = False
 
 
 @dataclass(slots=True)
@@ -97,7 +101,7 @@ class Supervisor:
         self._save()
 
     def loop(self) -> None:
-        """Watch over the children until told to stop; then stop them in reverse order of start."""
+        """Watch over the children until told to stop; then stop them."""
         waker, wakee = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wakee, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -114,7 +118,10 @@ class Supervisor:
                 elif descriptor in self._inputs:
                     self._inputs[descriptor]()
             self._restart_due()
-        self._stop_all()
+        self._stop([entry for entry in self._running if entry.pid and not entry.child.outlives])
+        self._stop([entry for entry in self._running if entry.pid])
+        self._ready = False
+        self._save()
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._stopping = True
@@ -163,9 +170,8 @@ class Supervisor:
         if due:
             self._save()
 
-    def _stop_all(self) -> None:
+    def _stop(self, alive: list[_Running]) -> None:
         """SIGTERM to all, SIGKILL to who hasn't gone within STOP_PATIENCE."""
-        alive = [entry for entry in self._running if entry.pid]
         for entry in alive:
             signal.pidfd_send_signal(entry.descriptor, signal.SIGTERM)
         deadline = time.monotonic() + STOP_PATIENCE
@@ -177,8 +183,6 @@ class Supervisor:
             os.waitpid(entry.pid, 0)
             os.close(entry.descriptor)
             entry.pid, entry.descriptor = 0, -1
-        self._ready = False
-        self._save()
 
     def _save(self) -> None:
         own = Process(name="supervisor", pid=os.getpid(), started=start_ticks(os.getpid()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import click
@@ -20,7 +21,10 @@ def _age(seconds: float) -> str:
 
 
 def _table(*headers: str) -> Table:
-    return Table(*headers, box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for header in headers:
+        table.add_column(header, no_wrap=True)
+    return table
 
 
 def _print(console: Console, found: Overview) -> None:
@@ -57,7 +61,7 @@ def status(name: str, directory: Path | None) -> None:
     """
     box = box_or_fail(name, directory)
     found = asyncio.run(overview(box))
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
     if not found.running:
         console.print(f"Box {box.name!r} is not running; its data is in {box.path}. Start it with `kubesvc up`.")
         raise click.exceptions.Exit(3)

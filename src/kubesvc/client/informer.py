@@ -87,6 +87,10 @@ class Informer(Generic[T]):
     def by_index(self, name: str, key: Hashable) -> list[T]:
         return list(self._indexes[name].get(key, {}).values())
 
+    def count(self, name: str, key: Hashable) -> int:
+        """How many objects `by_index` would give."""
+        return len(self._indexes[name].get(key, ()))
+
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until `holds()`, which is asked now and after each change."""
         while not holds():

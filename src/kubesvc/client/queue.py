@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -27,7 +28,7 @@ class WorkQueue(Generic[K]):
         self._again: set[K] = set()
         self._failures: dict[K, int] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
-        self._wake = asyncio.Event()
+        self._idle: deque[asyncio.Future[None]] = deque()  # workers waiting for a key
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._working)
@@ -37,7 +38,11 @@ class WorkQueue(Generic[K]):
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting[key] = None
-            self._wake.set()
+            while self._idle:  # one key wakes one worker
+                worker = self._idle.popleft()
+                if not worker.done():
+                    worker.set_result(None)
+                    break
 
     def add_after(self, key: K, delay: float) -> None:
         """Add `key` after `delay` seconds, or when an earlier call has it come back sooner."""
@@ -61,8 +66,9 @@ class WorkQueue(Generic[K]):
 
     async def _take(self) -> K:
         while not self._waiting:
-            self._wake.clear()
-            await self._wake.wait()
+            worker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle.append(worker)
+            await worker
         key = next(iter(self._waiting))
         del self._waiting[key]
         self._working.add(key)

@@ -6,7 +6,9 @@ Every failure is an `ApiError` (the server said no) or `Unreachable` (nobody ans
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import gc
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import aiohttp
@@ -54,8 +56,22 @@ def _decode_list(view: type[T], body: bytes) -> ObjectList[T]:
     decoder = _list_decoders.get(view)
     if decoder is None:
         decoder = _list_decoders[view] = msgspec.json.Decoder(ObjectList[view])  # type: ignore[valid-type]
-    found: ObjectList[T] = decoder.decode(body)
+    with collector_paused():
+        found: ObjectList[T] = decoder.decode(body)
     return found
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """No cycle collection inside: what makes many objects and no garbage is two to five times as fast without."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Session:

@@ -122,11 +122,6 @@ class Caches:
     def for_kind(self, kind: Kind) -> Informer[Any] | None:
         return self.of.get((kind.group, kind.plural))
 
-    def is_going(self, namespace: str) -> bool:
-        """Whether the namespace is being deleted or is gone: what can't be created there needn't be."""
-        found = self.namespaces.get("", namespace)
-        return found is None or found.metadata.deletion_timestamp is not None
-
     def _service_changed(self, old: Service | None, new: Service | None) -> None:
         if old is not None and new is not None and old.spec.selector == new.spec.selector:
             return
@@ -141,9 +136,10 @@ class Caches:
         if not selector:
             return []
         wanted = selector.items()
-        buckets = (self.pods.by_index("label", (service.namespace, key, value)) for key, value in wanted)
-        fewest: list[Pod] = min(buckets, key=len)
-        return sorted((p for p in fewest if wanted <= p.metadata.labels.items()), key=lambda p: p.name)
+        entries = [(service.namespace, key, value) for key, value in wanted]
+        rarest = min(entries, key=lambda entry: self.pods.count("label", entry))
+        found: list[Pod] = self.pods.by_index("label", rarest)
+        return sorted((p for p in found if wanted <= p.metadata.labels.items()), key=lambda p: p.name)
 
     def nodes_of(self, pods: Iterable[Pod]) -> dict[str, Node]:
         """The known nodes that `pods` are on, by name."""

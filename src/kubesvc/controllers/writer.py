@@ -6,16 +6,37 @@ awaited in the kind's informer. A server that is away holds a key back instead o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from kubesvc.api.core import Pod
-from kubesvc.api.errors import Conflict, NotFound
+from kubesvc.api.errors import ApiError, Conflict, Forbidden, NotFound
 from kubesvc.api.meta import JSON, Object
 from kubesvc.api.registry import POD, Kind
 from kubesvc.client.session import MERGE_PATCH, Session
 from kubesvc.controllers.caches import Caches
+
+
+def namespace_is_ending(error: BaseException) -> bool:
+    """Whether a creation was refused because its namespace is going or gone: then it needn't be."""
+    details = (error.details or {}) if isinstance(error, ApiError) else {}
+    if isinstance(error, NotFound):
+        return details.get("kind") == "namespaces"
+    return isinstance(error, Forbidden) and any(
+        cause.get("reason") == "NamespaceTerminating" for cause in details.get("causes") or []
+    )
+
+
+async def together(writes: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Carry out all `writes` at once and give their answers; when all are done, raise the first failure, if any."""
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return outcomes
 
 
 class Writer:

@@ -175,8 +175,11 @@ class Answers:
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def find(self, question: bytes) -> Entry | Alias | None:
-        """The answer to a question of class IN, in any case; None when it isn't ours to answer."""
-        return self._find(question.lower())
+        """The answer to a question of class IN, in any case; None when it isn't ours to answer.
+
+        Bytes that aren't a question (a bad label, another class) are None too: `wire.parse` says what is wrong.
+        """
+        return self._find(question.lower()) if question[-2:] == b"\0\x01" else None
 
     def _find(self, question: bytes) -> Entry | Alias | None:
         name = question[:-4]

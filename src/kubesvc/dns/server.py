@@ -17,6 +17,7 @@ from typing import Any
 
 from kubesvc.dns import wire
 from kubesvc.dns.answers import Answers
+from kubesvc.dns.entry import Entry
 from kubesvc.dns.resolver import Resolver
 
 log = logging.getLogger(__name__)
@@ -81,27 +82,25 @@ class Server:
 
     def _drain(self, udp: socket.socket) -> None:
         """Answer what waits on `udp`, at most BATCH datagrams. Local names on purpose: this is the hot loop."""
-        receive, send, look_up = udp.recvfrom, udp.sendto, self._answers.table.get
+        receive, send, find = udp.recvfrom, udp.sendto, self._answers.find
+        look_up = (self._answers.table if self._answers.synced else {}).get
         plain, with_opt, our_opt = wire.QUERY_PLAIN, wire.QUERY_OPT, wire.OUR_OPT
         fast = 0
-        ready = self._answers.synced
         try:
             for _ in range(BATCH):
                 data, peer = receive(RECEIVE)
                 header = data[2:12]
-                if not ready:
-                    pass
-                elif header == plain:
+                if header == plain:
                     question = data[12:]
-                    found = look_up(question.lower())
-                    if found is not None and found.quick:
+                    found = look_up(question.lower()) or find(question)
+                    if isinstance(found, Entry) and found.quick:
                         fast += 1
                         send(data[:2] + found.head + question + found.body, peer)
                         continue
                 elif header == with_opt and data[-11:-8] == _OPT_START and data[-6:] == _OPT_END:
                     question = data[12:-_TAIL]
-                    found = look_up(question.lower())
-                    if found is not None and found.quick:
+                    found = look_up(question.lower()) or find(question)
+                    if isinstance(found, Entry) and found.quick:
                         fast += 1
                         send(data[:2] + found.head_opt + question + found.body + our_opt, peer)
                         continue

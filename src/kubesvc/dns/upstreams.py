@@ -65,7 +65,9 @@ def endpoint(upstream: str) -> tuple[str, int]:
     """(address, port) of ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT; the port is 53 unless given. Raises ValueError."""
     address, port = upstream, "53"
     if upstream.startswith("["):
-        address, _, rest = upstream[1:].partition("]")
+        address, bracket, rest = upstream[1:].partition("]")
+        if not bracket:
+            raise ValueError(f"{upstream!r}: expected [ADDRESS] or [ADDRESS]:PORT")
         port = rest.removeprefix(":") or "53"
     elif upstream.count(":") == 1:
         address, _, port = upstream.partition(":")

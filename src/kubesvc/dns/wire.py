@@ -77,14 +77,16 @@ def join(labels: Iterable[bytes], suffix: bytes = _ZERO_LABEL) -> bytes:
 
 
 def labels_over(name: bytes, suffix: bytes) -> list[bytes] | None:
-    """The labels of `name` in front of `suffix` (both lower-case wire names), None when it isn't under it."""
+    """The labels of `name` in front of `suffix` (both lower-case wire names), None when it isn't a name under it."""
     end = len(name) - len(suffix)
-    if end < 0 or not name.endswith(suffix):
+    if end < 0 or not name.endswith(suffix) or len(name) > 255:
         return None
     found = []
     position = 0
     while position < end:
         after = position + 1 + name[position]
+        if not 1 < after - position <= 64:
+            return None
         found.append(name[position + 1 : after])
         position = after
     return found if position == end else None

@@ -36,6 +36,7 @@ class World:
         self.namespaces = Informer(session, NAMESPACE, Namespace, project=slim_namespace)
         self.synced = asyncio.Event()
         self._answers = answers
+        self._following = False  # before, a change needs no key: the first pass reads the caches whole
         self._queue: WorkQueue[Key] = WorkQueue("dns")
         self.slices.index("service", lambda s: [(s.namespace, s.service_name)])
         self.services.on_change(lambda old, new: self._changed(old or new))
@@ -50,6 +51,7 @@ class World:
             group.create_task(self.namespaces.run())
             for cache in (self.services, self.slices, self.namespaces):
                 await cache.synced.wait()
+            self._following = True
             for number, key in enumerate(list(self.services.items)):
                 self._refresh(key)
                 if number % BREATH == 0:
@@ -61,12 +63,12 @@ class World:
             group.create_task(self._queue.run(self._reconcile))
 
     def _changed(self, service: Service | None) -> None:
-        if service is not None:
+        if service is not None and self._following:
             self._queue.add(service.key)
 
     def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         for piece in (old, new):
-            if piece is not None and piece.service_name:
+            if piece is not None and piece.service_name and self._following:
                 self._queue.add((piece.namespace, piece.service_name))
 
     def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:

@@ -30,3 +30,9 @@ def ensure(name: str, value: str) -> bool:
         log.warning("net/%s is %s, should be %s, and can't be set: %s", name, before or "missing", value, error)
         return False
     return True
+
+
+def ensure_each(pattern: str, value: str) -> None:
+    """`ensure` for every name that matches a glob below net/ ("ipv4/conf/*/send_redirects")."""
+    for path in sorted(_NET.glob(pattern)):
+        ensure(str(path.relative_to(_NET)), value)

@@ -17,7 +17,7 @@ from kubesvc.proxy.layout import PROTOCOLS, pack, port_data
 
 READY, DRAINING, LOCAL = 1, 2, 4  # draining: serving and terminating
 NODE_HINT, FOR_NODE, ZONE_HINT, FOR_ZONE = 8, 16, 32, 64
-_PLAIN = READY
+_PLAIN = {READY, READY | LOCAL}  # what nearly every slice is made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,8 @@ def parse(found: EndpointSlice, here: Locality) -> Candidates:
 
 def _flags(endpoint: Endpoint, here: Locality) -> int:
     conditions = endpoint.conditions
+    if conditions.ready and not conditions.terminating and endpoint.hints is None:
+        return READY | LOCAL if endpoint.node_name == here.node else READY
     flags = 0 if conditions.ready is False else READY
     if conditions.terminating and conditions.serving is not False:
         flags |= DRAINING
@@ -94,12 +96,8 @@ def choose(slices: Iterable[Candidates], length: int, port: tuple[str, int]) -> 
             endpoint = address + ending
             if endpoint not in flags_of or flags & READY:
                 flags_of[endpoint] = flags
-    flags_seen = set(flags_of.values())
-    if flags_seen == {_PLAIN}:
-        return Choice(tuple(flags_of), ())
-    if flags_seen == {_PLAIN | LOCAL}:
-        everything = tuple(flags_of)
-        return Choice(everything, everything)
+    if _PLAIN.issuperset(flags_of.values()):
+        return Choice(tuple(flags_of), tuple([e for e, f in flags_of.items() if f & LOCAL]))
     ready = [(e, f) for e, f in flags_of.items() if f & READY]
     cluster = _narrow(ready) or [e for e, f in flags_of.items() if f & DRAINING]
     local = [e for e, f in ready if f & LOCAL]

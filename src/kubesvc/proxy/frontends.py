@@ -13,10 +13,10 @@ then the name, and when the winner goes the next one takes over.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from kubesvc.api.core import Service, ServicePort
+from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.labels import SERVICE_PROXY_NAME
 from kubesvc.proxy.backend import Changes, Frontend, Kind
@@ -24,7 +24,6 @@ from kubesvc.proxy.endpoints import Candidates, Choice, Locality, arrange, choos
 from kubesvc.proxy.layout import MOST_ENDPOINTS, PROTOCOLS, Masquerade, Refusal, pack, split_endpoint, tail
 
 Key = tuple[str, str]  # namespace, name
-SlotsKey = tuple[str, int, int, bool]  # port name, protocol, length of an address, local?
 
 _RANK = {Kind.CLUSTER_IP: 0, Kind.LOAD_BALANCER: 1, Kind.EXTERNAL_IP: 2, Kind.NODE_PORT: 3}
 
@@ -34,12 +33,11 @@ class _Decided:
     """What is in force for one Service."""
 
     frontends: dict[bytes, Frontend]
-    slots: dict[SlotsKey, tuple[bytes, ...]]
-    cluster_ips: frozenset[bytes]
-    local_endpoints: frozenset[bytes]
+    cluster_ips: tuple[bytes, ...] = ()
+    local_endpoints: frozenset[bytes] = frozenset()
 
 
-_NOTHING = _Decided({}, {}, frozenset(), frozenset())
+_NOTHING = _Decided({})
 
 
 class Frontends:
@@ -112,8 +110,10 @@ class Frontends:
             else:
                 self._decided[key] = new
             self._claim_all(key, old, new, changes)
-            _count(self._cluster_ips, old.cluster_ips, new.cluster_ips, changes.cluster_ips)
-            _count(self._local_endpoints, old.local_endpoints, new.local_endpoints, changes.local_endpoints)
+            if old.cluster_ips != new.cluster_ips:
+                _count(self._cluster_ips, old.cluster_ips, new.cluster_ips, changes.cluster_ips)
+            if old.local_endpoints != new.local_endpoints:
+                _count(self._local_endpoints, old.local_endpoints, new.local_endpoints, changes.local_endpoints)
         self._touched.clear()
         return changes
 
@@ -127,54 +127,31 @@ class Frontends:
         if not ours(service, self._proxy_name):
             return _NOTHING
         cluster_ips = tuple(_packed(service.spec.cluster_ips or [service.spec.cluster_ip]))
-        if not cluster_ips:
-            return _NOTHING
-        addresses = (*((Kind.CLUSTER_IP, a) for a in cluster_ips), *_external(service))
-        decided = _Decided({}, {}, frozenset(cluster_ips), frozenset())
+        decided = _Decided({}, cluster_ips)
+        addresses = [(Kind.CLUSTER_IP, a) for a in cluster_ips]
+        addresses += _external(service)
         candidates = tuple(self._candidates.get(key, {}).values())
+        local: set[bytes] = set()
         for port in service.spec.ports:
             protocol = PROTOCOLS.get(port.protocol)
             if protocol is None:
                 continue
-            for length in {len(a): None for a in cluster_ips}:
-                choice = self._settle(choose(candidates, length, (port.name, protocol)), port, protocol, old, decided)
-                for kind, address in addresses:
-                    if len(address) == length:
-                        self._put(decided, service, port, kind, address + tail(protocol, port.port), choice)
+            for length in {len(a) for a in cluster_ips}:
+                choice = choose(candidates, length, (port.name, protocol))
+                at = [
+                    (kind, address + tail(protocol, port.port)) for kind, address in addresses if len(address) == length
+                ]
                 if port.node_port:
-                    for address in self._node_port_ips:
-                        if len(address) == length:
-                            at = address + tail(protocol, port.node_port)
-                            self._put(decided, service, port, Kind.NODE_PORT, at, choice)
+                    ending = tail(protocol, port.node_port)
+                    at += [(Kind.NODE_PORT, ip + ending) for ip in self._node_port_ips if len(ip) == length]
+                for kind, place in at:
+                    before = old.frontends.get(place)
+                    decided.frontends[place] = _frontend(service, port.name, kind, place, choice, before)
+                if choice.local:
+                    local.update([split_endpoint(e)[0] for e in choice.local])
+        if local:
+            decided.local_endpoints = frozenset(local)
         return decided
-
-    def _settle(self, choice: Choice, port: ServicePort, protocol: int, old: _Decided, decided: _Decided) -> Choice:
-        """Give each endpoint the slot it had."""
-        if not choice.cluster and not choice.local:
-            return choice
-        length = len((choice.cluster or choice.local)[0])
-        settled = []
-        for is_local, wanted in ((False, choice.cluster), (True, choice.local)):
-            slots = (port.name, protocol, length, is_local)
-            arranged = arrange(old.slots.get(slots, ()), wanted[:MOST_ENDPOINTS])
-            if arranged:
-                decided.slots[slots] = arranged
-            settled.append(arranged)
-        if choice.local:
-            addresses = {split_endpoint(e)[0] for e in choice.local}
-            decided.local_endpoints = decided.local_endpoints | addresses
-        return Choice(*settled)
-
-    def _put(
-        self, decided: _Decided, service: Service, port: ServicePort, kind: Kind, key: bytes, choice: Choice
-    ) -> None:
-        local = kind is Kind.CLUSTER_IP and service.spec.internal_traffic_policy == "Local"
-        endpoints = choice.local if local else choice.cluster
-        refusal = None
-        if not endpoints:
-            refusal = Refusal.DROP if choice.cluster else Refusal.REJECT
-        masquerade = Masquerade.OFF_CLUSTER if kind is Kind.CLUSTER_IP else Masquerade.ALWAYS
-        decided.frontends[key] = Frontend(key, endpoints, masquerade, refusal, 0, kind, service.key, port.name)
 
     # ── who has a key ──
 
@@ -213,6 +190,22 @@ class Frontends:
         return claims[0] if claims else None
 
 
+def _frontend(
+    service: Service, port_name: str, kind: Kind, key: bytes, choice: Choice, before: Frontend | None
+) -> Frontend:
+    """One frontend as its policy has it, each endpoint in the slot it had before."""
+    inside = kind is Kind.CLUSTER_IP
+    wanted = choice.local if inside and service.spec.internal_traffic_policy == "Local" else choice.cluster
+    if len(wanted) > MOST_ENDPOINTS:
+        wanted = wanted[:MOST_ENDPOINTS]
+    endpoints = wanted if before is None else arrange(before.endpoints, wanted)
+    refusal = None
+    if not endpoints:
+        refusal = Refusal.DROP if choice.cluster else Refusal.REJECT
+    masquerade = Masquerade.OFF_CLUSTER if inside else Masquerade.ALWAYS
+    return Frontend(key, endpoints, masquerade, refusal, 0, kind, service.key, port_name)
+
+
 def ours(service: Service, proxy_name: str) -> bool:
     """Whether this proxy answers for the Service at all."""
     spec = service.spec
@@ -239,19 +232,19 @@ def _packed(addresses: Iterable[str]) -> Iterator[bytes]:
             continue
 
 
-def _count(counter: Counter[bytes], old: frozenset[bytes], new: frozenset[bytes], changes: dict[bytes, bool]) -> None:
+def _count(counter: Counter[bytes], old: Collection[bytes], new: Collection[bytes], changes: dict[bytes, bool]) -> None:
     """Several Services may share a member: it comes with the first and goes with the last."""
-    if old == new:
-        return
-    for member in new - old:
-        counter[member] += 1
-        if counter[member] == 1:
-            _toggle(changes, member, True)
-    for member in old - new:
-        counter[member] -= 1
-        if counter[member] == 0:
-            del counter[member]
-            _toggle(changes, member, False)
+    for member in new:
+        if member not in old:
+            counter[member] += 1
+            if counter[member] == 1:
+                _toggle(changes, member, True)
+    for member in old:
+        if member not in new:
+            counter[member] -= 1
+            if counter[member] == 0:
+                del counter[member]
+                _toggle(changes, member, False)
 
 
 def _toggle(changes: dict[bytes, bool], member: bytes, present: bool) -> None:

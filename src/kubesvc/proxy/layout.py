@@ -34,6 +34,7 @@ PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
 MOST_ENDPOINTS = 0xFFFF
 
 _MAGIC = 0x6B << 24
+_OCTETS = {str(number): number for number in range(256)}
 
 
 class Masquerade(IntEnum):
@@ -81,6 +82,14 @@ def slot(number: int) -> bytes:
 
 def pack(address: str) -> bytes:
     """4 or 16 bytes. Raises ValueError. Leading zeros are decimal, as stored objects may have them."""
+    try:
+        a, b, c, d = address.split(".")
+        return bytes((_OCTETS[a], _OCTETS[b], _OCTETS[c], _OCTETS[d]))
+    except (ValueError, KeyError):
+        return _pack_carefully(address)
+
+
+def _pack_carefully(address: str) -> bytes:
     if ":" in address:
         return IPv6Address(address).packed
     packed = bytes(map(int, address.split(".")))

@@ -10,6 +10,7 @@ caches are whole: half a list would take Services away. What is in force outlive
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 
@@ -51,8 +52,9 @@ class Proxy:
         self._services.on_change(self._service_changed)
         self._slices.on_change(self._slice_changed)
         self._node.on_change(self._node_changed)
+        self._whole = False  # have all caches synced?
         for informer in (self._services, self._slices, self._node):
-            informer.on_sync(self._wake)
+            informer.on_sync(self._synced)
 
     async def run(self) -> None:
         """Follow the API until cancelled."""
@@ -82,8 +84,12 @@ class Proxy:
         self._frontends.set_zone("" if new is None else new.metadata.labels.get(ZONE, ""))
         self._wake()
 
+    def _synced(self) -> None:
+        self._whole = all(i.synced.is_set() for i in (self._services, self._slices, self._node))
+        self._wake()
+
     def _wake(self) -> None:
-        if self._turn is None and all(i.synced.is_set() for i in (self._services, self._slices, self._node)):
+        if self._whole and self._turn is None:
             self._turn = asyncio.get_running_loop().call_soon(self._program)
 
     def _program(self) -> None:
@@ -112,7 +118,21 @@ async def run(session: Session, config: ProxyConfig) -> None:
     if config.configure_namespace:
         namespace.prepare(config)
     backend = NftablesBackend(Connection(), Ranges(config.service_cidrs, config.pod_cidrs))
+    proxy = Proxy(session, config, backend)
+    settling = asyncio.create_task(_settle_memory(proxy))
     try:
-        await Proxy(session, config, backend).run()
+        await proxy.run()
     finally:
+        settling.cancel()
         backend.close()
+
+
+async def _settle_memory(proxy: Proxy) -> None:
+    """The first lists are hundreds of thousands of objects and no garbage. Collecting while they are made doubles the
+    time to the first programming; walking over them later would be a pause in the middle of a change."""
+    gc.disable()
+    try:
+        await proxy.programmed.wait()
+        gc.freeze()
+    finally:
+        gc.enable()

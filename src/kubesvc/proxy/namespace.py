@@ -31,6 +31,9 @@ def prepare(config: ProxyConfig) -> None:
         wanted |= _SYSCTLS_6
     for name, value in wanted.items():
         sysctl.ensure(name, value)
+    # A load balancer's address lies in the network its packets come from: the kernel would redirect their senders to
+    # each other, and count that against the ICMP errors it may send them. A link redirects if it or `all` says so.
+    sysctl.ensure_each("ipv4/conf/*/send_redirects", "0")
     for network in config.service_cidrs:
         source = next((ip for ip in config.node_ips if ip.version == network.version), None)
         link = routes.link_of(source) if source is not None else None

@@ -1,10 +1,12 @@
 """The nftables backend: frontends against the shadow of what is in force, one transaction a change.
 
     apply     frontend before, frontend now ─► elements to delete, to add ─► one batch
-    resync    what the kernel holds, everything ─► the difference, and every rule again ─► one batch
+    resync    every map flushed and filled, every chain too, what is left over deleted ─► one batch
 
-It reads its own table at `resync` alone, so a restart adopts what is there: connections see the difference and nothing
-else. Chains of classes nobody uses any more stay until then; a packet may be on its way to them.
+A restart adopts the table: packets see the old elements until the batch is committed and the new ones after, so they
+see only what differs. The difference isn't computed from a reading, because the kernel can't list a hash reliably while
+it resizes it, and one element overlooked would answer for ever. Chains of classes nobody uses any more stay until a
+resync; a packet may be on its way to them.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from kubesvc.kernel.nft.transaction import (
     DeleteElements,
     DeleteTable,
     FillChain,
+    FlushMap,
     Nft,
     NftError,
     Transaction,
@@ -82,14 +85,14 @@ class NftablesBackend:
             ruleset.place_hairpin(address, wanted)
         classes = {number for f in frontends.values() if (number := ruleset.class_number(f))}
         try:
-            transaction = self._difference(wanted, classes)
+            transaction = self._all_again(wanted, classes)
         except (NftError, OSError) as error:
             raise BackendError(f"table inet {TABLE} can't be read: {error}") from error
         self._commit(transaction)
         self._frontends = frontends
         self._classes = classes
 
-    def _difference(self, wanted: Elements, classes: set[int]) -> Transaction:
+    def _all_again(self, wanted: Elements, classes: set[int]) -> Transaction:
         transaction = Transaction()
         comment = self._nft.comment(TABLE)
         adopt = comment == LAYOUT
@@ -98,20 +101,19 @@ class NftablesBackend:
         transaction.add(AddTable(Table(TABLE, LAYOUT)))
         for map_ in (*DATA_MAPS.values(), CLASSES):
             transaction.add(AddMap(TABLE, map_))
-        constant = ruleset.constant_chains(self._ranges)
-        picks = [ruleset.pick(number) for number in sorted(classes)]
-        for chain in (*constant, *picks):
+            if adopt:
+                transaction.add(FlushMap(TABLE, map_))
+        chains = [*ruleset.constant_chains(self._ranges), *(ruleset.pick(number) for number in sorted(classes))]
+        for chain in chains:
             transaction.add(AddChain(TABLE, chain))
-        for chain in (*constant, *picks):
+        for chain in chains:
             transaction.add(FillChain(TABLE, chain))
-        held = {name: self._nft.elements(TABLE, m) for name, m in DATA_MAPS.items()} if adopt else {}
-        _converge(transaction, held, wanted)
-        named = {native32(number): ruleset.pick_name(number).encode() for number in sorted(classes)}
-        _converge(
-            transaction, {CLASSES.name: self._nft.elements(TABLE, CLASSES)} if adopt else {}, {CLASSES.name: named}
-        )
+        _name_classes(transaction, classes)
+        for name, elements in wanted.items():
+            if elements:
+                transaction.add(AddElements(TABLE, DATA_MAPS[name], elements))
         if adopt:
-            known = {chain.name for chain in (*constant, *picks)}
+            known = {chain.name for chain in chains}
             for name in self._nft.chains(TABLE):
                 if name not in known:
                     transaction.add(DeleteChain(TABLE, name))
@@ -131,8 +133,12 @@ def _add_classes(transaction: Transaction, numbers: set[int]) -> None:
     for chain in chains:
         transaction.add(AddChain(TABLE, chain))
         transaction.add(FillChain(TABLE, chain))
-    if chains:
-        named = {native32(number): ruleset.pick_name(number).encode() for number in numbers}
+    _name_classes(transaction, numbers)
+
+
+def _name_classes(transaction: Transaction, numbers: set[int]) -> None:
+    if numbers:
+        named = {native32(number): ruleset.pick_name(number).encode() for number in sorted(numbers)}
         transaction.add(AddElements(TABLE, CLASSES, named))
 
 
@@ -147,19 +153,3 @@ def _replace(transaction: Transaction, gone: Elements, come: Elements) -> None:
             transaction.add(DeleteElements(TABLE, map_, before.keys()))
         if after:
             transaction.add(AddElements(TABLE, map_, after))
-
-
-def _converge(transaction: Transaction, held: Elements, wanted: Elements) -> None:
-    """What turns the elements held into those wanted. A changed one is deleted and added: the kernel has no update."""
-    maps = {**DATA_MAPS, CLASSES.name: CLASSES}
-    for name, after in wanted.items():
-        before = held.get(name, {})
-        if before:
-            gone = [k for k, v in before.items() if after.get(k, _UNCHANGED) != v]
-            come = {k: v for k, v in after.items() if before.get(k, _UNCHANGED) != v}
-        else:
-            gone, come = [], after
-        if gone:
-            transaction.add(DeleteElements(TABLE, maps[name], gone))
-        if come:
-            transaction.add(AddElements(TABLE, maps[name], come))

@@ -40,6 +40,7 @@ from kubesvc.proxy.layout import (
     FILTER,
     MARK,
     SRCNAT,
+    TCP,
     Masquerade,
     Refusal,
     class_of,
@@ -303,4 +304,10 @@ def _filter_chains(ranges: Ranges) -> Iterator[Chain]:
             ),
         ),
     )
-    yield Chain("reject-connection", (rule(("reject", (nft.Reject(),))),))
+    # Upstream answers TCP with ICMP too; but the kernel sends one host six of those and then one a second, so that
+    # all but the first few connections would time out where they should be refused.
+    reset = (
+        "meta l4proto tcp reject with tcp reset",
+        (nft.Meta(nft.META_L4PROTO), nft.Compare(bytes((TCP,))), nft.Reject(reset=True)),
+    )
+    yield Chain("reject-connection", (rule(reset), rule(("reject", (nft.Reject(),)))))

@@ -7,17 +7,18 @@ import logging
 from kubesvc.api.apps import Deployment, ReplicaSet
 from kubesvc.api.core import Pod
 from kubesvc.api.endpoints import pod_is_finished
-from kubesvc.api.errors import AlreadyExists, Forbidden
+from kubesvc.api.errors import AlreadyExists, ApiError
 from kubesvc.api.labels import DEPLOYMENT_REVISION
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import DEPLOYMENT, REPLICA_SET
 from kubesvc.api.selectors import from_label_selector, matches
 from kubesvc.client.queue import WorkQueue
 from kubesvc.controllers.context import Context
+from kubesvc.controllers.deployment import rolling, template
 from kubesvc.controllers.deployment import status as statuses
-from kubesvc.controllers.deployment import template
 from kubesvc.controllers.deployment.plan import Plan, plan
 from kubesvc.controllers.ownership import adoption, claim, controller_of, without_owners
+from kubesvc.controllers.writer import namespace_is_ending
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,9 @@ class DeploymentController:
         return claims.owned
 
     def _old_pods_left(self, deployment: Deployment, sets: list[ReplicaSet]) -> bool:
+        """Only Recreate asks."""
+        if rolling.is_rolling(deployment):
+            return False
         new = template.with_template(deployment, sets)
         old = [rs for rs in sets if rs is not new]
         pods = (p for rs in old for p in self._caches.pods.by_index("controller", rs.metadata.uid))
@@ -111,8 +115,8 @@ class DeploymentController:
             patch = {"status": {"collisionCount": count}}
             await self._context.writer.patch(DEPLOYMENT, deployment, patch, subresource="status")
             return False
-        except Forbidden:
-            if self._caches.is_going(deployment.namespace):
+        except ApiError as error:
+            if namespace_is_ending(error):
                 return False
             raise
         if size := tree["spec"]["replicas"]:

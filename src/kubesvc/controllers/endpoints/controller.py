@@ -6,7 +6,7 @@ It is worked in its own queue, so that it never stands before a slice's write.
 from __future__ import annotations
 
 from kubesvc.api.core import Endpoints, Node, Pod, Service
-from kubesvc.api.errors import Forbidden
+from kubesvc.api.errors import ApiError
 from kubesvc.api.labels import ENDPOINTS_CONTROLLER, ENDPOINTS_MANAGED_BY
 from kubesvc.api.registry import ENDPOINTS
 from kubesvc.client.queue import WorkQueue
@@ -14,6 +14,7 @@ from kubesvc.controllers.context import Context
 from kubesvc.controllers.endpoints.plan import plan
 from kubesvc.controllers.endpointslice.controller import endpoint_facts
 from kubesvc.controllers.endpointslice.triggers import Triggers
+from kubesvc.controllers.writer import namespace_is_ending
 
 Key = tuple[str, str]
 
@@ -79,8 +80,8 @@ class EndpointsController:
         elif tree is not None:
             try:
                 await self._context.writer.create(ENDPOINTS, tree)
-            except Forbidden:
-                if not self._caches.is_going(service.namespace):
+            except ApiError as error:
+                if not namespace_is_ending(error):
                     raise
         self._triggers.settle(service, pods)
 

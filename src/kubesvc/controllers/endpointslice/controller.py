@@ -6,13 +6,12 @@ A pod's change that no endpoint shows (a container's status, an annotation) wake
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from kubesvc.api.core import Node, Pod, Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.endpoints import pod_is_finished, pod_is_ready
-from kubesvc.api.errors import Forbidden, NotFound
+from kubesvc.api.errors import ApiError
 from kubesvc.api.labels import ZONE
 from kubesvc.api.registry import ENDPOINT_SLICE
 from kubesvc.client.queue import WorkQueue
@@ -20,6 +19,7 @@ from kubesvc.controllers.context import Context
 from kubesvc.controllers.endpointslice import plan as planning
 from kubesvc.controllers.endpointslice.members import addresses_of, members
 from kubesvc.controllers.endpointslice.triggers import Triggers
+from kubesvc.controllers.writer import namespace_is_ending, together
 
 log = logging.getLogger(__name__)
 
@@ -114,11 +114,11 @@ class EndpointSliceController:
             *(writer.create(ENDPOINT_SLICE, planning.tree(service, d, trigger)) for d in plan.create),
             *(writer.delete(ENDPOINT_SLICE, s) for s in plan.delete),
         ]
-        for outcome in await asyncio.gather(*writes, return_exceptions=True):
-            if isinstance(outcome, Forbidden | NotFound) and self._caches.is_going(service.namespace):
-                continue
-            if isinstance(outcome, BaseException):
-                raise outcome
+        try:
+            await together(writes)
+        except ApiError as error:
+            if not namespace_is_ending(error):
+                raise
 
 
 def _zone(node: Node) -> str:

@@ -6,16 +6,18 @@ again each time something in it is gone.
 
 from __future__ import annotations
 
-import asyncio
-
 from kubesvc.api import registry
 from kubesvc.api.core import ConfigMap, Namespace
-from kubesvc.api.errors import AlreadyExists, Conflict, Forbidden, NotFound
+from kubesvc.api.errors import AlreadyExists, ApiError, Conflict, NotFound
 from kubesvc.api.meta import JSON, Object
 from kubesvc.api.registry import CONFIG_MAP, NAMESPACE, SERVICE_ACCOUNT, Kind
 from kubesvc.client.queue import WorkQueue
 from kubesvc.controllers.context import Context
 from kubesvc.controllers.namespace.plan import CA_NAME, Plan, plan
+from kubesvc.controllers.writer import namespace_is_ending, together
+
+SETTLING = 0.02
+"""Seconds between two looks at what is left: a thousand pods going one by one are not a thousand looks."""
 
 CONTENTS = tuple(k for k in registry.KINDS.values() if k.namespaced)
 
@@ -45,8 +47,10 @@ class NamespaceController:
         known: Namespace | None = self._caches.namespaces.get("", old.namespace)
         if known is None:
             return
-        furniture = old.name == CA_NAME or (new is None and old.name == "default")
-        if furniture or (new is None and known.metadata.deletion_timestamp is not None):
+        if known.metadata.deletion_timestamp is not None:
+            if new is None:
+                self.queue.add_after(known.name, SETTLING)
+        elif old.name == CA_NAME or (new is None and old.name == "default"):
             self.queue.add(known.name)
 
     async def reconcile(self, name: str) -> None:
@@ -72,25 +76,25 @@ class NamespaceController:
             writes.append(self._context.writer.patch(CONFIG_MAP, ca, {"data": decided.ca["data"]}))
         elif decided.ca is not None:
             writes.append(self._ensure(CONFIG_MAP, decided.ca))
-        await asyncio.gather(*writes)
+        await together(writes)
 
     async def _ensure(self, kind: Kind, tree: JSON) -> JSON:
         try:
             return await self._context.writer.create(kind, tree)
-        except (AlreadyExists, Forbidden, NotFound) as error:
-            if isinstance(error, AlreadyExists) or self._caches.is_going(tree["metadata"]["namespace"]):
+        except ApiError as error:
+            if isinstance(error, AlreadyExists) or namespace_is_ending(error):
                 return tree
             raise
 
     async def _empty(self, name: str) -> None:
         """Everything at once; each object with its own grace period and finalizers."""
-        await asyncio.gather(*(self._context.session.delete_collection(kind, name) for kind in CONTENTS))
+        await together(self._context.session.delete_collection(kind, name) for kind in CONTENTS)
 
     async def _remaining(self, name: str) -> list[str]:
         async def has_any(kind: Kind) -> bool:
             return bool((await self._context.session.list(kind, Object, namespace=name)).items)
 
-        found = await asyncio.gather(*map(has_any, CONTENTS))
+        found = await together(map(has_any, CONTENTS))
         return [kind.resource for kind, some in zip(CONTENTS, found, strict=True) if some]
 
     async def _finalize(self, body: JSON) -> None:

@@ -14,6 +14,7 @@ from kubesvc.client.queue import WorkQueue
 from kubesvc.controllers.context import Context
 from kubesvc.controllers.ownership import adoption, claim, controller_of, reference_to, without_owners
 from kubesvc.controllers.replicaset.plan import failure_condition, plan, pod_tree, status_patch
+from kubesvc.controllers.writer import namespace_is_ending, together
 
 Key = tuple[str, str]
 COMPONENT = "replicaset-controller"
@@ -67,7 +68,7 @@ class ReplicaSetController:
             await self._context.writer.patch(REPLICA_SET, rs, status_patch(status), subresource="status")
         if decided.again is not None:
             self.queue.add_after(key, decided.again)
-        if error is not None and not self._caches.is_going(rs.namespace):
+        if error is not None and not namespace_is_ending(error):
             raise error
 
     async def _claim(self, rs: ReplicaSet) -> list[Pod]:
@@ -101,7 +102,7 @@ class ReplicaSetController:
                 if isinstance(outcome, dict):
                     self._say(rs, "Normal", "SuccessfulCreate", f"Created pod: {outcome['metadata']['name']}")
             for outcome in outcomes:
-                if isinstance(outcome, ApiError) and not self._caches.is_going(rs.namespace):
+                if isinstance(outcome, ApiError) and not namespace_is_ending(outcome):
                     self._say(rs, "Warning", "FailedCreate", f"Error creating: {outcome.message}")
                 if isinstance(outcome, BaseException):
                     raise outcome
@@ -113,7 +114,7 @@ class ReplicaSetController:
             await self._context.writer.delete(POD, pod)
             self._say(rs, "Normal", "SuccessfulDelete", f"Deleted pod: {pod.name}")
 
-        await asyncio.gather(*map(one, pods))
+        await together(map(one, pods))
 
     def _say(self, rs: ReplicaSet, type_: str, reason: str, message: str) -> None:
         self._context.recorder.record(COMPONENT, REPLICA_SET, rs, type_, reason, message)

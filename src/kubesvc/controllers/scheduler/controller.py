@@ -5,6 +5,8 @@ A pod that fits nowhere says so in its PodScheduled condition, and is tried agai
 
 from __future__ import annotations
 
+from collections import Counter
+
 from kubesvc.api.core import Node, Pod
 from kubesvc.api.endpoints import pod_is_finished
 from kubesvc.api.errors import Conflict, NotFound
@@ -14,7 +16,7 @@ from kubesvc.client.queue import WorkQueue
 from kubesvc.client.session import STRATEGIC_PATCH
 from kubesvc.controllers.context import Context
 from kubesvc.controllers.ownership import controller_of
-from kubesvc.controllers.readiness import condition
+from kubesvc.controllers.readiness import condition, is_active
 from kubesvc.controllers.scheduler.plan import Candidate, Decision, host_ports, plan
 
 Key = tuple[str, str]
@@ -45,7 +47,7 @@ class SchedulerController:
         await self.queue.run(self.reconcile)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
-        if new is not None and waits(new) and new.key not in self._unplaced:
+        if new is not None and waits(new):
             self.queue.add(new.key)
         elif old is not None and old.spec.node_name and (new is None or pod_is_finished(new)):
             self._try_again()  # room was made
@@ -75,13 +77,24 @@ class SchedulerController:
             await self._tell(pod, decision)
 
     def _candidates(self, pod: Pod) -> list[Candidate]:
+        pods = self._caches.pods
+        siblings = Counter(p.spec.node_name for p in self._siblings(pod) if is_active(p))
         wants_ports = bool(host_ports(pod))
         found = []
         for node in self._caches.nodes.items.values():
-            there = [p for p in self._caches.pods.by_index("node", node.name) if not pod_is_finished(p)]
-            taken = frozenset(h for p in there for h in host_ports(p)) if wants_ports else frozenset()
-            found.append(Candidate(node, sum(_same_owner(pod, p) for p in there), len(there), taken))
+            there = pods.by_index("node", node.name) if wants_ports else []
+            taken = frozenset(h for p in there if not pod_is_finished(p) for h in host_ports(p))
+            found.append(Candidate(node, siblings[node.name], pods.count("node", node.name), taken))
         return found
+
+    def _siblings(self, pod: Pod) -> list[Pod]:
+        """Replicas of one controller; pods without any are alike when they have the same labels."""
+        controller = controller_of(pod)
+        if controller is not None:
+            return self._caches.pods.by_index("controller", controller.uid)
+        labels = pod.metadata.labels
+        others = self._caches.pods.by_index("controller", ("orphan", pod.namespace))
+        return [p for p in others if labels and p.metadata.labels == labels]
 
     async def _bind(self, pod: Pod, node: str) -> None:
         binding: JSON = {
@@ -117,12 +130,3 @@ class SchedulerController:
 def _facts(node: Node) -> object:
     ready = condition(node.status.conditions, "Ready")
     return (node.spec, node.metadata.labels, ready.status if ready else "")
-
-
-def _same_owner(pod: Pod, other: Pod) -> bool:
-    """Replicas of one controller; pods without any are alike when they have the same labels."""
-    mine, theirs = controller_of(pod), controller_of(other)
-    if mine is None or theirs is None:
-        labels = pod.metadata.labels
-        return mine is theirs and pod.namespace == other.namespace and bool(labels) and labels == other.metadata.labels
-    return mine.uid == theirs.uid

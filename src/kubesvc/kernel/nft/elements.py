@@ -67,7 +67,8 @@ def list_body(table: str, map_: Map, chunk: bytes, number: int = 0) -> bytes:
     return named + attribute(_LIST_ELEMENTS | NLA_F_NESTED, chunk)
 
 
-def dump_body(table: str, map_: Map) -> bytes:
+def whole_body(table: str, map_: Map) -> bytes:
+    """The message body that means every element: to dump them or to flush."""
     return text(_LIST_TABLE, table) + text(_LIST_SET, map_.name)
 
 

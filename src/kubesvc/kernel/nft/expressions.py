@@ -26,7 +26,7 @@ NETWORK, TRANSPORT = 1, 2
 # enum nft_verdicts
 DROP, ACCEPT, JUMP, GOTO, RETURN = 0, 1, -3, -4, -5
 
-_REJECT_ICMPX, _ICMPX_PORT_UNREACH = 2, 1
+_REJECT_TCP_RST, _REJECT_ICMPX, _ICMPX_PORT_UNREACH = 1, 2, 1
 _NUMGEN_RANDOM = 1
 _NAT_DNAT = 1
 _RANDOM_FULLY = 1 << 4
@@ -237,9 +237,12 @@ class Masquerade(Expression):
 
 @dataclass(frozen=True, slots=True)
 class Reject(Expression):
-    """Answer with ICMP or ICMPv6 port unreachable. Only in filter hooks."""
+    """Answer with ICMP or ICMPv6 port unreachable, or for TCP with a reset. Only in filter hooks."""
 
     name: ClassVar[str] = "reject"
+    reset: bool = False
 
     def attributes(self) -> bytes:
+        if self.reset:
+            return be32(1, _REJECT_TCP_RST) + attribute(2, b"\0")
         return be32(1, _REJECT_ICMPX) + attribute(2, bytes((_ICMPX_PORT_UNREACH,)))

@@ -24,6 +24,7 @@ from kubesvc.kernel.nft.transaction import (
     DeleteElements,
     DeleteTable,
     FillChain,
+    FlushMap,
     NftError,
     Operation,
     Transaction,
@@ -110,6 +111,8 @@ class MemoryNft:
             case AddMap(_, map_):
                 found.maps.setdefault(map_.name, map_)
                 found.elements.setdefault(map_.name, {})
+            case FlushMap(_, map_):
+                found.elements[map_.name].clear()
             case AddChain(_, chain):
                 found.chains.setdefault(chain.name, Chain(chain.name, (), chain.hook))
             case FillChain(_, chain):

@@ -85,6 +85,17 @@ class DeleteChain:
 
 
 @dataclass(frozen=True, slots=True)
+class FlushMap:
+    """Delete every element."""
+
+    table: str
+    map: Map
+
+    def __str__(self) -> str:
+        return f"flush {'map' if self.map.data else 'set'} inet {self.table} {self.map.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class AddElements:
     table: str
     map: Map
@@ -106,7 +117,9 @@ class DeleteElements:
         return f"delete element inet {self.table} {self.map.name} {{ {listed} }}"
 
 
-Operation = AddTable | DeleteTable | AddMap | AddChain | FillChain | DeleteChain | AddElements | DeleteElements
+Operation = (
+    AddTable | DeleteTable | AddMap | FlushMap | AddChain | FillChain | DeleteChain | AddElements | DeleteElements
+)
 
 
 class Transaction:

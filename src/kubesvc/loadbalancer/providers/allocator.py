@@ -101,7 +101,7 @@ class Allocator:
         if address is None:
             return Refusal(
                 Reason.POOL_EXHAUSTED,
-                f"all {self.size} addresses of the pool {self} are in use; free one or extend the pool",
+                f"the pool {self} has no free address, {self.size} in use; free one or extend the pool",
             )
         self._take(key, address)
         return address

@@ -1,0 +1,39 @@
+"""Control groups: whether containers can have one here, and the removal of what was made. Versions 1, 2 and both."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def roots() -> list[Path]:
+    """The mount points of every hierarchy."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        if rest.split()[0] in ("cgroup", "cgroup2"):
+            found.append(Path(fields.split()[4]))
+    return found
+
+
+def writable() -> bool:
+    """Whether groups can be made in every hierarchy; in a container they are often mounted read-only."""
+    hierarchies = roots()
+    return bool(hierarchies) and all(os.access(root, os.W_OK) for root in hierarchies)
+
+
+def remove(path: str) -> None:
+    """Remove group `path` (/kubesvc/BOX/NODE) with what is below it in every hierarchy, and parents left empty."""
+    for root in roots():
+        top = root / path.lstrip("/")
+        for directory, _, _ in os.walk(top, topdown=False):
+            with suppress(OSError):
+                os.rmdir(directory)
+        for parent in top.parents:
+            if parent == root:
+                break
+            try:
+                parent.rmdir()
+            except OSError:
+                break

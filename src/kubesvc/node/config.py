@@ -1,0 +1,108 @@
+"""What a node is told at start, and where it keeps what on disk.
+
+RUN_DIR/
+  pods/UID/pod.json               the record an agent started later reads (records.py)
+  pods/UID/netns                  the pod's network namespace, pinned
+  pods/UID/etc/                   hosts, hostname, resolv.conf, shared by the pod's containers
+  pods/UID/volumes/NAME/          emptyDir, configMap, secret
+  pods/UID/logs/NAME/ATTEMPT.log  CRI format
+  pods/UID/containers/NAME/ATTEMPT/   an OCI bundle: config.json, rootfs/, pidfile, container.json
+  exits/ID                        written by conmon: the exit code
+  runtime/  sockets/              the OCI runtime's state; conmon's attach sockets
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """One node. The process is inside the node's network namespace; `run_dir` belongs to this node alone."""
+
+    box: str
+    node_name: str
+    node_ip: IPv4Address
+    run_dir: Path
+    certificate: Path  # PEM: of the node's HTTPS server
+    key: Path
+    client_ca: Path  # who may read logs and exec: certificates this authority signed
+    cluster_dns: tuple[IPv4Address, ...] = ()
+    dns_domain: str = "cluster.local"
+    port: int = 10250
+    zone: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    runtime: str = "runc"
+    monitor: str = "conmon"
+    resolv_conf: Path = Path("/etc/resolv.conf")  # the machine's: for dnsPolicy Default, and more search domains
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(self.run_dir)
+
+    @property
+    def cgroup(self) -> str:
+        """The parent of every container's cgroup on this node."""
+        return f"/kubesvc/{self.box}/{self.node_name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    run_dir: Path
+
+    @property
+    def pods(self) -> Path:
+        return self.run_dir / "pods"
+
+    @property
+    def exits(self) -> Path:
+        return self.run_dir / "exits"
+
+    @property
+    def runtime(self) -> Path:
+        return self.run_dir / "runtime"
+
+    @property
+    def sockets(self) -> Path:
+        return self.run_dir / "sockets"
+
+    def pod(self, uid: str) -> PodPaths:
+        return PodPaths(self.pods / uid)
+
+    def make(self) -> None:
+        for path in (self.pods, self.exits, self.runtime, self.sockets):
+            path.mkdir(parents=True, exist_ok=True)
+        self.run_dir.chmod(0o700)
+
+
+@dataclass(frozen=True, slots=True)
+class PodPaths:
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        return self.root / "pod.json"
+
+    @property
+    def netns(self) -> Path:
+        return self.root / "netns"
+
+    @property
+    def etc(self) -> Path:
+        return self.root / "etc"
+
+    @property
+    def containers(self) -> Path:
+        return self.root / "containers"
+
+    def volume(self, name: str) -> Path:
+        return self.root / "volumes" / name
+
+    def log(self, container: str, attempt: int) -> Path:
+        return self.root / "logs" / container / f"{attempt}.log"
+
+    def bundle(self, container: str, attempt: int) -> Path:
+        return self.containers / container / str(attempt)

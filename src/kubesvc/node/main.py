@@ -1,0 +1,106 @@
+"""A node agent: registers the node, routes to its peers, runs the pods bound to it, serves logs and exec.
+
+The process is inside the node's network namespace before `run` is called. Cancelling stops the agent alone: containers
+go on, and the next agent adopts them. `teardown.teardown` ends everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from ipaddress import IPv4Network, ip_network
+
+import kubesvc
+from kubesvc.api import registry
+from kubesvc.api.core import Node, Pod
+from kubesvc.client.informer import Informer
+from kubesvc.client.session import Session
+from kubesvc.kernel.links import Links
+from kubesvc.node import etc, registration, routes
+from kubesvc.node.agent import Agent
+from kubesvc.node.config import NodeConfig
+from kubesvc.node.events import Recorder
+from kubesvc.node.exits import Exits
+from kubesvc.node.ipam import AddressPool
+from kubesvc.node.machine import Machine
+from kubesvc.node.runtime import Runtime
+from kubesvc.node.server import NodeServer
+from kubesvc.node.sources import Reader
+
+log = logging.getLogger(__name__)
+
+
+async def run(session: Session, config: NodeConfig) -> None:
+    """Runs until cancelled. Raises OSError when the node's address can't be served on."""
+    config.paths.make()
+    found = registration.facts(config, f"v1.32.0-kubesvc-{kubesvc.__version__}")
+    nodes = Informer(session, registry.NODE, Node)
+    pods = Informer(session, registry.POD, Pod, fields=f"spec.nodeName={config.node_name}")
+    exits = Exits(config.paths.exits)
+    exits.open()
+    with Links() as links:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_serve(group, session, config, found, nodes, pods, exits, links))
+        finally:
+            exits.close()
+
+
+async def _serve(
+    group: asyncio.TaskGroup,
+    session: Session,
+    config: NodeConfig,
+    found: registration.Facts,
+    nodes: Informer[Node],
+    pods: Informer[Pod],
+    exits: Exits,
+    links: Links,
+) -> None:
+    group.create_task(nodes.run())
+    group.create_task(pods.run())
+    await registration.register(session, config, found)
+    group.create_task(registration.heartbeat(session, config, found))
+    network = await _pod_network(nodes, config.node_name)
+    group.create_task(routes.follow(nodes, links, config.node_name))
+    events = Recorder(session, config.node_name)
+    group.create_task(events.run())
+    machine = Machine(
+        config,
+        session,
+        links,
+        AddressPool(network),
+        Runtime(config),
+        exits,
+        events,
+        Reader(session),
+        etc.parse_resolver(_text(config)),
+    )
+    agent = Agent(machine, pods)
+    group.create_task(NodeServer(config, agent).run())
+    group.create_task(agent.run())
+    log.info("node %s: pods get addresses of %s", config.node_name, network)
+
+
+def _text(config: NodeConfig) -> str:
+    try:
+        return config.resolv_conf.read_text()
+    except OSError:
+        return ""
+
+
+async def _pod_network(nodes: Informer[Node], name: str) -> IPv4Network:
+    """Wait until the control plane has given the node its pod CIDR."""
+    loop = asyncio.get_running_loop()
+    given: asyncio.Future[IPv4Network] = loop.create_future()
+
+    def look(_old: Node | None, node: Node | None) -> None:
+        if node is None or node.name != name or given.done():
+            return
+        for text in [*node.spec.pod_cidrs, node.spec.pod_cidr]:
+            network = ip_network(text) if text else None
+            if isinstance(network, IPv4Network):
+                given.set_result(network)
+                return
+
+    nodes.on_change(look)
+    return await given

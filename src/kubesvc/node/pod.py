@@ -1,0 +1,325 @@
+"""One pod on this node: from being bound, through its containers' lives, to its removal.
+
+    bound ─► network, volumes, environment ─► containers as lifecycle.plan says ◄─┐
+                                                 └── a change: publish, plan again ─┘
+    told to go ─► preStop, SIGTERM, SIGKILL ─► take everything away ─► delete from the API
+
+Everything runs in the pod's own task, except that what happens to a container is published from where it is noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+from ipaddress import AddressValueError, IPv4Address
+
+from kubesvc.api import registry
+from kubesvc.api.core import Container, Pod, Service
+from kubesvc.api.errors import ApiError, Conflict, NotFound
+from kubesvc.api.meta import JSON, Condition
+from kubesvc.client.session import Unreachable
+from kubesvc.kernel import mounts
+from kubesvc.node import environment, etc, lifecycle, podnet, records, status, volumes
+from kubesvc.node.container import ContainerRunner, Surroundings
+from kubesvc.node.environment import ConfigError, Sources
+from kubesvc.node.ipam import Exhausted
+from kubesvc.node.machine import Machine
+from kubesvc.node.publisher import Publisher
+from kubesvc.node.records import PodRecord
+from kubesvc.node.spec import Bind
+
+log = logging.getLogger(__name__)
+
+Failures = (OSError, ApiError, Unreachable, ConfigError, Exhausted)
+
+
+class PodWorker:
+    """The worker of one pod (by uid). `run` ends when nothing of the pod is left on this node."""
+
+    def __init__(self, machine: Machine, pod: Pod, record: PodRecord | None = None) -> None:
+        self.pod = pod
+        self.uid = pod.metadata.uid
+        self.paths = machine.paths.pod(self.uid)
+        self._machine = machine
+        self._record = record
+        self._address = record.address if record else ""
+        self._started_at = record.started_at if record else time.time()
+        self._conditions: list[Condition] = list(pod.status.conditions)
+        self._wake = asyncio.Event()
+        self._gone = False  # no longer in the API
+        self._ready = False  # the network, volumes and files are there
+        self._ended = False
+        self._sources = Sources({}, {})
+        self._services: list[Service] = []
+        everything = (*pod.spec.init_containers, *pod.spec.containers)
+        self.runners = {c.name: ContainerRunner(machine, pod, c, self.paths, self._changed) for c in everything}
+        self._publisher = Publisher(machine.session, pod.namespace, pod.name, self.uid, self._status)
+        self._finished = record is None and pod.status.phase in ("Succeeded", "Failed")
+
+    # ── what others tell it ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def update(self, pod: Pod) -> None:
+        before, self.pod = self.pod, pod
+        if before.spec != pod.spec:
+            for runner in self.runners.values():
+                runner.retry()
+        if self.going and (grace := pod.metadata.deletion_grace_period_seconds) is not None:
+            for runner in self.runners.values():
+                runner.hurry(grace)
+        if before.spec != pod.spec or before.metadata.deletion_timestamp != pod.metadata.deletion_timestamp:
+            self._wake.set()
+        if before.status.conditions != pod.status.conditions and pod.spec.readiness_gates:
+            self._publisher.changed()
+
+    def remove(self) -> None:
+        """The object is gone from the API: end what runs."""
+        self._gone = True
+        self._wake.set()
+
+    @property
+    def going(self) -> bool:
+        return self._gone or self.pod.metadata.deletion_timestamp is not None
+
+    def _changed(self) -> None:
+        self._publisher.changed()
+        self._wake.set()
+
+    # ── its life ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> None:
+        publisher = asyncio.get_running_loop().create_task(self._publisher.run())
+        delay = 0.2
+        try:
+            await self._adopt()
+            while not self.going:
+                self._wake.clear()
+                try:
+                    wake = None if self._finished else await self._step()
+                    delay = 0.2
+                except Failures as error:
+                    self._explain(error)
+                    wake, delay = time.time() + delay, min(delay * 2, 10.0)
+                await self._rest(wake)
+            await self._terminate()
+        finally:
+            publisher.cancel()
+            for runner in self.runners.values():
+                runner.leave()
+
+    async def _rest(self, until: float | None) -> None:
+        try:
+            async with asyncio.timeout(None if until is None else max(0.0, until - time.time())):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _adopt(self) -> None:
+        """Take over what an earlier agent left running; without a record, count from what the API remembers."""
+        statuses = {s.name: s for s in (*self.pod.status.container_statuses, *self.pod.status.init_container_statuses)}
+        if self._record is None:
+            for name, runner in self.runners.items():
+                known = statuses.get(name)
+                if known is not None and known.container_id:
+                    runner.count_from(known.restart_count + 1)
+            return
+        address = self._record.address or str(self._machine.config.node_ip)
+        found = [await runner.adopt(address, statuses.get(name)) for name, runner in self.runners.items()]
+        if any(found):
+            log.info("pod %s/%s: adopted", *self.pod.key)
+        self._finished = self.pod.status.phase in ("Succeeded", "Failed")
+        self._changed()
+
+    async def _step(self) -> float | None:
+        """Bring the pod nearer to what it should be; when to look again."""
+        plan = lifecycle.plan(self.pod.spec, self._views(), time.time())
+        for name, seconds in plan.backing_off.items():
+            self._back_off(self.runners[name], seconds)
+        if plan.finished:
+            self._finished = True
+            await self._leave_network()
+            self._publisher.changed()
+        elif plan.start:
+            await self._surround()
+            await asyncio.gather(*(self.runners[name].start(self.pod, self._for_container) for name in plan.start))
+        return plan.wake
+
+    def _back_off(self, runner: ContainerRunner, seconds: float) -> None:
+        view = runner.view
+        if view.reason == "CrashLoopBackOff" and view.state is lifecycle.State.WAITING:
+            return
+        where = f"pod {self.pod.name}_{self.pod.namespace}({self.uid})"
+        shown = f"{seconds / 60:g}m0s" if seconds >= 60 and seconds % 60 == 0 else f"{seconds:g}s"
+        if seconds > 60 and seconds % 60:
+            shown = f"{int(seconds // 60)}m{seconds % 60:g}s"
+        message = f"back-off {shown} restarting failed container={view.name} pod={self.pod.name}_{self.pod.namespace}"
+        runner.view = view.waiting("CrashLoopBackOff", f"{message}({self.uid})")
+        text = f"Back-off restarting failed container {view.name} in {where}"
+        self._machine.events.record(self.pod, "BackOff", text, container=view.name, warning=True)
+        self._publisher.changed()
+
+    # ── what the containers need around them ─────────────────────────────────────────────────────────────────────────
+
+    async def _surround(self) -> None:
+        """Network, volumes and files, once; ConfigMaps, Secrets and Services, as they are at each start."""
+        reader = self._machine.reader
+        network = asyncio.ensure_future(self._network())
+        try:
+            self._sources, self._services = await asyncio.gather(reader.sources(self.pod), reader.services(self.pod))
+        finally:
+            await asyncio.wait((network,))
+        network.result()
+        if not self._ready:
+            await asyncio.to_thread(self._files)
+            self._ready = True
+
+    async def _network(self) -> None:
+        if self._ready:
+            return
+        machine, spec = self._machine, self.pod.spec
+        if spec.host_network:
+            self._address = str(machine.config.node_ip)
+        else:
+            address = machine.pool.allocate(self.uid, _wanted(self._address or self.pod.status.pod_ip))
+            self._address = str(address)
+        self.paths.root.mkdir(parents=True, exist_ok=True)
+        record = PodRecord(
+            self.uid,
+            self.pod.namespace,
+            self.pod.name,
+            "" if spec.host_network else self._address,
+            spec.host_network,
+            spec.termination_grace_period_seconds,
+            self._started_at,
+        )
+        records.save(self.paths.record, record)
+        self._record = record
+        if not spec.host_network:
+            await asyncio.to_thread(
+                podnet.attach, machine.links, machine.config.node_ip, self.uid, self.paths.netns, address
+            )
+
+    def _files(self) -> None:
+        volumes.prepare(self.pod, self.paths, self._sources)
+        config, folder = self._machine.config, self.paths.etc
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "hosts").write_text(etc.hosts(self.pod, self._address, config.dns_domain))
+        (folder / "hostname").write_text(etc.hostname(self.pod) + "\n")
+        servers = [str(address) for address in config.cluster_dns]
+        resolver = etc.resolver(self.pod, self._machine.resolver, servers, config.dns_domain)
+        (folder / "resolv.conf").write_text(resolver.render())
+
+    def _for_container(self, container: Container) -> Surroundings:
+        """Raises ConfigError."""
+        variables = environment.build(
+            container,
+            self.pod,
+            self._sources,
+            self._services,
+            address=self._address,
+            host_ip=str(self._machine.config.node_ip),
+            hostname=etc.hostname(self.pod),
+        )
+        names = ("hosts", "hostname", "resolv.conf")
+        files = [Bind(str(self.paths.etc / name), f"/etc/{name}") for name in names]
+        binds = [*files, *volumes.binds(self.pod, container, self.paths)]
+        return Surroundings(self._address, None if self.pod.spec.host_network else self.paths.netns, variables, binds)
+
+    def _explain(self, error: Exception) -> None:
+        """Why the pod can't begin yet, where people look: its events and its containers' states."""
+        log.warning("pod %s/%s: %s; trying again", *self.pod.key, error)
+        reason = "FailedMount" if isinstance(error, ConfigError) else "FailedCreatePodSandBox"
+        self._machine.events.record(self.pod, reason, str(error), warning=True)
+        for runner in self.runners.values():
+            if not runner.view.id:
+                runner.view = runner.view.waiting("ContainerCreating", str(error))
+        self._publisher.changed()
+
+    # ── the status ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _views(self) -> dict[str, lifecycle.View]:
+        return {name: runner.view for name, runner in self.runners.items()}
+
+    def _status(self) -> tuple[JSON, bool]:
+        views = self._views()
+        found = status.build(
+            self.pod,
+            views,
+            time.time(),
+            address=self._address,
+            host_ip=str(self._machine.config.node_ip),
+            started_at=self._started_at,
+            ended=self._ended,
+            before=self._conditions,
+        )
+        self._conditions = [
+            Condition(c["type"], c["status"], last_transition_time=c["lastTransitionTime"]) for c in found["conditions"]
+        ]
+        creating = all(not v.id and v.reason == "ContainerCreating" and not v.message for v in views.values())
+        return found, creating and not self.going
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _grace(self) -> float:
+        """Seconds the containers get: what the deletion said; for an object that vanished, at least one."""
+        given = self.pod.metadata.deletion_grace_period_seconds
+        grace = self.pod.spec.termination_grace_period_seconds if given is None else given
+        return float(max(1, grace) if self._gone else grace)
+
+    async def _terminate(self) -> None:
+        grace = self._grace()
+        sidecars = {c.name for c in self.pod.spec.init_containers if lifecycle.is_sidecar(c)}
+        for runner in self.runners.values():
+            runner.quiet()
+        begun = time.monotonic()
+        await self._stop_all([r for n, r in self.runners.items() if n not in sidecars], grace)
+        left = max(0.0, grace - (time.monotonic() - begun))
+        await self._stop_all([r for n, r in self.runners.items() if n in sidecars], left)
+        self._ended = True
+        if not self._gone and self._record is not None:
+            self._publisher.changed()
+            try:
+                async with asyncio.timeout(5.0):
+                    await self._publisher.settled()
+            except TimeoutError:
+                log.warning("pod %s/%s: its last status could not be written", *self.pod.key)
+        for runner in self.runners.values():
+            await runner.settled()
+        await self._leave_network()
+        await asyncio.to_thread(self._remove_files)
+        await self._delete_object()
+
+    async def _stop_all(self, runners: list[ContainerRunner], grace: float) -> None:
+        await asyncio.gather(*(r.stop(grace, f"Stopping container {r.container.name}") for r in runners))
+
+    async def _leave_network(self) -> None:
+        if not self.pod.spec.host_network:
+            await asyncio.to_thread(podnet.detach, self._machine.links, self.uid, self.paths.netns)
+        self._machine.pool.release(self.uid)
+
+    def _remove_files(self) -> None:
+        mounts.unmount_all(self.paths.root)
+        shutil.rmtree(self.paths.root, ignore_errors=True)
+
+    async def _delete_object(self) -> None:
+        delay = 0.05
+        while not self._gone:
+            try:
+                await self._machine.session.delete(
+                    registry.POD, self.pod.namespace, self.pod.name, uid=self.uid, grace_seconds=0
+                )
+                return
+            except (NotFound, Conflict):
+                return  # deleted already, or another pod has the name by now
+            except (ApiError, Unreachable) as error:
+                log.warning("pod %s/%s: can't be deleted yet: %s", *self.pod.key, error)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+
+
+def _wanted(text: str) -> IPv4Address | None:
+    try:
+        return IPv4Address(text)
+    except AddressValueError:
+        return None

@@ -1,0 +1,97 @@
+"""What is written next to a pod on disk, so that an agent started later finds what an earlier one left running.
+
+Small JSON files, replaced atomically: pods/UID/pod.json and one container.json in every attempt's bundle.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from kubesvc.node.config import PodPaths
+from kubesvc.node.lifecycle import Exit
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class PodRecord(msgspec.Struct, frozen=True):
+    uid: str
+    namespace: str
+    name: str
+    address: str
+    host_network: bool
+    grace: int
+    started_at: float
+
+
+class ContainerRecord(msgspec.Struct, frozen=True):
+    """One attempt. `pid` and `pid_start` (ticks, from /proc/PID/stat) name a process for good; 0: it never ran."""
+
+    id: str
+    name: str
+    attempt: int
+    pid: int = 0
+    pid_start: int = 0
+    started_at: float = 0.0
+    exit: Exit | None = None
+    last: Exit | None = None
+    backoff_delay: float = 0.0
+    backoff_since: float = 0.0
+
+
+def save(path: Path, record: msgspec.Struct) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(msgspec.json.encode(record))
+    temporary.rename(path)
+
+
+def load(path: Path, view: type[T]) -> T | None:
+    """The record, or None when there is none or it was cut short."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=view)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def pods(root: Path) -> list[tuple[PodPaths, PodRecord]]:
+    """Every pod recorded under `root` (the `pods` directory)."""
+    if not root.is_dir():
+        return []
+    found = []
+    for path in sorted(root.iterdir()):
+        record = load(path / "pod.json", PodRecord)
+        if record is not None:
+            found.append((PodPaths(path), record))
+    return found
+
+
+def attempts(paths: PodPaths, name: str) -> list[int]:
+    """The attempts of a container that are on disk, the newest first."""
+    directory = paths.containers / name
+    if not directory.is_dir():
+        return []
+    return sorted((int(p.name) for p in directory.iterdir() if p.name.isdigit()), reverse=True)
+
+
+def process_start(pid: int) -> int:
+    """When process `pid` started, in clock ticks since boot; 0 when there is none (or it is a zombie)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    fields = text.rpartition(")")[2].split()
+    return 0 if fields[0] in "ZX" else int(fields[19])
+
+
+def open_process(pid: int, start: int) -> int:
+    """A pidfd of the process with this pid and start time. Raises ProcessLookupError when it is gone."""
+    if pid <= 0:
+        raise ProcessLookupError(f"no process {pid}")
+    descriptor = os.pidfd_open(pid)
+    if process_start(pid) != start:
+        os.close(descriptor)
+        raise ProcessLookupError(f"process {pid} is another one by now")
+    return descriptor

@@ -1,0 +1,75 @@
+"""What a pod's start needs from the API beside the pod: its ConfigMaps and Secrets, and the Services of its namespace.
+
+Read when a pod starts, not followed: an informer of every Service would cost each node the memory of all of them. Pods
+that start together share an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TypeVar
+
+from kubesvc.api import registry
+from kubesvc.api.core import ConfigMap, Pod, Secret, Service
+from kubesvc.api.errors import NotFound
+from kubesvc.api.meta import Object
+from kubesvc.api.registry import Kind
+from kubesvc.client.session import Session
+from kubesvc.node import environment
+from kubesvc.node.environment import Sources
+
+FRESH = 1.0  # seconds an answer about Services is shared
+
+T = TypeVar("T", bound=Object)
+
+
+class Reader:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._services: dict[str, tuple[float, asyncio.Task[list[Service]]]] = {}  # namespace -> when, answer
+
+    async def sources(self, pod: Pod) -> Sources:
+        """The ConfigMaps and Secrets the pod refers to that exist."""
+        maps, secrets = environment.referenced(pod)
+        found_maps, found_secrets = await asyncio.gather(
+            self._read_all(registry.CONFIG_MAP, ConfigMap, pod.namespace, maps),
+            self._read_all(registry.SECRET, Secret, pod.namespace, secrets),
+        )
+        return Sources(found_maps, found_secrets)
+
+    async def services(self, pod: Pod) -> list[Service]:
+        """The Services whose variables the pod gets: those of its namespace if enableServiceLinks, and the API's."""
+        namespaces = ["default", *([pod.namespace] if pod.spec.enable_service_links else [])]
+        found: dict[str, Service] = {}
+        for namespace in dict.fromkeys(namespaces):
+            for service in await self._list(namespace):
+                if namespace == pod.namespace and pod.spec.enable_service_links:
+                    found[service.name] = service
+                elif service.name == "kubernetes":
+                    found.setdefault(service.name, service)
+        return list(found.values())
+
+    async def _list(self, namespace: str) -> list[Service]:
+        now = time.monotonic()
+        when, task = self._services.get(namespace, (0.0, None))
+        if task is None or now - when > FRESH or (task.done() and task.exception() is not None):
+            # Pods of other namespaces need default/kubernetes alone, so the list is small where it matters.
+            task = asyncio.get_running_loop().create_task(self._list_now(namespace))
+            self._services = {k: v for k, v in self._services.items() if now - v[0] <= FRESH}
+            self._services[namespace] = (now, task)
+        return await asyncio.shield(task)
+
+    async def _list_now(self, namespace: str) -> list[Service]:
+        return (await self._session.list(registry.SERVICE, Service, namespace=namespace)).items
+
+    async def _read_all(self, kind: Kind, view: type[T], namespace: str, names: set[str]) -> dict[str, T]:
+        async def read(name: str) -> T | None:
+            try:
+                return await self._session.read(kind, view, namespace, name)
+            except NotFound:
+                return None
+
+        ordered = sorted(names)
+        found = await asyncio.gather(*(read(name) for name in ordered))
+        return {name: item for name, item in zip(ordered, found, strict=True) if item is not None}

@@ -1,0 +1,153 @@
+"""A container's OCI runtime configuration (config.json). Pure. Follows the OCI runtime spec 1.0.2.
+
+A container has its own PID, mount, IPC and UTS namespace; the network namespace is the pod's, or the node's for
+hostNetwork. Capabilities are the set Docker gives, less what the machine itself hasn't.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from kubesvc.api.core import Container, Pod
+from kubesvc.api.meta import JSON
+from kubesvc.node.environment import ConfigError, expand
+
+CAPABILITIES = (
+    "CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
+)  # fmt: skip
+MASKED = ("/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
+          "/proc/sched_debug", "/proc/scsi", "/sys/firmware")  # fmt: skip
+READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A host path shown in the container."""
+
+    source: str
+    target: str
+    read_only: bool = False
+    recursive: bool = False
+
+    def mount(self) -> JSON:
+        recursive = "r" if self.recursive else ""
+        options = [f"{recursive}bind", "rprivate"]
+        if self.read_only:
+            # rro makes the mounts below read-only too; "ro" is only the topmost.
+            options += ["ro", *(["rro"] if self.recursive else [])]
+        return {"destination": self.target, "type": "bind", "source": self.source, "options": options}
+
+
+def _file_systems() -> list[JSON]:
+    quiet = ["nosuid", "noexec", "nodev"]
+    return [
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": quiet},
+        {
+            "destination": "/dev",
+            "type": "tmpfs",
+            "source": "tmpfs",
+            "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
+        },
+        {
+            "destination": "/dev/pts",
+            "type": "devpts",
+            "source": "devpts",
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        },
+        {
+            "destination": "/dev/shm",
+            "type": "tmpfs",
+            "source": "shm",
+            "options": [*quiet, "mode=1777", "size=65536k"],
+        },
+        {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": quiet},
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*quiet, "ro"]},
+    ]
+
+
+def command(container: Container, environment: Mapping[str, str]) -> list[str]:
+    """command and args with `$(VAR)` expanded. Raises ConfigError: the host image has no command of its own."""
+    words = [expand(word, environment) for word in (*container.command, *container.args)]
+    if not container.command or not words:
+        raise ConfigError(f'container "{container.name}": image host has no command of its own: set `command`')
+    return words
+
+
+def capabilities(container: Container, available: Collection[str]) -> list[str]:
+    wanted = set(CAPABILITIES)
+    if container.security_context and (changes := container.security_context.capabilities):
+        drop = {c.upper().removeprefix("CAP_") for c in changes.drop}
+        add = {c.upper().removeprefix("CAP_") for c in changes.add}
+        wanted = set() if "ALL" in drop else wanted - {f"CAP_{c}" for c in drop}
+        wanted |= set(available) if "ALL" in add else {f"CAP_{c}" for c in add}
+    return sorted(wanted & set(available))
+
+
+def user(pod: Pod, container: Container) -> JSON:
+    """The user and groups of the container's processes: the container's own word, else the pod's, else root."""
+    of_pod, own = pod.spec.security_context, container.security_context
+    uid = gid = None
+    groups: list[int] = []
+    if of_pod is not None:
+        uid, gid, groups = of_pod.run_as_user, of_pod.run_as_group, of_pod.supplemental_groups
+    if own is not None:
+        uid = own.run_as_user if own.run_as_user is not None else uid
+        gid = own.run_as_group if own.run_as_group is not None else gid
+    return {"uid": uid or 0, "gid": gid or 0, "additionalGids": groups}
+
+
+def order(binds: Sequence[Bind]) -> list[Bind]:
+    """Parents before children, so that a mount inside another's target isn't hidden; a later one of a target wins."""
+    last = {bind.target: bind for bind in binds}
+    return sorted(last.values(), key=lambda bind: bind.target.rstrip("/").count("/"))
+
+
+def build(
+    pod: Pod,
+    container: Container,
+    *,
+    environment: Mapping[str, str],
+    binds: Sequence[Bind],
+    hostname: str,
+    network: str | None,
+    cgroup: str | None,
+    available: Collection[str],
+) -> JSON:
+    """config.json. `network`: the path of the pod's namespace, None for the node's own; `cgroup` None: none is made;
+    `available`: the capabilities the machine has. Raises ConfigError."""
+    granted = capabilities(container, available)
+    process = {
+        "terminal": container.tty,
+        "user": user(pod, container),
+        "args": command(container, environment),
+        "env": [f"{name}={value}" for name, value in environment.items()],
+        "cwd": container.working_dir or "/",
+        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), granted),
+        "noNewPrivileges": False,
+    }
+    namespaces: list[JSON] = [{"type": name} for name in ("pid", "ipc", "mount")]
+    config: JSON = {
+        "ociVersion": "1.0.2",
+        "process": process,
+        "root": {
+            "path": "rootfs",
+            "readonly": bool(container.security_context and container.security_context.read_only_root_filesystem),
+        },
+        "mounts": [*_file_systems(), *(bind.mount() for bind in order(binds))],
+        "annotations": {
+            "io.kubernetes.pod.namespace": pod.namespace,
+            "io.kubernetes.pod.name": pod.name,
+            "io.kubernetes.container.name": container.name,
+        },
+    }
+    if network is not None:
+        namespaces += [{"type": "uts"}, {"type": "network", "path": network}]
+        config["hostname"] = hostname
+    linux: JSON = {"namespaces": namespaces, "maskedPaths": list(MASKED), "readonlyPaths": list(READ_ONLY)}
+    if cgroup is not None:
+        linux["cgroupsPath"] = cgroup
+        linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
+    config["linux"] = linux
+    return config

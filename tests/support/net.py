@@ -1,0 +1,157 @@
+"""Scratch networks for kernel tests: namespaces with unique names, links between them, tiny servers and clients.
+
+    with Lab("proxy") as lab:
+        node, pod = lab.namespace("node"), lab.namespace("pod")
+        lab.link(node, "pod1", pod, "eth0")
+
+Names hold this process' id and random digits; leaving the `with` stops servers and removes every namespace, and with
+them the links, whatever happened inside.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from kubesvc.kernel import netns
+
+DEADLINE = 5.0  # seconds, for anything on the wire
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A network namespace `ip netns` lists as `name`."""
+
+    name: str
+    path: Path
+
+    def ip(self, *arguments: str) -> str:
+        """Run `ip` inside; returns what it prints."""
+        return run("ip", "-n", self.name, *arguments)
+
+    def run(self, *command: str) -> str:
+        """Run any program inside; returns what it prints. Raises when it fails."""
+        return run("ip", "netns", "exec", self.name, *command)
+
+    def sysctl(self, name: str, value: str) -> None:
+        with netns.entered(self.path):
+            (Path("/proc/sys/net") / name).write_text(value)
+
+    def socket(self, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET) -> socket.socket:
+        return netns.socket_in(self.path, family, kind)
+
+    def call(self, function: Callable[[], object]) -> object:
+        """Run `function` with this thread inside the namespace."""
+        with netns.entered(self.path):
+            return function()
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}"
+    return done.stdout
+
+
+class Lab:
+    """Makes namespaces and takes them away."""
+
+    def __init__(self, label: str) -> None:
+        self._prefix = f"t-{label}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stack.close()
+
+    def namespace(self, label: str) -> Namespace:
+        """A new namespace with its loopback up."""
+        name = f"{self._prefix}-{label}"
+        path = netns.create_named(name)
+        self._stack.callback(netns.delete, path)
+        made = Namespace(name, path)
+        made.ip("link", "set", "lo", "up")
+        return made
+
+    def link(self, one: Namespace, one_link: str, other: Namespace, other_link: str) -> None:
+        """A veth between two namespaces, both ends up."""
+        one.ip("link", "add", one_link, "type", "veth", "peer", "name", other_link, "netns", other.name)
+        one.ip("link", "set", one_link, "up")
+        other.ip("link", "set", other_link, "up")
+
+    def pod(self, node: Namespace, label: str, address: str) -> Namespace:
+        """A pod on a routed veth, no bridge. The gateway's address is link-scoped: nothing is masqueraded as it."""
+        pod = self.namespace(label)
+        self.link(node, label, pod, "eth0")
+        node.ip("addr", "add", "169.254.1.1/32", "dev", label, "scope", "link")
+        node.sysctl("ipv4/ip_forward", "1")
+        node.ip("route", "add", f"{address}/32", "dev", label)
+        pod.ip("addr", "add", f"{address}/32", "dev", "eth0")
+        pod.ip("route", "add", "169.254.1.1", "dev", "eth0")
+        pod.ip("route", "add", "default", "via", "169.254.1.1", "dev", "eth0")
+        return pod
+
+    def serve(self, where: Namespace, port: int, answer: str, *, udp: bool = False) -> None:
+        """Answer every connection (or datagram) on `port` with "ANSWER CLIENT-ADDRESS"."""
+        listening = where.socket(socket.SOCK_DGRAM if udp else socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("0.0.0.0", port))
+        if not udp:
+            listening.listen(512)
+        thread = threading.Thread(target=_serve_udp if udp else _serve_tcp, args=(listening, answer), daemon=True)
+        thread.start()
+        self._stack.callback(_stop, listening, thread)
+
+
+def _stop(listening: socket.socket, thread: threading.Thread) -> None:
+    with suppress(OSError):
+        listening.shutdown(socket.SHUT_RDWR)  # wakes the thread out of accept or recvfrom
+    thread.join(DEADLINE)
+    listening.close()
+
+
+def _serve_tcp(listening: socket.socket, answer: str) -> None:
+    while True:
+        try:
+            connection, (peer, _) = listening.accept()
+        except OSError:
+            return
+        with connection, suppress(OSError):
+            connection.sendall(f"{answer} {peer}".encode())
+
+
+def _serve_udp(listening: socket.socket, answer: str) -> None:
+    while True:
+        try:
+            data, peer = listening.recvfrom(512)
+        except OSError:
+            return
+        if not data:
+            return
+        with suppress(OSError):
+            listening.sendto(f"{answer} {peer[0]}".encode(), peer)
+
+
+def ask(where: Namespace, address: str, port: int, *, udp: bool = False, timeout: float = DEADLINE) -> tuple[str, str]:
+    """Who answers at address:port, and from which address it saw us come. Raises OSError as connect() does."""
+    with where.socket(socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as asking:
+        asking.settimeout(timeout)
+        asking.connect((address, port))
+        if udp:
+            asking.send(b"?")
+        said = b""
+        while chunk := asking.recv(512):
+            said += chunk
+            if udp:
+                break
+    name, _, seen = said.decode().partition(" ")
+    return name, seen

@@ -1,0 +1,71 @@
+"""The command line: help for everything, and no traceback for anything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from kubesvc.api.core import LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus
+from kubesvc.api.meta import ObjectMeta
+from kubesvc.box.overview import inside_addresses, outside_addresses
+from kubesvc.cli.main import COMMANDS, cli
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_every_command_explains_itself(command):
+    """--help works and says what the command's line in the overview says."""
+    shown = CliRunner().invoke(cli, [command, "--help"])
+    assert shown.exit_code == 0
+    assert COMMANDS[command][1].split(":")[0].rstrip(".") in shown.output
+
+
+def test_help_is_quick_because_commands_are_lazy():
+    """`kubesvc --help` imports no room."""
+    code = (
+        "import sys; from kubesvc.cli.main import cli\n"
+        "try: cli(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in sys.modules if m.startswith('kubesvc.') and not m.startswith('kubesvc.cli')])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["status", "down", "kubeconfig"])
+def test_a_box_that_is_not_there_is_named(command):
+    """With the command that would start it."""
+    shown = CliRunner().invoke(cli, [command, "--name", "nosuchbox"])
+    assert shown.exit_code == 1
+    assert "there is no box 'nosuchbox'" in shown.output
+    assert "kubesvc up --name nosuchbox" in shown.output
+
+
+def test_an_unknown_command_is_refused():
+    """As click words it."""
+    assert CliRunner().invoke(cli, ["nonsense"]).exit_code == 2
+
+
+def service(type: str, **spec) -> Service:
+    ports = [ServicePort(port=80, node_port=30080 if type in ("NodePort", "LoadBalancer") else 0)]
+    return Service(
+        metadata=ObjectMeta(name="shop", namespace="ns"),
+        spec=ServiceSpec(type=type, **({"cluster_ip": "10.96.1.2", "ports": ports} | spec)),
+        status=ServiceStatus(load_balancer=LoadBalancerStatus(ingress=[LoadBalancerIngress(ip="172.29.0.200")])),
+    )
+
+
+def test_status_says_where_each_kind_of_service_answers():
+    """Names and cluster IPs for pods; node ports and balancer addresses for this machine."""
+    name = "shop.ns.svc.cluster.local"
+    nodes = ["172.29.0.2", "172.29.0.3"]
+    assert inside_addresses(service("ClusterIP"), "cluster.local") == [name, "10.96.1.2:80/TCP"]
+    assert inside_addresses(service("ClusterIP", cluster_ip="None"), "cluster.local") == [name]
+    alias = service("ExternalName", external_name="a.example", cluster_ip="")
+    assert inside_addresses(alias, "cluster.local") == [f"{name} -> a.example"]
+    assert outside_addresses(service("NodePort"), nodes)[-1] == "172.29.0.2:30080 (any node)"
+    assert outside_addresses(service("LoadBalancer"), nodes)[0] == "172.29.0.200:80"
+    pending = Service(spec=ServiceSpec(type="LoadBalancer", ports=[ServicePort(port=80)]))
+    assert outside_addresses(pending, nodes) == ["<pending>"]

@@ -1,0 +1,274 @@
+"""The load-balancer controller against the API server in this process: what a Service shows, and what people read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+
+from kubesvc.api.core import LoadBalancerStatus, Node, ObjectReference, Service
+from kubesvc.api.labels import LOAD_BALANCER_CLEANUP
+from kubesvc.api.meta import JSON, Object
+from kubesvc.api.registry import EVENT, NODE, SERVICE
+from kubesvc.client.session import Session
+from kubesvc.loadbalancer import main
+from kubesvc.loadbalancer.config import LoadBalancerConfig
+from kubesvc.loadbalancer.controller import Controller
+from kubesvc.loadbalancer.plan import ready_condition
+from kubesvc.loadbalancer.provider import BadPool, ProviderFailed
+from kubesvc.loadbalancer.providers.pool import PoolProvider
+from support.apiserver import local_session
+from support.following import DEADLINE, Following, following
+
+
+class Event(Object, frozen=True):
+    involved_object: ObjectReference = ObjectReference()
+    type: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+POOL = ((IPv4Address("172.29.7.200"), IPv4Address("172.29.7.201")),)
+CONFIG = LoadBalancerConfig(POOL, first_retry=0.01, last_retry=0.05)
+
+
+class World:
+    """A cluster's Services as a user writes and sees them."""
+
+    def __init__(self, session: Session, services: Following[Service], events: Following[Event]) -> None:
+        self.session, self.services, self.events = session, services, events
+
+    async def create(self, name: str, **spec: Any) -> None:
+        ports = [{"name": "http", "port": 80, "protocol": "TCP"}]
+        whole: JSON = {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": ports, **spec}
+        await self.session.create(SERVICE, {"metadata": {"name": name, "namespace": "default"}, "spec": whole})
+
+    async def patch(self, name: str, patch: JSON) -> None:
+        await self.session.patch(SERVICE, "default", name, patch)
+
+    async def delete(self, name: str) -> None:
+        await self.session.delete(SERVICE, "default", name)
+        await self.services.until(f"{name} is gone", lambda: self.services.get(name) is None)
+
+    def address(self, name: str) -> str:
+        service = self.services.get(name)
+        return ",".join(i.ip for i in service.status.load_balancer.ingress) if service else ""
+
+    def reason(self, name: str) -> str:
+        """The reason our condition shows, with its status."""
+        service = self.services.get(name)
+        condition = ready_condition(service) if service else None
+        return f"{condition.status} {condition.reason}" if condition else ""
+
+    async def has(self, name: str, address: str) -> None:
+        await self.services.until(
+            f"{name} has {address}", lambda: (self.address(name), self.reason(name)) == (address, "True Ensured")
+        )
+
+    async def waits(self, name: str, reason: str) -> None:
+        await self.services.until(f"{name} waits: {reason}", lambda: self.reason(name) == f"False {reason}")
+
+    async def told(self, name: str, *reasons: str) -> list[Event]:
+        """Wait until exactly these events, in this order, are about `name`."""
+
+        def about() -> list[Event]:
+            return [e for e in self.events.seen if e.involved_object.name == name]
+
+        await self.events.until(f"events {reasons}", lambda: [e.reason for e in about()] == list(reasons))
+        return about()
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with (
+        local_session() as session,
+        following(session, SERVICE, Service) as services,
+        following(session, EVENT, Event) as events,
+    ):
+        node = {"metadata": {"name": "node1"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+        await session.create(NODE, node)
+        await session.patch(NODE, "", "node1", {"status": node["status"]}, subresource="status")
+        yield World(session, services, events)
+
+
+@asynccontextmanager
+async def controller(world: World, config: LoadBalancerConfig = CONFIG) -> AsyncIterator[None]:
+    task = asyncio.create_task(main.run(world.session, config))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_service_gets_an_address_a_finalizer_and_its_events(world: World) -> None:
+    async with controller(world):
+        await world.create("web")
+        await world.has("web", "172.29.7.200")
+        service = world.services.get("web")
+        assert service is not None
+        assert [i.ip_mode for i in service.status.load_balancer.ingress] == ["VIP"]
+        assert service.metadata.finalizers == [LOAD_BALANCER_CLEANUP]
+        events = await world.told("web", "EnsuringLoadBalancer", "EnsuredLoadBalancer")
+        assert [(e.type, e.message) for e in events] == [
+            ("Normal", "Ensuring load balancer"),
+            ("Normal", "Ensured load balancer"),
+        ]
+
+
+async def test_an_address_is_waited_for_and_handed_on(world: World) -> None:
+    async with controller(world):
+        await world.create("s1", loadBalancerIP="172.29.7.201")
+        await world.has("s1", "172.29.7.201")
+
+        await world.create("s2", loadBalancerIP="172.29.7.201")  # s2 can't take s1's address
+        await world.waits("s2", "AddressInUse")
+        assert world.address("s2") == ""
+        events = await world.told("s2", "EnsuringLoadBalancer", "SyncLoadBalancerFailed")
+        assert (events[1].type, events[1].message) == (
+            "Warning",
+            "Error syncing load balancer: AddressInUse: 172.29.7.201 is held by Service default/s1",
+        )
+
+        await world.delete("s1")  # s1 frees it
+        await world.told(
+            "s1", "EnsuringLoadBalancer", "EnsuredLoadBalancer", "DeletingLoadBalancer", "DeletedLoadBalancer"
+        )
+        await world.has("s2", "172.29.7.201")  # s2 can
+        await world.told("s2", "EnsuringLoadBalancer", "SyncLoadBalancerFailed", "EnsuredLoadBalancer")
+
+
+async def test_no_two_services_ever_show_one_address(world: World) -> None:
+    async with controller(world):
+        for name in ("s1", "s2", "s3", "s4"):
+            await world.create(name)
+        for _ in range(2):
+            await world.services.until("two are served", lambda: len(served(world)) == 2)
+            await world.delete(min(served(world)))
+    shown: dict[str, str] = {}  # service -> its address, replayed in the order of revisions
+    for service in sorted(world.services.seen, key=lambda s: int(s.metadata.resource_version)):
+        shown[service.name] = "".join(i.ip for i in service.status.load_balancer.ingress)
+        holders = [name for name, address in shown.items() if address and address == shown[service.name]]
+        assert len(holders) < 2, f"{holders} both show {shown[service.name]}"
+
+
+def served(world: World) -> list[str]:
+    return [name for name in ("s1", "s2", "s3", "s4") if world.address(name)]
+
+
+async def test_a_service_that_stops_being_one_gives_its_address_back(world: World) -> None:
+    async with controller(world):
+        for name in ("s1", "s2"):
+            await world.create(name)
+        await world.services.until("both are served", lambda: bool(world.address("s1") and world.address("s2")))
+        freed = world.address("s1")
+        await world.create("s3")
+        await world.waits("s3", "PoolExhausted")
+        await world.patch("s1", {"spec": {"type": "ClusterIP"}})
+        await world.has("s3", freed)
+        await world.services.until("s1 shows nothing", lambda: (world.address("s1"), world.reason("s1")) == ("", ""))
+        s1 = world.services.get("s1")
+        assert s1 is not None
+        assert s1.metadata.finalizers == []
+
+
+async def test_a_restart_changes_no_address(world: World) -> None:
+    async with controller(world):
+        await world.create("s1", loadBalancerIP="172.29.7.201")
+        await world.has("s1", "172.29.7.201")
+        await world.patch("s1", {"spec": {"loadBalancerIP": None}})
+    await world.create("z0")  # while nobody looks
+    async with controller(world):
+        await world.has("z0", "172.29.7.200")
+        assert world.address("s1") == "172.29.7.201"
+    assert {s.status.load_balancer.ingress[0].ip for s in world.services.seen if s.name == "s1"
+            and s.status.load_balancer.ingress} == {"172.29.7.201"}  # fmt: skip
+    await world.told("s1", "EnsuringLoadBalancer", "EnsuredLoadBalancer")
+
+
+async def test_a_service_deleted_while_nobody_looks_is_cleaned_up_later(world: World) -> None:
+    async with controller(world):
+        await world.create("s1")
+        await world.has("s1", "172.29.7.200")
+    await world.session.delete(SERVICE, "default", "s1")
+    await world.services.until("s1 is held", lambda: is_dying(world.services.get("s1")))
+    async with controller(world):
+        await world.services.until("s1 is gone", lambda: world.services.get("s1") is None)
+
+
+def is_dying(service: Service | None) -> bool:
+    return service is not None and service.metadata.deletion_timestamp is not None
+
+
+async def test_an_address_asked_for_later_is_moved_to(world: World) -> None:
+    async with controller(world):
+        await world.create("s1")
+        await world.has("s1", "172.29.7.200")
+        await world.patch("s1", {"metadata": {"annotations": {"metallb.io/loadBalancerIPs": "172.29.7.201"}}})
+        await world.has("s1", "172.29.7.201")
+        await world.create("s2")
+        await world.has("s2", "172.29.7.200")
+
+
+async def test_a_wish_that_can_not_be_met_costs_nothing(world: World) -> None:
+    async with controller(world):
+        await world.create("s1")
+        await world.has("s1", "172.29.7.200")
+        await world.patch("s1", {"spec": {"loadBalancerIP": "192.0.2.1"}})
+        await world.waits("s1", "AddressOutsidePool")
+        assert world.address("s1") == "172.29.7.200"
+        await world.patch("s1", {"spec": {"loadBalancerIP": None}})
+        await world.has("s1", "172.29.7.200")
+
+
+async def test_another_class_is_left_to_its_owner(world: World) -> None:
+    async with controller(world):
+        await world.create("other", loadBalancerClass="example.com/other")
+        await world.create("ours", loadBalancerClass="kubesvc.dev/pool")
+        await world.has("ours", "172.29.7.200")
+    other = world.services.get("other")
+    assert other is not None
+    assert (other.metadata.finalizers, other.status.load_balancer) == ([], LoadBalancerStatus())
+    assert not [e for e in world.events.seen if e.involved_object.name == "other"]
+
+
+async def test_without_a_node_to_take_traffic_people_are_warned(world: World) -> None:
+    await world.session.delete(NODE, "", "node1")
+    async with controller(world):
+        await world.create("web")
+        events = await world.told("web", "EnsuringLoadBalancer", "UnAvailableLoadBalancer", "EnsuredLoadBalancer")
+        assert events[1].message == "There are no available nodes for LoadBalancer"
+
+
+async def test_a_pool_that_can_not_be_used_ends_the_controller(world: World) -> None:
+    backwards = LoadBalancerConfig(((POOL[0][1], POOL[0][0]),))
+    with pytest.raises(BadPool):
+        await asyncio.wait_for(main.run(world.session, backwards), DEADLINE)
+
+
+class Flaky(PoolProvider):
+    """A provider that fails twice, as a cloud does."""
+
+    failures = 2
+
+    async def ensure(self, service: Service, nodes: Sequence[Node]) -> LoadBalancerStatus:
+        if self.failures:
+            self.failures -= 1
+            raise ProviderFailed("the cloud is overcast")
+        return await super().ensure(service, nodes)
+
+
+async def test_a_failing_provider_is_asked_again(world: World) -> None:
+    task = asyncio.create_task(Controller(world.session, [Flaky(CONFIG)], CONFIG).run())
+    try:
+        await world.create("web")
+        await world.has("web", "172.29.7.200")
+        events = await world.told("web", "EnsuringLoadBalancer", "SyncLoadBalancerFailed", "EnsuredLoadBalancer")
+        assert events[1].message == "Error syncing load balancer: ProviderFailed: the cloud is overcast"
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,133 @@
+"""The schema, what it says of unknown fields and wrong types, and the OpenAPI documents made from it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from kubesvc.api import schema
+from kubesvc.api.descriptions import DESCRIPTIONS
+from kubesvc.api.registry import DEPLOYMENT, EVENT, KINDS, POD, SERVICE, Kind
+from kubesvc.apiserver import openapi
+from kubesvc.apiserver.fields import check_fields, check_types
+
+JSON = dict[str, Any]
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda k: k.kind)
+def test_every_kind_has_a_type_whose_references_lead_somewhere(kind: Kind) -> None:
+    waiting, seen = [schema.type_name(kind)], set()
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            for field in schema.named(name).fields.values():
+                inner = field.items or field.values
+                waiting += [ref for ref in (field.ref, inner.ref if inner else "") if ref]
+
+
+def test_what_the_schema_knows_of_a_services_ports() -> None:
+    spec = schema.named("io.k8s.api.core.v1.ServiceSpec")
+    ports = spec.fields["ports"]
+    assert (ports.list, ports.keys, ports.merge, ports.strategies) == (
+        "map",
+        ("port", "protocol"),
+        "port",
+        frozenset({"merge"}),
+    )
+    assert schema.named("io.k8s.api.core.v1.ServicePort").fields["targetPort"].type == "int-or-string"
+    assert spec.fields["selector"].atomic
+    assert not ports.atomic
+
+
+def test_descriptions_are_of_fields_that_exist() -> None:
+    for name, texts in DESCRIPTIONS.items():
+        assert set(texts) - {""} <= set(schema.named(f"io.k8s.{name}").fields), name
+
+
+# ── fields ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("kind", "tree", "expected"),
+    [
+        pytest.param(SERVICE, {"spec": {"foo": 1}}, ["spec.foo"], id="in the spec"),
+        pytest.param(SERVICE, {"spec": {"ports": [{"port": 1}, {"prot": 1}]}}, ["spec.ports[1].prot"], id="in a list"),
+        pytest.param(SERVICE, {"spec": {"selector": {"any": "thing"}}}, [], id="not in a map"),
+        pytest.param(SERVICE, {"extra": {"a": {"b": 1}}}, ["extra"], id="once, not below"),
+        pytest.param(DEPLOYMENT, {"spec": {"template": {"spec": {"containers": [{"img": ""}]}}}},
+                     ["spec.template.spec.containers[0].img"], id="deep"),
+        pytest.param(SERVICE, {"metadata": {"managedFields": [{"fieldsV1": {"f:spec": {}}}]}}, [], id="shapeless"),
+    ],
+)  # fmt: skip
+def test_unknown_fields(kind: Kind, tree: JSON, expected: list[str]) -> None:
+    assert check_fields(kind, tree) == [f'unknown field "{path}"' for path in expected]
+
+
+@pytest.mark.parametrize(
+    ("kind", "tree", "expected"),
+    [
+        pytest.param(SERVICE, {"spec": {"ports": [{"port": 80, "targetPort": "http"}]}}, [], id="int or string"),
+        pytest.param(SERVICE, {"spec": {"ports": [{"port": True}]}}, ["spec.ports[0].port"],
+                     id="a boolean is no integer"),
+        pytest.param(SERVICE, {"spec": {"ports": [{"port": 2**31}]}}, ["spec.ports[0].port"], id="more than 32 bits"),
+        pytest.param(SERVICE, {"spec": {"ports": {"port": 80}}}, ["spec.ports"], id="an object is no list"),
+        pytest.param(SERVICE, {"spec": {"selector": {"a": 1}}}, ["spec.selector[a]"], id="a label is a string"),
+        pytest.param(SERVICE, {"spec": {"type": None, "ports": None}}, [], id="null is nothing"),
+        pytest.param(SERVICE, {"spec": "x"}, ["spec"], id="a spec is an object"),
+        pytest.param(POD, {"spec": {"containers": [{"resources": {"limits": {"cpu": "100m", "mem": "1Gi", "a": 1}}}]}},
+                     [], id="quantities"),
+        pytest.param(POD, {"spec": {"containers": [{"resources": {"limits": {"cpu": "much"}}}]}},
+                     ["spec.containers[0].resources.limits[cpu]"], id="no quantity"),
+        pytest.param(EVENT, {"eventTime": "2026-01-01T00:00:00.000001Z", "lastTimestamp": "x"}, ["lastTimestamp"],
+                     id="times"),
+    ],
+)  # fmt: skip
+def test_wrong_types(kind: Kind, tree: JSON, expected: list[str]) -> None:
+    assert [cause.field for cause in check_types(kind, tree)] == expected
+
+
+# ── OpenAPI ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_index_leads_to_every_document() -> None:
+    index = json.loads(openapi.v3_index())["paths"]
+    assert set(index) == {kind.root.removeprefix("/") for kind in KINDS.values()}
+    for path, entry in index.items():
+        assert entry["serverRelativeURL"].startswith(f"/openapi/v3/{path}?hash=")
+        assert openapi.v3(path) is not None
+    assert openapi.v3("apis/example.com/v1") is None
+
+
+def references(node: Any) -> set[str]:
+    if isinstance(node, dict):
+        own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+        return own.union(*(references(v) for v in node.values()))
+    if isinstance(node, list):
+        return set().union(*(references(v) for v in node))
+    return set()
+
+
+def test_every_reference_in_a_document_is_answered_in_it() -> None:
+    for path in json.loads(openapi.v3_index())["paths"]:
+        document = json.loads(openapi.v3(path) or b"")
+        assert references(document) <= {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    document = json.loads(openapi.v2())
+    assert references(document) <= {f"#/definitions/{name}" for name in document["definitions"]}
+
+
+def test_what_kubectl_looks_for() -> None:
+    """It finds a kind by its path or its extension, merges by the keys, and checks that patch takes fieldValidation."""
+    document = json.loads(openapi.v3("api/v1") or b"")
+    services = document["paths"]["/api/v1/namespaces/{namespace}/services/{name}"]
+    gvk = {"group": "", "version": "v1", "kind": "Service"}
+    assert services["patch"]["x-kubernetes-group-version-kind"] == gvk
+    assert {"fieldValidation", "dryRun"} <= {p["name"] for p in services["patch"]["parameters"]}
+    schemas = document["components"]["schemas"]
+    assert schemas["io.k8s.api.core.v1.Service"]["x-kubernetes-group-version-kind"] == [gvk]
+    ports = schemas["io.k8s.api.core.v1.ServiceSpec"]["properties"]["ports"]
+    assert ports["x-kubernetes-patch-merge-key"] == "port"
+    assert ports["x-kubernetes-list-map-keys"] == ["port", "protocol"]
+    assert ports["description"]
