@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from kubesvc.box.definition import API_PORT, Box
-from kubesvc.box.pki import Authority
+from kubesvc.box.pki import Authority, Host
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,13 @@ def ensure_certificates(box: Box) -> Identities:
     authority = Authority(box.path / "pki")
     api = box.network.api
     names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-    hosts = [*names, f"kubernetes.default.svc.{box.dns_domain}", IPv4Address("127.0.0.1"), api, box.kubernetes_ip]
+    hosts: list[Host] = [
+        *names,
+        f"kubernetes.default.svc.{box.dns_domain}",
+        IPv4Address("127.0.0.1"),
+        api,
+        box.kubernetes_ip,
+    ]
     serving = authority.ensure("apiserver", "kube-apiserver", hosts=hosts)
     node_client = authority.ensure("apiserver-node-client", "kube-apiserver-kubelet-client", ["system:masters"])
     admin = authority.ensure("admin", "kubernetes-admin", ["system:masters"])

@@ -45,6 +45,7 @@ from kubesvc.loadbalancer.announce import main as announce
 from kubesvc.loadbalancer.config import AnnounceConfig, LoadBalancerConfig
 from kubesvc.node import main as node_agent
 from kubesvc.node.config import NodeConfig
+from kubesvc.node.teardown import teardown
 from kubesvc.proxy import main as proxy
 from kubesvc.proxy.config import ProxyConfig
 from kubesvc.store.sqlite import SqliteStore
@@ -175,11 +176,10 @@ def _node_config(box: Box, name: str, authority: Path, serving: Path) -> NodeCon
         node_name=name,
         node_ip=box.node_ip(name),
         run_dir=box.run_path / name,
-        state_dir=box.path / name,
-        cluster_dns=box.dns_ip,
+        cluster_dns=(box.dns_ip,),
         dns_domain=box.dns_domain,
-        tls_cert=serving,
-        tls_key=serving.with_suffix(".key"),
+        certificate=serving,
+        key=serving.with_suffix(".key"),
         client_ca=authority,
         port=AGENT_PORT,
     )
@@ -197,7 +197,7 @@ def _node(box: Box, identities: Identities, name: str) -> Callable[[], Coroutine
 def teardown_nodes(box: Box) -> None:
     """End every pod of the box, from what is on disk alone: no API is needed."""
     for path in box.run_path.glob("node*"):
-        node_agent.teardown(_node_config(box, path.name, Path(), Path()))
+        teardown(_node_config(box, path.name, Path(), Path()))
 
 
 async def _report_ready(session: Session, box: Box, progress: int) -> None:

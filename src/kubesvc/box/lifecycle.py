@@ -263,13 +263,14 @@ def _remove_network(box: Box) -> None:
 
 def down(box: Box, *, purge: bool, show: Show) -> None:
     """Stop the box and take away all it put on this machine; with `purge` its data too."""
-    for text, action in (
-        ("processes stopped", lambda: stop(box)),
-        ("pods ended", lambda: children.teardown_nodes(box)),
-        ("network removed", lambda: _remove_network(box)),
-    ):
+    steps: tuple[tuple[str, Callable[[Box], None]], ...] = (
+        ("processes stopped", stop),
+        ("pods ended", children.teardown_nodes),
+        ("network removed", _remove_network),
+    )
+    for text, action in steps:
         began = time.monotonic()
-        action()
+        action(box)
         show(Progress(step=text, seconds=time.monotonic() - began))
     shutil.rmtree(box.run_path, ignore_errors=True)
     if RUN.exists() and not any(RUN.iterdir()):
