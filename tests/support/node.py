@@ -14,20 +14,22 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Address, ip_interface
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
 
 from kubesvc.api import registry
-from kubesvc.api.core import Pod
-from kubesvc.api.errors import ApiError
+from kubesvc.api.core import Node, ObjectReference, Pod
+from kubesvc.api.meta import Object
 from kubesvc.apiserver.server import ApiServer
 from kubesvc.client.informer import Informer
 from kubesvc.client.kubeconfig import tls_context
 from kubesvc.client.session import Session
 from kubesvc.client.transport import LocalTransport
 from kubesvc.kernel import netns
+from kubesvc.kernel.descriptors import readable
 from kubesvc.kernel.links import Links
 from kubesvc.node import main
 from kubesvc.node.config import NodeConfig
@@ -54,6 +56,15 @@ asyncio.run(main.run(kubeconfig.load(directory / "node.kubeconfig"), config))
 """
 
 
+T = TypeVar("T")
+
+
+class Event(Object, frozen=True):
+    reason: str = ""
+    message: str = ""
+    involved_object: ObjectReference = ObjectReference()
+
+
 class NodeBed:
     """`session` is an administrator's; `pods` a current copy of every pod."""
 
@@ -74,7 +85,11 @@ class NodeBed:
         self._changed = asyncio.Event()
         self._agent: asyncio.Task[None] | None = None
         self.process: asyncio.subprocess.Process | None = None
-        self.pods.on_change(lambda _old, _new: self._changed.set())
+        self.nodes = Informer(self.session, registry.NODE, Node)
+        self._events = Informer(self.session, registry.EVENT, Event)
+        self.informers: list[Informer[Any]] = [self.pods, self.nodes, self._events]
+        for informer in self.informers:
+            informer.on_change(lambda _old, _new: self._changed.set())
 
     # ── the agent ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -104,15 +119,9 @@ class NodeBed:
 
     async def _give_network(self) -> None:
         """What a controller does: the node's pod CIDR, once the node has registered."""
-        async with asyncio.timeout(DEADLINE):
-            while True:
-                with suppress(ApiError):
-                    node = await self.session.get(registry.NODE, "", "node1")
-                    if not node["spec"].get("podCIDR"):
-                        patch = {"spec": {"podCIDR": "10.244.9.0/24", "podCIDRs": ["10.244.9.0/24"]}}
-                        await self.session.patch(registry.NODE, "", "node1", patch)
-                    return
-                await asyncio.sleep(0.01)
+        await self._wait(lambda: self.nodes.get("", "node1"), DEADLINE)
+        patch = {"spec": {"podCIDR": "10.244.9.0/24", "podCIDRs": ["10.244.9.0/24"]}}
+        await self.session.patch(registry.NODE, "", "node1", patch)
 
     # ── pods ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -130,22 +139,26 @@ class NodeBed:
 
     async def until(self, name: str, condition: Callable[[Pod], Any], *, within: float = DEADLINE) -> Pod:
         """Wait until the pod is as `condition` says."""
+
+        def look() -> Pod | None:
+            pod = self.pods.get("default", name)
+            return pod if pod is not None and condition(pod) else None
+
         try:
-            async with asyncio.timeout(within):
-                while True:
-                    self._changed.clear()
-                    pod = self.pods.get("default", name)
-                    if pod is not None and condition(pod):
-                        return pod
-                    await self._changed.wait()
+            return await self._wait(look, within)
         except TimeoutError:
             raise AssertionError(f"pod {name} stayed {self.pods.get('default', name)}") from None
 
     async def until_gone(self, name: str, *, within: float = DEADLINE) -> None:
+        await self._wait(lambda: self.pods.get("default", name) is None, within)
+
+    async def _wait(self, look: Callable[[], T | None], within: float) -> T:
+        """What `look` gives once it gives something; asked again whenever a node, pod or event has changed."""
         async with asyncio.timeout(within):
-            while self.pods.get("default", name) is not None:
+            while not (found := look()):
                 self._changed.clear()
                 await self._changed.wait()
+        return found
 
     async def running(self, name: str) -> Pod:
         return await self.until(name, lambda p: p.status.phase == "Running" and is_ready(p))
@@ -164,10 +177,42 @@ class NodeBed:
     def url(self, path: str) -> str:
         return f"https://{ADDRESS}:10250{path}"
 
-    async def events(self, name: str) -> list[dict[str, Any]]:
-        answer = await self.session.raw("GET", "/api/v1/namespaces/default/events")
-        found = msgspec.json.decode(answer.body)["items"]
-        return [e for e in found if e["involvedObject"]["name"] == name]
+    async def execute(self, name: str, command: list[str], stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
+        """Run a command in container main, over v5.channel.k8s.io; (exit code, stdout, stderr)."""
+        pairs = [("command", word) for word in command] + [("stdout", "1"), ("stderr", "1")]
+        pairs += [("stdin", "1")] if stdin is not None else []
+        url = self.url(f"/exec/default/{name}/main?{urlencode(pairs)}")
+        out = {1: b"", 2: b"", 3: b""}
+        connect = {"protocols": ("v5.channel.k8s.io",), "max_msg_size": 0}
+        async with asyncio.timeout(DEADLINE), self.http() as http, http.ws_connect(url, **connect) as socket:
+            if stdin is not None:
+                await socket.send_bytes(b"\x00" + stdin)
+                await socket.send_bytes(b"\xff\x00")
+            async for message in socket:
+                out[message.data[0]] += message.data[1:]
+        status = msgspec.json.decode(out[3])
+        code = 0 if status["status"] == "Success" else int(status["details"]["causes"][0]["message"])
+        return code, out[1], out[2]
+
+    async def until_event(self, name: str, reason: str, start: str) -> None:
+        """Wait for an event about a pod whose message begins with `start`."""
+        wanted = lambda: any(r == reason and m.startswith(start) for r, m in self.events(name))  # noqa: E731
+        await self._wait(wanted, DEADLINE)
+
+    def events(self, name: str) -> list[tuple[str, str]]:
+        """(reason, message) of the events about a pod, in the order they came."""
+        return [(e.reason, e.message) for e in self._events.items.values() if e.involved_object.name == name]
+
+
+async def process_end(pid: int) -> None:
+    """Wait until process `pid` is gone."""
+    with suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            async with asyncio.timeout(DEADLINE):
+                await readable(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def is_ready(pod: Pod) -> bool:
@@ -210,14 +255,15 @@ async def node_bed() -> AsyncIterator[NodeBed]:
         await server.start()
         await server.serve([listener])
         bed = NodeBed(directory, server, namespace, f"test-{os.getpid()}-{secrets.token_hex(3)}")
-        informing = asyncio.create_task(bed.pods.run())
+        informing = [asyncio.create_task(informer.run()) for informer in bed.informers]
         try:
             yield bed
         finally:
             await bed.stop_agent()
             await bed.kill_process()
-            informing.cancel()
-            await asyncio.gather(informing, return_exceptions=True)
+            for task in informing:
+                task.cancel()
+            await asyncio.gather(*informing, return_exceptions=True)
             await server.close()
             teardown(bed.config)
     netns.delete(namespace)
