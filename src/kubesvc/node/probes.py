@@ -6,7 +6,7 @@ succeeded once, attempts come sooner than the period, at growing distance, so th
 Such early failures are not counted and not reported.
 
     attempt 0        1       2       3 …
-            |--first-|-2x----|-4x----|-- … until the distance is the period
+            |--first-|--1.5x-|-2.25x-|-- … until the distance is the period
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from enum import Enum
 from kubesvc.api.core import ContainerPort, Probe
 
 FIRST_DELAY = 0.02  # seconds between the first two attempts: a connection costs next to nothing
+GROWTH = 1.5
 FIRST_EXEC_DELAY = 0.1  # an exec costs a process or three
 
 
@@ -55,7 +56,7 @@ def begin(role: Role, *, passing: bool | None = None) -> Progress:
 
 def _early_delay(probe: Probe, attempts: int) -> float:
     first = FIRST_EXEC_DELAY if probe.exec else FIRST_DELAY
-    return first * 2.0 ** min(attempts, 20)
+    return first * GROWTH ** min(attempts, 40)
 
 
 def is_early(progress: Progress, probe: Probe) -> bool:
