@@ -27,7 +27,7 @@ import msgspec
 
 from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
-from kubesvc.client.session import Session
+from kubesvc.client.session import Session, collector_paused
 from kubesvc.client.transport import Request, Response
 from kubesvc.kernel import netns
 from kubesvc.kernel.nft.connection import Connection
@@ -146,7 +146,7 @@ def from_nothing(count: int, runs: int) -> None:
     gc.collect()
     gc.freeze()
     for _ in range(runs):
-        with scratch() as path:
+        with scratch() as path, collector_paused():  # as in a proxy that starts
             backend = connect(path)
             started = time.perf_counter()
             frontends = Frontends(Locality("node0"), [])

@@ -54,7 +54,7 @@ class Bench:
         for suffix in "46":
             backends = self.nft.elements(TABLE, ruleset.BACKENDS[suffix])
             for key, number in self.nft.elements(TABLE, ruleset.FRONTENDS[suffix]).items():
-                mine = sorted((int.from_bytes(k[-4:], "little"), e) for k, e in backends.items() if k[:-4] == key)
+                mine = sorted((int.from_bytes(k[-4:-2], "little"), e) for k, e in backends.items() if k[:-4] == key)
                 assert [slot for slot, _ in mine] == list(range(int.from_bytes(number[:2], "little")))
                 found[_at(key)] = [show_endpoint(e) for _, e in mine]
             for key, number in self.nft.elements(TABLE, ruleset.REFUSED[suffix]).items():
@@ -254,8 +254,8 @@ def test_an_administrator_can_read_it(node: Namespace) -> None:
     printed = node.run("nft", "list", "ruleset")
     for line in (
         "10.96.0.10 . tcp . 80 : 6b01:3",
-        "10.96.0.10 . tcp . 80 . 2 : 10.244.0.3 . 8080",
-        "fd00:96::10 . tcp . 80 . 0 : fd00:10:244::1 . 8080",
+        "10.96.0.10 . tcp . 80 . 6b00:2 : 10.244.0.3 . 8080",
+        "fd00:96::10 . tcp . 80 . 6b00:0 : fd00:10:244::1 . 8080",
         f"{NODE_IP} . tcp . 30080 : 6b02:2",
         "6b01:3 : goto pick-off-cluster-3",
         "10.244.0.1 . 10.244.0.1",

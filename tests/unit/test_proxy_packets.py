@@ -97,7 +97,9 @@ def test_packet_flow(
 ) -> None:
     """Each connection goes where the Service says, with the source address it should have."""
     found = backend.trace(Connection(source, destination, protocol, port, where))
-    assert found == Trace(output, masqueraded), "\n".join(["matched:", *backend.matched])
+    assert found == Trace(output, masqueraded), "\n".join(["matched:", *backend.packet.matched])
+    if output not in ("drop", "reject"):
+        assert (backend.packet.mark, backend.packet.priority) == (0, 0), "our notes stay on the packet"
 
 
 def test_connections_reach_every_endpoint_and_no_other() -> None:
@@ -142,4 +144,4 @@ def test_ipv6_flows_like_ipv4() -> None:
         ("fd00:10:244::9", "fd00:96::11", 80, Trace("drop", False)),
         ("fd00:10:244::9", "fd00:97::10", 80, Trace("[fd00:97::10]:80", False)),
     ):
-        assert made.trace(Connection(source, destination, TCP, port)) == expected, "\n".join(made.matched)
+        assert made.trace(Connection(source, destination, TCP, port)) == expected, "\n".join(made.packet.matched)

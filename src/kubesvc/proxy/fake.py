@@ -46,23 +46,23 @@ class Connection:
 
 
 class FakeBackend(NftablesBackend):
-    """`Backend` in memory. `matched` holds the rules the last trace matched, as nft prints them."""
+    """`Backend` in memory. `packet` is the last one traced, as it ended; its `matched` holds the rules it matched, as
+    nft prints them."""
 
     def __init__(self, ranges: Ranges, node_ips: Iterable[str] = ()) -> None:
         self.nft = MemoryNft()
-        self.matched: list[str] = []
+        self.packet = Packet(b"", b"", 0, 0)
         self._node_ips = frozenset(pack(ip) for ip in node_ips)
         super().__init__(self.nft, ranges)
 
     def trace(self, connection: Connection, *, draw: int = 0) -> Trace:
         """Send a connection through; every random number comes out as `draw` (modulo what is asked)."""
         packet = Packet(pack(connection.source), pack(connection.destination), connection.protocol, connection.port)
-        draws = dict.fromkeys(range(1, 1024), draw)
-        self.matched = packet.matched
+        self.packet = packet
         masqueraded = False
         hook = "output" if connection.where is Where.NODE else "prerouting"
         while hook:
-            self.nft.run(hook, packet, draws)
+            self.nft.run(hook, packet, draw)
             if packet.verdict in ("drop", "reject"):
                 return Trace(packet.verdict, False)
             masqueraded = masqueraded or packet.verdict == "masquerade"

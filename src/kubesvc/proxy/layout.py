@@ -6,9 +6,10 @@
 
     class   0x6b SS MM NNNN     S: affinity (4 bits), scope (2 bits); M: masquerade (2 bits); N: number of endpoints
                                 `nft` prints 6b01:3: "3 endpoints, masquerade off-cluster sources"
+    slot    0x6b 00 NNNN        `nft` prints 6b00:2
 
-A class travels from one rule to the next in `meta priority`. The magic first byte keeps a packet's own priority (a
-small number, or an administrator's traffic class) from ever matching.
+Class and slot travel from one rule to the next in `meta priority`. The magic first byte keeps a packet's own priority
+(a small number, or an administrator's traffic class) from ever matching, and lets the last rule clear ours.
 """
 
 from __future__ import annotations
@@ -33,16 +34,18 @@ TCP, UDP, SCTP = 6, 17, 132
 PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
 MOST_ENDPOINTS = 0xFFFF
 
-_MAGIC = 0x6B << 24
+MAGIC = 0x6B << 24
+MAGIC_MASK = 0xFF << 24
+SLOTS = MAGIC  # slot 0: no class has masquerade 0
 _OCTETS = {str(number): number for number in range(256)}
 
 
 class Masquerade(IntEnum):
     """Whose source address a connection through a frontend loses."""
 
-    NEVER = 0
     OFF_CLUSTER = 1  # sources that are not pods of this cluster
     ALWAYS = 2
+    NEVER = 3
 
 
 class Refusal(IntEnum):
@@ -54,7 +57,7 @@ class Refusal(IntEnum):
 
 def class_of(masquerade: int, endpoints: int) -> int:
     """The class of a frontend with this many endpoints (at least one)."""
-    return _MAGIC | masquerade << 16 | endpoints
+    return MAGIC | masquerade << 16 | endpoints
 
 
 def describe_class(number: int) -> tuple[Masquerade, int]:
@@ -76,8 +79,8 @@ def port_data(port: int) -> bytes:
 
 @cache
 def slot(number: int) -> bytes:
-    """A slot as a backend's key ends: what `numgen` leaves in a register."""
-    return struct.pack("=I", number)
+    """A slot as a backend's key ends."""
+    return struct.pack("=I", SLOTS | number)
 
 
 def pack(address: str) -> bytes:

@@ -201,14 +201,15 @@ class Lookup(Expression):
 
 @dataclass(frozen=True, slots=True)
 class RandomNumber(Expression):
-    """Load a uniformly random number below `modulus`."""
+    """Load `offset` plus a uniformly random number below `modulus`."""
 
     name: ClassVar[str] = "numgen"
     modulus: int
+    offset: int = 0
     into: int = 0
 
     def attributes(self) -> bytes:
-        return be32(1, register(self.into)) + be32(2, self.modulus) + be32(3, _NUMGEN_RANDOM) + be32(4, 0)
+        return be32(1, register(self.into)) + be32(2, self.modulus) + be32(3, _NUMGEN_RANDOM) + be32(4, self.offset)
 
 
 @dataclass(frozen=True, slots=True)

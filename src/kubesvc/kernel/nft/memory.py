@@ -147,8 +147,8 @@ class MemoryNft:
 
     # ── tracing ──
 
-    def run(self, hook: str, packet: Packet, draws: dict[int, int]) -> None:
-        """Send `packet` through every base chain at `hook`. `draws`: modulus -> what the random number is (0)."""
+    def run(self, hook: str, packet: Packet, draw: int) -> None:
+        """Send `packet` through every base chain at `hook`. Random numbers come out as `draw`, modulo what is asked."""
         based = [
             (chain.hook.priority, table, chain)
             for table in self._tables.values()
@@ -157,7 +157,7 @@ class MemoryNft:
         ]
         for _, table, chain in sorted(based, key=lambda b: b[0]):
             packet.verdict = ""
-            _Run(table, packet, draws).chain(chain)
+            _Run(table, packet, draw).chain(chain)
             if packet.verdict in ("drop", "reject"):
                 return
 
@@ -169,8 +169,8 @@ def _refused(operation: Operation, number: int) -> NftError:
 class _Run:
     """One packet in one base chain. A chain's result is True when the packet's way through the hook has ended."""
 
-    def __init__(self, table: _Table, packet: Packet, draws: dict[int, int]) -> None:
-        self._table, self._packet, self._draws = table, packet, draws
+    def __init__(self, table: _Table, packet: Packet, draw: int) -> None:
+        self._table, self._packet, self._draw = table, packet, draw
         self._registers = bytearray(64)
 
     def chain(self, chain: Chain) -> bool:
@@ -249,8 +249,8 @@ class _Run:
                 self._store(0, bytes(a & b for a, b in zip(self._load(0, len(prefix)), prefix, strict=True)))
             case nft.Immediate(value, into):
                 self._store(into, value)
-            case nft.RandomNumber(modulus, into):
-                self._store(into, (self._draws.get(modulus, 0) % modulus).to_bytes(4, sys.byteorder))
+            case nft.RandomNumber(modulus, offset, into):
+                self._store(into, (offset + self._draw % modulus).to_bytes(4, sys.byteorder))
             case nft.Lookup(name, source, into):
                 key_ = self._load(source, self._table.maps[name].key_length)
                 data = self._table.elements[name].get(key_)

@@ -1,7 +1,7 @@
 """Tables, chains, rules, sets and maps as values, and the body of the netlink message that adds each.
 
-A set's `typeof` user data is what lets `nft list` print a key of mixed types (a slot is a plain integer, which no type
-name stands for). It is written as nft 1.0.6 writes it and never read back.
+A set's user data tells `nft list` the byte order of what it prints. It is written as nft 1.0.6 writes it and never read
+back: newer versions put other things there.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from kubesvc.kernel.nft.expressions import Expression
 _VERDICT_TYPE = 0xFFFFFF00
 _SET_MAP = 0x8  # NFT_SET_MAP
 # enum udata_set_type, libnftnl
-_KEY_BYTE_ORDER, _DATA_BYTE_ORDER, _KEY_TYPEOF, _DATA_TYPEOF = 0, 1, 3, 4
+_KEY_BYTE_ORDER, _DATA_BYTE_ORDER = 0, 1
 _HOST_ENDIAN, _BIG_ENDIAN = 1, 2
-_CONCATENATION = 13  # EXPR_CONCAT of nft
 
 
 def _udata(kind: int, value: bytes) -> bytes:
@@ -30,20 +29,13 @@ def _udata32(kind: int, value: int) -> bytes:
     return _udata(kind, struct.pack("=I", value))
 
 
-def _typeof(kind: int, *fields: tuple[int, int]) -> bytes:
-    """An expression by its kind and the numbers that describe it."""
-    described = b"".join(_udata32(number, value) for number, value in fields)
-    return _udata32(0, kind) + _udata(1, described)
-
-
 @dataclass(frozen=True, slots=True)
 class Type:
-    """A field of a key or of data: nft's name and number for it, its size, and the expression it is the type of."""
+    """A field of a key or of data: nft's name and number for it, and its size."""
 
     name: str
     number: int  # enum datatypes of nft
     size: int
-    typeof: bytes = b""
     native: bool = False  # host byte order
 
     @property
@@ -51,12 +43,10 @@ class Type:
         return (self.size + 3) & ~3
 
 
-# enum expr_types of nft: payload 7, meta 10, numgen 23; payload is (header, field)
-IPV4_ADDR = Type("ip daddr", 7, 4, _typeof(7, (0, 12), (1, 12)))
-IPV6_ADDR = Type("ip6 daddr", 8, 16, _typeof(7, (0, 13), (1, 9)))
-INET_PROTO = Type("meta l4proto", 12, 1, _typeof(9, (0, 16)))
-INET_SERVICE = Type("th dport", 13, 2, _typeof(7, (0, 11), (1, 2)))
-SLOT = Type("numgen random mod 2", 4, 4, _typeof(23, (0, 1), (1, 2), (2, 0)))
+IPV4_ADDR = Type("ipv4_addr", 7, 4)
+IPV6_ADDR = Type("ipv6_addr", 8, 16)
+INET_PROTO = Type("inet_proto", 12, 1)
+INET_SERVICE = Type("inet_service", 13, 2)
 CLASSID = Type("classid", 23, 4, native=True)
 VERDICT = Type("verdict", _VERDICT_TYPE, 0)
 
@@ -95,16 +85,7 @@ class Map:
         found = _udata32(_KEY_BYTE_ORDER, _byte_order(self.key))
         if self.data:
             found += _udata32(_DATA_BYTE_ORDER, _byte_order(self.data))
-        if len(self.key) > 1:
-            found += self._concatenation(_KEY_TYPEOF, self.key)
-        if len(self.data) > 1:
-            found += self._concatenation(_DATA_TYPEOF, self.data)
         return found
-
-    def _concatenation(self, kind: int, types: tuple[Type, ...]) -> bytes:
-        """Every field's expression where a type has no name of its own; else none, and nft prints the names."""
-        fields = b"".join(_udata(i, t.typeof) for i, t in enumerate(types)) if SLOT in self.key else b""
-        return _udata(kind, _udata32(0, _CONCATENATION) + _udata(1, fields))
 
 
 def _type_number(types: tuple[Type, ...]) -> int:

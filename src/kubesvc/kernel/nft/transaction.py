@@ -45,7 +45,7 @@ class AddMap:
         types = " . ".join(t.name for t in self.map.key)
         if self.map.data:
             types += " : " + " . ".join(t.name for t in self.map.data)
-        return f"add {'map' if self.map.data else 'set'} inet {self.table} {self.map.name} {{ typeof {types}; }}"
+        return f"add {'map' if self.map.data else 'set'} inet {self.table} {self.map.name} {{ type {types}; }}"
 
 
 @dataclass(frozen=True, slots=True)
