@@ -95,12 +95,8 @@ def many(state: State, request: Request, kind: Kind, page: Page, continue_token:
 
 
 def line(state: State, kind: Kind, form: Representation, type: str, item: Versioned) -> bytes:
-    """One line of a watch; made once for all who watch in the same form."""
-
-    def make() -> bytes:
-        return b'{"type":"%s","object":%s}\n' % (type.encode(), _one(state, kind, form, item))
-
-    return state.lines.line(item.key, item.revision, type, form, make)
+    """One line of a watch."""
+    return b'{"type":"%s","object":%s}\n' % (type.encode(), _one(state, kind, form, item))
 
 
 def bookmark(kind: Kind, form: Representation, revision: int, *, initial_events_end: bool = False) -> bytes:

@@ -73,7 +73,7 @@ async def read(
         for item in page.items:
             if limit and len(items) == limit:
                 return Page(items, revision, item.key)
-            if selected.matches(item.key, item.value, item.revision, state.lines):
+            if selected.matches(item.key, item.value, item.revision, selection.decoded):
                 items.append(item)
         if not page.next_key:
             return Page(items, revision)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 from kubesvc.api.selectors import FieldRequirement, Selector, matches, parse_field_selector, parse_label_selector
 from kubesvc.apiserver import stored
-from kubesvc.apiserver.lines import Lines
+
+Decode = Callable[[str, bytes, int], JSON]
+"""(key, value, revision) -> the object, to look at and not to change."""
 
 _UNSET = {"spec.unschedulable": "false", "spec.hostNetwork": "false"}  # field -> what it is when it is left out
 
@@ -31,7 +33,7 @@ class Selection:
         """The one name asked for, or ""."""
         return next((r.value for r in self.names if r.path == "metadata.name" and r.equal), "")
 
-    def matches(self, key: str, value: bytes, revision: int, lines: Lines) -> bool:
+    def matches(self, key: str, value: bytes, revision: int, decode: Decode) -> bool:
         if self.names:
             namespace, name = stored.name_of(key)
             for path, equal, wanted in self.names:
@@ -39,10 +41,15 @@ class Selection:
                     return False
         if not (self.labels or self.fields):
             return True
-        tree = lines.tree(key, value, revision)
+        tree = decode(key, value, revision)
         if self.labels and not matches(self.labels, tree["metadata"].get("labels") or {}):
             return False
         return all((field_value(tree, path) == wanted) == equal for path, equal, wanted in self.fields)
+
+
+def decoded(key: str, value: bytes, revision: int) -> JSON:
+    """For objects that are looked at once, as in a list."""
+    return stored.decode(value, revision)
 
 
 def parse(kind: Kind, query: Mapping[str, str]) -> Selection:

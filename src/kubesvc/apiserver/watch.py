@@ -113,17 +113,24 @@ class Follow:
         after = event.value if self._selects(event.value, event.revision, event.key) else None
         if after is not None:
             type = "ADDED" if before is None else "MODIFIED"
-            return self._encoded(type, Versioned(event.key, after, event.revision))
+            return self._shared(type, Versioned(event.key, after, event.revision))
         if before is None:
             return None
         # What left the selection is shown as it is now, what left the store as it last was.
         last = event.value if event.value is not None else before
-        return self._encoded("DELETED", Versioned(event.key, last, event.revision))
+        return self._shared("DELETED", Versioned(event.key, last, event.revision))
 
     def _selects(self, value: bytes | None, revision: int, key: str) -> bool:
         if value is None:
             return False
-        return self._selected.everything or self._selected.matches(key, value, revision, self._state.lines)
+        return self._selected.everything or self._selected.matches(key, value, revision, self._state.lines.tree)
 
-    def _encoded(self, type: str, item: Versioned) -> bytes:
-        return encode.line(self._state, self._kind, self._form, type, item)
+    def _shared(self, type: str, item: Versioned) -> bytes:
+        """The line, made once for all who watch in the same form."""
+        return self._state.lines.line(
+            item.key,
+            item.revision,
+            type,
+            self._form,
+            lambda: encode.line(self._state, self._kind, self._form, type, item),
+        )

@@ -140,12 +140,20 @@ class HttpTransport:
 
 
 async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Whole lines, of any length: a StreamReader's own line limit is too small for a large object."""
+    """Whole lines, of any length: a StreamReader's own line limit is too small for a large object.
+
+    A stream left before its end takes its connection with it at once: nobody waits for a goodbye in TLS.
+    """
     rest: list[bytes] = []
-    async with answer:
+    try:
         async for chunk in answer.content.iter_any():
             first, *others = chunk.split(b"\n")
             rest.append(first)
             for part in others:
                 yield b"".join(rest)
                 rest = [part]
+    finally:
+        connection = answer.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
+        answer.close()
