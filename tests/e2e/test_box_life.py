@@ -199,4 +199,5 @@ def neighbour(name: str, server: str):
         if process is not None:
             process.kill()
             process.wait()
+        subprocess.run(["ip", "link", "del", link], capture_output=True, check=False)
         ip("netns", "del", namespace)

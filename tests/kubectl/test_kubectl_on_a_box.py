@@ -19,6 +19,7 @@ spec:
   template:
     metadata: {labels: {app: hello}}
     spec:
+      terminationGracePeriodSeconds: 1
       containers:
       - name: web
         image: host
