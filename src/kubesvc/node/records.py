@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from kubesvc.api.core import Pod
 from kubesvc.node.config import PodPaths
 from kubesvc.node.lifecycle import Exit
 
@@ -18,13 +19,15 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class PodRecord(msgspec.Struct, frozen=True):
-    uid: str
-    namespace: str
-    name: str
-    address: str
-    host_network: bool
-    grace: int
+    """The pod as it was when it began: enough to end it in order when the API has forgotten it."""
+
+    pod: Pod
+    address: str  # "" on the node's own network
     started_at: float
+
+    @property
+    def uid(self) -> str:
+        return self.pod.metadata.uid
 
 
 class ContainerRecord(msgspec.Struct, frozen=True):
