@@ -22,7 +22,8 @@ from kubesvc.api.meta import JSON, Condition
 from kubesvc.client.session import Unreachable
 from kubesvc.kernel import mounts
 from kubesvc.node import environment, etc, lifecycle, podnet, records, status, volumes
-from kubesvc.node.container import ContainerRunner, Surroundings
+from kubesvc.node.bundles import Surroundings
+from kubesvc.node.container import ContainerRunner
 from kubesvc.node.environment import ConfigError, Sources
 from kubesvc.node.ipam import Exhausted
 from kubesvc.node.machine import Machine

@@ -8,45 +8,28 @@ still that one) and by their cgroup. Then namespaces and volumes are unmounted, 
 from __future__ import annotations
 
 import os
-import select
 import shutil
-import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from kubesvc.kernel import mounts, netns
-from kubesvc.node import cgroups, records
+from kubesvc.node import cgroups, processes, records
 from kubesvc.node.config import NodeConfig, Paths
 from kubesvc.node.records import ContainerRecord
-
-PATIENCE_MS = 5000  # for a killed process to be gone
 
 
 def teardown(config: NodeConfig) -> None:
     """Leave nothing of this node's containers. Doing it again, or where nothing is, is fine."""
     paths = config.paths
-    _kill(_monitors(paths))
-    _kill(_recorded(paths))
-    _kill(_grouped(config.cgroup))
+    processes.kill(processes.with_argument(str(paths.exits), str(paths.runtime)))  # conmon, and a runtime at work
+    processes.kill(_recorded(paths))
+    processes.kill(_grouped(config.cgroup))
     if paths.pods.is_dir():
         for pod in paths.pods.iterdir():
             netns.delete(pod / "netns")
     mounts.unmount_all(paths.run_dir)
     cgroups.remove(config.cgroup)
     shutil.rmtree(paths.run_dir, ignore_errors=True)
-
-
-def _monitors(paths: Paths) -> Iterator[int]:
-    """pidfds of the conmon processes (and of the runtime they are just calling) of this node."""
-    exits, state = str(paths.exits).encode(), str(paths.runtime).encode()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with suppress(OSError):
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-            if exits in arguments or state in arguments:
-                yield os.pidfd_open(int(entry.name))
 
 
 def _recorded(paths: Paths) -> Iterator[int]:
@@ -60,9 +43,9 @@ def _recorded(paths: Paths) -> Iterator[int]:
             # Killed between the runtime's work and our record of it: what the runtime wrote is all there is.
             with suppress(OSError, ValueError):
                 pid = int((path.parent / "pidfile").read_text())
-                start = records.process_start(pid)
+                start = processes.start_time(pid)
         with suppress(ProcessLookupError):
-            yield records.open_process(pid, start)
+            yield processes.open_same(pid, start)
 
 
 def _grouped(cgroup: str) -> Iterator[int]:
@@ -70,16 +53,3 @@ def _grouped(cgroup: str) -> Iterator[int]:
     for pid in cgroups.processes(cgroup):
         with suppress(ProcessLookupError):
             yield os.pidfd_open(pid)
-
-
-def _kill(processes: Iterable[int]) -> None:
-    """Kill by pidfd, all at once, and wait until they are gone."""
-    killed = list(processes)
-    for process in killed:
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-    for process in killed:
-        poll = select.poll()
-        poll.register(process, select.POLLIN)
-        poll.poll(PATIENCE_MS)
-        os.close(process)
