@@ -19,6 +19,7 @@ import pytest
 
 from kubesvc.api import registry
 from kubesvc.api.core import Pod
+from kubesvc.kernel import mounts
 from kubesvc.kernel.links import PROTO_KUBESVC, Links
 from kubesvc.node import cgroups, routes
 from kubesvc.node.records import ContainerRecord, load
@@ -403,7 +404,7 @@ async def routed(bed: NodeBed, applied: asyncio.Queue[int], ours: Callable[[Link
 
 
 async def test_teardown_from_disk_alone_leaves_nothing(bed: NodeBed) -> None:
-    mounts_before = Path("/proc/self/mountinfo").read_text()
+    mounts_before = mounts.mount_points(bed.directory)
     volume = [{"name": "m", "emptyDir": {"medium": "Memory"}}]
     await asyncio.gather(*(bed.create(f"t{n}", FOREVER, volumes=volume) for n in range(3)))
     records = [record_of(bed, await bed.running(f"t{n}")) for n in range(3)]
@@ -413,7 +414,7 @@ async def test_teardown_from_disk_alone_leaves_nothing(bed: NodeBed) -> None:
     teardown(bed.config)
     assert not any(alive(record.pid) for record in records)
     assert not bed.config.run_dir.exists()
-    assert Path("/proc/self/mountinfo").read_text() == mounts_before
+    assert mounts.mount_points(bed.directory) == mounts_before
     assert not any((root / "kubesvc" / bed.config.box).exists() for root in cgroups.roots())
     left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if _mentions(p, str(bed.config.run_dir))]
     assert left == []

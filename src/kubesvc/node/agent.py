@@ -6,8 +6,7 @@ import asyncio
 import logging
 from ipaddress import AddressValueError, IPv4Address
 
-from kubesvc.api.core import Pod, PodSpec
-from kubesvc.api.meta import ObjectMeta
+from kubesvc.api.core import Pod
 from kubesvc.client.informer import Informer
 from kubesvc.node import records
 from kubesvc.node.machine import Machine
@@ -43,10 +42,10 @@ class Agent:
         here = {pod.metadata.uid: pod for pod in self._informer.items.values()}
         self._reserve(found, here)
         for uid, record in found.items():
-            pod = here.get(uid) or _remembered(record)
+            pod = here.get(uid) or record.pod
             worker = self._begin(pod, record)
             if uid not in here:
-                log.info("pod %s/%s was deleted while no agent was here", record.namespace, record.name)
+                log.info("pod %s/%s was deleted while no agent was here", *record.pod.key)
                 worker.remove()
         self._informer.on_change(self._changed)
         try:
@@ -104,10 +103,3 @@ class Agent:
             worker.update(new)
         else:
             self._begin(new)
-
-
-def _remembered(record: records.PodRecord) -> Pod:
-    """A pod of which only the record is left: enough to end it."""
-    meta = ObjectMeta(name=record.name, namespace=record.namespace, uid=record.uid)
-    spec = PodSpec(host_network=record.host_network, termination_grace_period_seconds=record.grace)
-    return Pod(metadata=meta, spec=spec)

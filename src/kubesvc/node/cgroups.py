@@ -23,6 +23,17 @@ def writable() -> bool:
     return bool(hierarchies) and all(os.access(root, os.W_OK) for root in hierarchies)
 
 
+def processes(path: str) -> set[int]:
+    """The pids in group `path` and below it, in any hierarchy."""
+    found: set[int] = set()
+    for root in roots():
+        for directory, _, files in os.walk(root / path.lstrip("/")):
+            if "cgroup.procs" in files:
+                with suppress(OSError):
+                    found |= {int(pid) for pid in Path(directory, "cgroup.procs").read_text().split()}
+    return found - {0}
+
+
 def remove(path: str) -> None:
     """Remove group `path` (/kubesvc/BOX/NODE) with what is below it in every hierarchy, and parents left empty."""
     for root in roots():

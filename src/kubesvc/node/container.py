@@ -11,18 +11,17 @@ import asyncio
 import logging
 import os
 import secrets
-import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import msgspec
 
 from kubesvc.api.core import Container, ContainerStatus, Pod
-from kubesvc.node import etc, hostimage, images, records, spec
+from kubesvc.node import bundles, images, processes, records, spec
+from kubesvc.node.bundles import Surroundings
 from kubesvc.node.config import PodPaths
 from kubesvc.node.environment import ConfigError
 from kubesvc.node.exits import LOST
@@ -33,22 +32,11 @@ from kubesvc.node.prober import Prober, run_hook
 from kubesvc.node.probes import Progress, Role
 from kubesvc.node.records import ContainerRecord
 from kubesvc.node.runtime import Finished, RuntimeFailure
-from kubesvc.node.spec import Bind
 
 log = logging.getLogger(__name__)
 
 START_FAILED = 128  # the exit code upstream shows for a program that could not be executed
 MIN_GRACE = 2.0  # seconds between a long preStop and SIGKILL, as upstream
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the pod gives its containers."""
-
-    address: str  # where probes ask
-    network: Path | None  # None: the node's own namespace
-    environment: Mapping[str, str]
-    binds: Sequence[Bind]
 
 
 class ContainerRunner:
@@ -67,10 +55,6 @@ class ContainerRunner:
         self._failures = 0  # starts in a row that failed for want of something
         self._deadline = 0.0  # of a stop under way, on the loop's clock
         self._hurry = asyncio.Event()
-
-    @property
-    def log_path(self) -> Path:
-        return self._paths.log(self.container.name, self.view.attempt)
 
     def _set(self, view: View) -> None:
         if view != self.view:
@@ -124,13 +108,15 @@ class ContainerRunner:
         try:
             async with self._machine.creating:
                 bundle = self._paths.bundle(name, attempt)
-                await asyncio.to_thread(self._make_bundle, bundle, around, id_)
+                await asyncio.to_thread(bundles.make, self._machine, pod, self.container, bundle, around, id_)
+                self._save()
                 log_path = self._paths.log(name, attempt)
+                log_path.parent.mkdir(parents=True, exist_ok=True)
                 terminal, stdin = self.container.tty, self.container.stdin
                 runtime = self._machine.runtime
                 pid = await runtime.create(id_, bundle, log_path, terminal=terminal, stdin=stdin)
                 self._event("Created", f"Created container: {name}")
-                self._save(pid=pid, pid_start=records.process_start(pid))
+                self._save(pid=pid, pid_start=processes.start_time(pid))
                 process = os.pidfd_open(pid)
                 try:
                     await runtime.start(id_)
@@ -144,44 +130,12 @@ class ContainerRunner:
         self._running(replace(waiting, started_at=time.time()), process)
         self._event("Started", f"Started container {name}")
         self._begin(around.address, age=0.0)
-        await asyncio.to_thread(self._forget_old, attempt)
-
-    def _make_bundle(self, bundle: Path, around: Surroundings, id_: str) -> None:
-        shutil.rmtree(bundle, ignore_errors=True)
-        root = bundle / "rootfs"
-        root.mkdir(parents=True)
-        binds = [*hostimage.make_root(root), *around.binds]
-        if self.container.working_dir and not Path(self.container.working_dir).is_relative_to("/usr"):
-            with suppress(OSError, ValueError):
-                (root / self.container.working_dir.lstrip("/")).mkdir(parents=True, exist_ok=True)
-        machine = self._machine
-        config = spec.build(
-            self._pod,
-            self.container,
-            environment=around.environment,
-            binds=binds,
-            hostname=etc.hostname(self._pod),
-            network=None if around.network is None else str(around.network),
-            cgroup=f"{machine.config.cgroup}/{id_}" if machine.runtime.has_cgroups else None,
-            available=machine.runtime.capabilities,
-        )
-        (bundle / "config.json").write_bytes(msgspec.json.encode(config))
-        self._paths.log(self.container.name, 0).parent.mkdir(parents=True, exist_ok=True)
-        self._save()
-
-    def _forget_old(self, attempt: int) -> None:
-        """Keep the log of one attempt before this one, and no bundle of any."""
-        for old in records.attempts(self._paths, self.container.name):
-            if old < attempt:
-                shutil.rmtree(self._paths.bundle(self.container.name, old), ignore_errors=True)
-        for path in self._paths.log(self.container.name, 0).parent.glob("*.log"):
-            if path.stem.isdigit() and int(path.stem) < attempt - 1:
-                path.unlink(missing_ok=True)
+        await asyncio.to_thread(bundles.forget_old, self._paths, name, attempt)
 
     def _running(self, view: View, process: int) -> None:
         """The container runs: watch for its end, at once."""
         self._process = process
-        self.ended.clear()
+        self.ended = asyncio.Event()  # a new one: who waits for the end of the attempt before keeps its own
         plain = self.container
         ready = view.ready or plain.readiness_probe is None
         started = view.started or plain.startup_probe is None
@@ -271,13 +225,13 @@ class ContainerRunner:
 
     async def stop(self, grace: float, why: str, *, hook: bool = True) -> None:
         """preStop, SIGTERM, SIGKILL after `grace` seconds. Returns when it has ended. A second call can only hurry."""
-        loop = asyncio.get_running_loop()
-        if self.ended.is_set():
+        loop, ended = asyncio.get_running_loop(), self.ended
+        if ended.is_set():
             return
         deadline = loop.time() + grace
         if self._deadline:
             self.hurry(grace)
-            await self.ended.wait()
+            await ended.wait()
             return
         self._deadline = deadline
         self._event("Killing", why)
@@ -289,14 +243,15 @@ class ContainerRunner:
                     self._event("FailedPreStopHook", f"PreStopHook failed: {problem}", warning=True)
                 self._deadline = max(self._deadline, loop.time() + MIN_GRACE)
             self._signal(signal.SIGTERM)
-            while not self.ended.is_set() and (left := self._deadline - loop.time()) > 0:
+            while not ended.is_set() and (left := self._deadline - loop.time()) > 0:
                 self._hurry.clear()
-                waits = [asyncio.ensure_future(self.ended.wait()), asyncio.ensure_future(self._hurry.wait())]
+                waits = [asyncio.ensure_future(ended.wait()), asyncio.ensure_future(self._hurry.wait())]
                 await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 for task in waits:
                     task.cancel()
-            self._signal(signal.SIGKILL)
-            await self.ended.wait()
+            if not ended.is_set():
+                self._signal(signal.SIGKILL)
+            await ended.wait()
         finally:
             self._deadline = 0.0
 
@@ -370,7 +325,7 @@ class ContainerRunner:
             return True
         same = known is not None and known.container_id.endswith(record.id)
         try:
-            process = records.open_process(record.pid, record.pid_start)
+            process = processes.open_same(record.pid, record.pid_start)
             if not record.started_at:
                 await self._machine.runtime.start(record.id)
                 view = replace(view, started_at=time.time())
@@ -394,7 +349,12 @@ class ContainerRunner:
         exit_ = Exit(LOST if code is None else code, reason, finished, view.started_at, message, view.id)
         self._save(exit=exit_)
         self.view = view.ended(exit_)
-        self._spawn(self._machine.runtime.delete(view.id))
+        self._spawn(self._clear_away(view.id))
+
+    async def _clear_away(self, id_: str) -> None:
+        """The agent before was killed while it created this one: the monitor may be at it still."""
+        await asyncio.to_thread(processes.kill, processes.with_argument(id_))
+        await self._machine.runtime.delete(id_)
 
     # ── small things ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -23,6 +23,7 @@ from kubesvc.node.channels import EndOfInput, Input, Resize
 from kubesvc.node.runtime import SEARCH, Runtime
 
 BLOCK = 1 << 15
+GRACE = 5.0  # seconds for a command whose client has gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,11 @@ async def serve(socket: web.WebSocketResponse, runtime: Runtime, id_: str, wish:
     ended = asyncio.ensure_future(process.wait())
     try:
         await asyncio.wait((inputs, ended), return_when=asyncio.FIRST_COMPLETED)
-        if not ended.done():
-            if not socket.closed:
-                await ended
-            else:
-                with suppress(ProcessLookupError):
-                    process.terminate()  # the runtime passes it on to the command
+        if not ended.done() and socket.closed:
+            with suppress(ProcessLookupError):
+                process.terminate()  # the runtime passes it on to the command
+            await asyncio.wait((ended,), timeout=GRACE)
+            return
         await ended
         # A child of the command may hold the pipes open for long: what has been printed by now is what counts.
         await asyncio.wait((outputs,), timeout=1.0)

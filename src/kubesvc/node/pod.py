@@ -22,7 +22,8 @@ from kubesvc.api.meta import JSON, Condition
 from kubesvc.client.session import Unreachable
 from kubesvc.kernel import mounts
 from kubesvc.node import environment, etc, lifecycle, podnet, records, status, volumes
-from kubesvc.node.container import ContainerRunner, Surroundings
+from kubesvc.node.bundles import Surroundings
+from kubesvc.node.container import ContainerRunner
 from kubesvc.node.environment import ConfigError, Sources
 from kubesvc.node.ipam import Exhausted
 from kubesvc.node.machine import Machine
@@ -184,17 +185,8 @@ class PodWorker:
             address = machine.pool.allocate(self.uid, _wanted(self._address or self.pod.status.pod_ip))
             self._address = str(address)
         self.paths.root.mkdir(parents=True, exist_ok=True)
-        record = PodRecord(
-            self.uid,
-            self.pod.namespace,
-            self.pod.name,
-            "" if spec.host_network else self._address,
-            spec.host_network,
-            spec.termination_grace_period_seconds,
-            self._started_at,
-        )
-        records.save(self.paths.record, record)
-        self._record = record
+        self._record = PodRecord(self.pod, "" if spec.host_network else self._address, self._started_at)
+        records.save(self.paths.record, self._record)
         if not spec.host_network:
             await asyncio.to_thread(
                 podnet.attach, machine.links, machine.config.node_ip, self.uid, self.paths.netns, address

@@ -14,7 +14,7 @@ from contextlib import suppress
 from kubesvc.api.core import Container, HTTPGetAction, LifecycleHandler, Probe
 from kubesvc.node import probes
 from kubesvc.node.probes import Progress, Result, Role
-from kubesvc.node.runtime import Finished
+from kubesvc.node.runtime import Finished, RuntimeFailure
 
 USER_AGENT = "kube-probe/1.32"
 MAX_OUTPUT = 1024  # bytes of an exec probe's output that an event repeats
@@ -87,6 +87,8 @@ async def check_exec(execute: Execute, command: list[str], timeout: float) -> Re
         done = await execute(command, timeout)
     except TimeoutError:
         return Result(False, f'command timed out: "{" ".join(command)}" timed out after {timeout:g}s')
+    except (RuntimeFailure, OSError) as error:
+        return Result(False, str(error))
     return Result(done.code == 0, done.output.strip()[:MAX_OUTPUT])
 
 

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 
 from kubesvc.api import registry
-from kubesvc.api.errors import ApiError, Conflict, NotFound
+from kubesvc.api.errors import ApiError, NotFound
 from kubesvc.api.meta import JSON
 from kubesvc.client.session import STRATEGIC_PATCH, Session, Unreachable
 
@@ -53,8 +53,7 @@ class Publisher:
             if status != self._sent:
                 try:
                     await self._send(status)
-                except (NotFound, Conflict):
-                    # Deleted, or another pod of the same name: nothing to say about this one any more.
+                except NotFound:
                     self._settled.set()
                     return
                 except (ApiError, Unreachable) as error:

@@ -5,12 +5,12 @@ Small JSON files, replaced atomically: pods/UID/pod.json and one container.json 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
+from kubesvc.api.core import Pod
 from kubesvc.node.config import PodPaths
 from kubesvc.node.lifecycle import Exit
 
@@ -18,13 +18,15 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class PodRecord(msgspec.Struct, frozen=True):
-    uid: str
-    namespace: str
-    name: str
-    address: str
-    host_network: bool
-    grace: int
+    """The pod as it was when it began: enough to end it in order when the API has forgotten it."""
+
+    pod: Pod
+    address: str  # "" on the node's own network
     started_at: float
+
+    @property
+    def uid(self) -> str:
+        return self.pod.metadata.uid
 
 
 class ContainerRecord(msgspec.Struct, frozen=True):
@@ -74,24 +76,3 @@ def attempts(paths: PodPaths, name: str) -> list[int]:
     if not directory.is_dir():
         return []
     return sorted((int(p.name) for p in directory.iterdir() if p.name.isdigit()), reverse=True)
-
-
-def process_start(pid: int) -> int:
-    """When process `pid` started, in clock ticks since boot; 0 when there is none (or it is a zombie)."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0
-    fields = text.rpartition(")")[2].split()
-    return 0 if fields[0] in "ZX" else int(fields[19])
-
-
-def open_process(pid: int, start: int) -> int:
-    """A pidfd of the process with this pid and start time. Raises ProcessLookupError when it is gone."""
-    if pid <= 0:
-        raise ProcessLookupError(f"no process {pid}")
-    descriptor = os.pidfd_open(pid)
-    if process_start(pid) != start:
-        os.close(descriptor)
-        raise ProcessLookupError(f"process {pid} is another one by now")
-    return descriptor

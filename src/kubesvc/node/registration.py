@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import random
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from kubesvc.api.errors import AlreadyExists, ApiError
 from kubesvc.api.meta import JSON, format_time
 from kubesvc.client.session import STRATEGIC_PATCH, Session, Unreachable
 from kubesvc.node.config import NodeConfig
+from kubesvc.node.runtime import RuntimeFailure, find_program
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +69,19 @@ def facts(config: NodeConfig, version: str) -> Facts:
         _read("/proc/sys/kernel/random/boot_id"),
         os.cpu_count() or 1,
         int(memory),
-        config.runtime,
+        _runtime_version(config.runtime),
         version,
     )
+
+
+def _runtime_version(name: str) -> str:
+    """runc://1.1.5, as a node's status names its runtime."""
+    try:
+        command = [find_program(name), "--version"]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
+    except (RuntimeFailure, OSError, subprocess.SubprocessError):
+        return f"{name}://unknown"
+    return f"{name}://{said.split()[2]}" if len(said.split()) > 2 else f"{name}://unknown"
 
 
 def node_labels(config: NodeConfig, found: Facts) -> dict[str, str]:
@@ -110,7 +122,7 @@ def node_status(config: NodeConfig, found: Facts, now: str, since: Mapping[str, 
         "nodeInfo": {
             "architecture": found.architecture,
             "bootID": found.boot_id,
-            "containerRuntimeVersion": f"{found.runtime}://1",
+            "containerRuntimeVersion": found.runtime,
             "kernelVersion": found.kernel,
             "kubeProxyVersion": "",
             "kubeletVersion": found.version,

@@ -73,7 +73,9 @@ class Runtime:
     def command(self, *arguments: str) -> list[str]:
         # Without cgroups to write to, runc goes on only if told that it isn't to expect them.
         rootless = [] if self.has_cgroups else ["--rootless", "true"]
-        return [find_program(self._config.runtime), "--root", str(self._paths.runtime), *rootless, *arguments]
+        # With a log elsewhere, stderr has the plain error alone; conmon gives a log of its own.
+        log = ["--log", "/dev/null"] if arguments else []
+        return [find_program(self._config.runtime), "--root", str(self._paths.runtime), *rootless, *log, *arguments]
 
     async def create(self, id_: str, bundle: Path, log: Path, *, terminal: bool = False, stdin: bool = False) -> int:
         """Make the container of `bundle` up to the point where its program would begin; returns its pid."""

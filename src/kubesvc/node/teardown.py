@@ -1,35 +1,29 @@
-"""Ending everything of a node from what is on disk: no API, no agent, no event loop needed.
+"""Ending everything of a node from what is on disk and in the kernel: no API, no agent, no event loop needed.
 
-For `kubesvc down`, and after a crash of everything: containers and their monitors are killed (each only if its start
-time says that it is still the one recorded), namespaces and volumes unmounted, cgroups and files removed.
+For `kubesvc down`, and after a crash of everything. Monitors go first, so that they start nothing more; they are known
+by their arguments. A container's processes are known by its record (only if the start time says that the process is
+still that one) and by their cgroup. Then namespaces and volumes are unmounted, cgroups and files removed.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import shutil
-import signal
+from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from kubesvc.kernel import mounts, netns
-from kubesvc.node import cgroups, records
-from kubesvc.node.config import NodeConfig
+from kubesvc.node import cgroups, processes, records
+from kubesvc.node.config import NodeConfig, Paths
 from kubesvc.node.records import ContainerRecord
-
-PATIENCE_MS = 5000  # for a killed process to be gone
 
 
 def teardown(config: NodeConfig) -> None:
     """Leave nothing of this node's containers. Doing it again, or where nothing is, is fine."""
     paths = config.paths
-    processes = [process for record in _containers(paths.pods) for process in _processes(paths.runtime, *record)]
-    for process in processes:
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-    for process in processes:
-        _wait(process)
+    processes.kill(processes.with_argument(str(paths.exits), str(paths.runtime)))  # conmon, and a runtime at work
+    processes.kill(_recorded(paths))
+    processes.kill(_grouped(config.cgroup))
     if paths.pods.is_dir():
         for pod in paths.pods.iterdir():
             netns.delete(pod / "netns")
@@ -38,47 +32,24 @@ def teardown(config: NodeConfig) -> None:
     shutil.rmtree(paths.run_dir, ignore_errors=True)
 
 
-def _containers(pods: Path) -> list[tuple[Path, ContainerRecord]]:
-    """Every attempt on disk: its bundle and its record."""
-    found = []
-    for path in sorted(pods.glob("*/containers/*/*/container.json")):
+def _recorded(paths: Paths) -> Iterator[int]:
+    """pidfds of the containers on record that run."""
+    for path in paths.pods.glob("*/containers/*/*/container.json"):
         record = records.load(path, ContainerRecord)
-        if record is not None:
-            found.append((path.parent, record))
-    return found
-
-
-def _processes(runtime: Path, bundle: Path, record: ContainerRecord) -> list[int]:
-    """pidfds of what is left of one attempt: conmon first, so that it starts nothing more, then the container."""
-    found = []
-    monitor = _number(bundle / "conmon.pid")
-    if monitor and record.id.encode() in _command_line(monitor):
+        if record is None:
+            continue
+        pid, start = record.pid, record.pid_start
+        if not pid and (paths.runtime / record.id).exists():
+            # Killed between the runtime's work and our record of it: what the runtime wrote is all there is.
+            with suppress(OSError, ValueError):
+                pid = int((path.parent / "pidfile").read_text())
+                start = processes.start_time(pid)
         with suppress(ProcessLookupError):
-            found.append(os.pidfd_open(monitor))
-    pid, start = record.pid, record.pid_start
-    if not pid and (pid := _number(bundle / "pidfile")) and (runtime / record.id).exists():
-        start = records.process_start(pid)  # killed between the runtime's start and our record of it
-    with suppress(ProcessLookupError):
-        found.append(records.open_process(pid, start))
-    return found
+            yield processes.open_same(pid, start)
 
 
-def _number(path: Path) -> int:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return 0
-
-
-def _command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-def _wait(process: int) -> None:
-    poll = select.poll()
-    poll.register(process, select.POLLIN)
-    poll.poll(PATIENCE_MS)
-    os.close(process)
+def _grouped(cgroup: str) -> Iterator[int]:
+    """pidfds of whatever still is in a cgroup of ours, on record or not."""
+    for pid in cgroups.processes(cgroup):
+        with suppress(ProcessLookupError):
+            yield os.pidfd_open(pid)

@@ -1,0 +1,60 @@
+"""An attempt's bundle on disk: the root, config.json; and which old ones go."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from kubesvc.api.core import Container, Pod
+from kubesvc.node import etc, hostimage, records, spec
+from kubesvc.node.config import PodPaths
+from kubesvc.node.machine import Machine
+from kubesvc.node.spec import Bind
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the pod gives its containers."""
+
+    address: str  # where probes ask
+    network: Path | None  # None: the node's own namespace
+    environment: Mapping[str, str]
+    binds: Sequence[Bind]
+
+
+def make(machine: Machine, pod: Pod, container: Container, bundle: Path, around: Surroundings, id_: str) -> None:
+    """Fill the directory `bundle`, anew. Raises ConfigError, OSError."""
+    shutil.rmtree(bundle, ignore_errors=True)
+    root = bundle / "rootfs"
+    root.mkdir(parents=True)
+    binds = [*hostimage.make_root(root), *around.binds]
+    if container.working_dir:
+        # As runtimes do: a working directory that isn't there is made (but not inside what is read-only).
+        with suppress(OSError, ValueError):
+            (root / container.working_dir.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    config = spec.build(
+        pod,
+        container,
+        environment=around.environment,
+        binds=binds,
+        hostname=etc.hostname(pod),
+        network=None if around.network is None else str(around.network),
+        cgroup=f"{machine.config.cgroup}/{id_}" if machine.runtime.has_cgroups else None,
+        available=machine.runtime.capabilities,
+    )
+    (bundle / "config.json").write_bytes(msgspec.json.encode(config))
+
+
+def forget_old(paths: PodPaths, container: str, attempt: int) -> None:
+    """Keep the log of one attempt before this one, and no bundle of any."""
+    for old in records.attempts(paths, container):
+        if old < attempt:
+            shutil.rmtree(paths.bundle(container, old), ignore_errors=True)
+    for path in paths.log(container, 0).parent.glob("*.log"):
+        if path.stem.isdigit() and int(path.stem) < attempt - 1:
+            path.unlink(missing_ok=True)
