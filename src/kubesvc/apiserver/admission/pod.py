@@ -11,7 +11,7 @@ from typing import Any
 
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import containers, metadata, names, pod_defaults
+from kubesvc.apiserver.admission import containers, metadata, names, pod_defaults, unserved
 from kubesvc.apiserver.admission.causes import duplicate, forbidden, invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.rules import Rules, keep_status
@@ -177,4 +177,8 @@ def _differences(new: Any, old: Any, path: str) -> Iterator[str]:
         yield path
 
 
-RULES = Rules(default=pod_defaults.default, prepare=prepare, validate=validate, counted=True)
+def warnings(tree: JSON) -> list[str]:
+    return list(unserved.in_pod_spec(tree.get("spec") or {}, "spec"))
+
+
+RULES = Rules(default=pod_defaults.default, prepare=prepare, validate=validate, warnings=warnings, counted=True)

@@ -15,7 +15,7 @@ import msgspec
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON, LabelSelector
 from kubesvc.api.selectors import from_label_selector, matches
-from kubesvc.apiserver.admission import metadata, pod, pod_defaults
+from kubesvc.apiserver.admission import metadata, pod, pod_defaults, unserved
 from kubesvc.apiserver.admission.causes import IMMUTABLE, forbidden, invalid, not_supported, required
 from kubesvc.apiserver.admission.containers import NEGATIVE
 from kubesvc.apiserver.admission.context import Context
@@ -189,8 +189,13 @@ def _is_zero(value: int | str | None) -> bool:
     return value in (0, "0%")
 
 
-DEPLOYMENT = Rules(default=default_deployment, validate=validate_deployment, counted=True)
-REPLICA_SET = Rules(default=default_replica_set, validate=validate, counted=True)
+def warnings(tree: JSON) -> list[str]:
+    template = (tree.get("spec") or {}).get("template") or {}
+    return list(unserved.in_pod_spec(template.get("spec") or {}, "spec.template.spec"))
+
+
+DEPLOYMENT = Rules(default=default_deployment, validate=validate_deployment, warnings=warnings, counted=True)
+REPLICA_SET = Rules(default=default_replica_set, validate=validate, warnings=warnings, counted=True)
 STATEFUL_SET = Rules(default=default_stateful_set, validate=validate, counted=True)
 DAEMON_SET = Rules(default=default_daemon_set, validate=validate, counted=True)
 JOB = Rules(default=default_job, validate=validate_job, counted=True)

@@ -1,0 +1,78 @@
+"""Fields that are stored but that nothing here acts on yet: each is answered with a warning, so that nothing asked for
+is silently left out. When a room learns one, its line goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from kubesvc.api.meta import JSON
+
+_SERVED_VOLUMES = ("name", "emptyDir", "configMap", "secret")
+
+# a field of a Service's spec -> whether its value asks for something that isn't done, and what happens instead
+_SERVICE: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "sessionAffinity": (lambda value: value == "ClientIP", "each connection picks an endpoint anew"),
+    "externalTrafficPolicy": (lambda value: value == "Local", "traffic is spread as with Cluster"),
+    "loadBalancerSourceRanges": (bool, "every source is let in"),
+}
+
+_POD: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "affinity": (bool, "the pod is scheduled without it"),
+    "topologySpreadConstraints": (bool, "pods are spread over nodes by their own number alone"),
+    "priorityClassName": (bool, "no pod makes way for another"),
+    "runtimeClassName": (bool, "the machine's own runtime is used"),
+    "hostPID": (bool, "the pod has process ids of its own"),
+    "hostIPC": (bool, "the pod has an IPC namespace of its own"),
+    "shareProcessNamespace": (bool, "each container has process ids of its own"),
+    "activeDeadlineSeconds": (bool, "the pod may run on"),
+}
+
+_CONTAINER: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "resources": (lambda value: bool(value and value.get("limits")), "limits are not enforced"),
+    "volumeDevices": (bool, "there are no block devices"),
+}
+
+
+def in_service(tree: JSON) -> Iterator[str]:
+    spec = tree.get("spec") or {}
+    if spec.get("type") == "ExternalName" or spec.get("clusterIP") == "None":
+        return
+    yield from _told(_SERVICE, spec, "spec")
+    for index, port in enumerate(spec.get("ports") or ()):
+        if port.get("protocol") == "SCTP":
+            yield f"spec.ports[{index}].protocol: SCTP is programmed, but has not been tried with traffic"
+
+
+def in_pod_spec(spec: JSON, path: str) -> Iterator[str]:
+    """`spec` is a PodSpec at `path`."""
+    yield from _told(_POD, spec, path)
+    for section in ("initContainers", "containers"):
+        for index, container in enumerate(spec.get(section) or ()):
+            where = f"{path}.{section}[{index}]"
+            yield from _told(_CONTAINER, container, where)
+            yield from _ports(container, where)
+            yield from _probes(container, where)
+    for index, volume in enumerate(spec.get("volumes") or ()):
+        for source in volume:
+            if source not in _SERVED_VOLUMES:
+                yield f"{path}.volumes[{index}].{source} is not served yet: the pod can't start with it"
+
+
+def _told(fields: dict[str, tuple[Callable[[Any], bool], str]], tree: JSON, path: str) -> Iterator[str]:
+    for field, (asks, instead) in fields.items():
+        if asks(tree.get(field)):
+            yield f"{path}.{field} is stored, but not acted on yet: {instead}"
+
+
+def _ports(container: JSON, path: str) -> Iterator[str]:
+    for index, port in enumerate(container.get("ports") or ()):
+        if port.get("hostPort"):
+            yield f"{path}.ports[{index}].hostPort is stored, but not acted on yet: use a Service of type NodePort"
+
+
+def _probes(container: JSON, path: str) -> Iterator[str]:
+    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+        if (container.get(name) or {}).get("grpc"):
+            yield f"{path}.{name}.grpc is stored, but not acted on yet: use httpGet, tcpSocket or exec"

@@ -1,0 +1,52 @@
+"""What is stored but not acted on is said, field by field; what is acted on is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from kubesvc.api.registry import DEPLOYMENT, POD, SERVICE
+from kubesvc.apiserver import admission
+
+CONTAINER = {"name": "c", "image": "host"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"type": "ClusterIP"}, None),
+        ({"sessionAffinity": "None"}, None),
+        ({"sessionAffinity": "ClientIP"}, "spec.sessionAffinity is stored, but not acted on yet"),
+        ({"type": "LoadBalancer", "externalTrafficPolicy": "Local"}, "spec.externalTrafficPolicy"),
+        ({"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0/8"]}, "every source is let in"),
+        ({"ports": [{"port": 1, "protocol": "SCTP"}]}, "spec.ports[0].protocol"),
+        ({"type": "ExternalName", "externalName": "a.example"}, None),
+    ],
+)
+def test_a_service_is_told_what_is_not_done(spec, told):
+    """One line a field, saying what happens instead."""
+    found = admission.warnings(SERVICE, {"metadata": {"name": "x"}, "spec": spec})
+    assert [told in line for line in found] == ([] if told is None else [True])
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({}, None),
+        ({"affinity": {"podAntiAffinity": {}}}, "affinity is stored"),
+        ({"volumes": [{"name": "v", "emptyDir": {}}]}, None),
+        ({"volumes": [{"name": "v", "hostPath": {"path": "/x"}}]}, "volumes[0].hostPath is not served yet"),
+        ({"containers": [CONTAINER | {"resources": {"requests": {"cpu": "1"}}}]}, None),
+        ({"containers": [CONTAINER | {"resources": {"limits": {"cpu": "1"}}}]}, "limits are not enforced"),
+        ({"containers": [CONTAINER | {"ports": [{"containerPort": 1, "hostPort": 1}]}]}, "use a Service of type"),
+        ({"containers": [CONTAINER | {"readinessProbe": {"grpc": {"port": 1}}}]}, "readinessProbe.grpc"),
+    ],
+)
+def test_a_pod_is_told_also_through_a_template(spec, told):
+    """The same lines for a Deployment's template, under its path."""
+    spec = {"containers": [CONTAINER]} | spec
+    for kind, tree, path in (
+        (POD, {"spec": spec}, "spec."),
+        (DEPLOYMENT, {"spec": {"template": {"spec": spec}}}, "spec.template.spec."),
+    ):
+        found = admission.warnings(kind, {"metadata": {"name": "x"}} | tree)
+        assert [told in line and line.startswith(path) for line in found] == ([] if told is None else [True])
