@@ -21,6 +21,10 @@ class ProxyConfig:
     """Services labelled service.kubernetes.io/service-proxy-name are left to the proxy of that name."""
     configure_namespace: bool = True
     """Set the sysctls and routes the data plane needs in this network namespace."""
+    healthz_address: tuple[str, int] | None = None
+    """Where /healthz and /livez answer; None: nowhere. Upstream's port is 10256."""
+    metrics_address: tuple[str, int] | None = None
+    """Where /metrics and /proxyMode answer; None: nowhere. Upstream's port is 10249."""
 
     def node_port_ips(self) -> tuple[IPv4Address | IPv6Address, ...]:
         """The addresses node ports answer on; loopback never."""

@@ -20,8 +20,18 @@ from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.labels import SERVICE_PROXY_NAME
 from kubesvc.proxy.backend import Changes, Frontend, Kind
-from kubesvc.proxy.endpoints import Candidates, Choice, Locality, arrange, choose, parse
-from kubesvc.proxy.layout import MOST_ENDPOINTS, PROTOCOLS, Masquerade, Refusal, pack, split_endpoint, tail
+from kubesvc.proxy.endpoints import LOCAL, READY, Candidates, Choice, Locality, arrange, choose, parse
+from kubesvc.proxy.layout import (
+    MOST_ENDPOINTS,
+    PROTOCOLS,
+    Masquerade,
+    Refusal,
+    pack,
+    port_data,
+    split_endpoint,
+    split_key,
+    tail,
+)
 
 Key = tuple[str, str]  # namespace, name
 
@@ -122,6 +132,25 @@ class Frontends:
         return Changes(
             dict(self._winners), dict.fromkeys(self._cluster_ips, True), dict.fromkeys(self._local_endpoints, True)
         )
+
+    def serving(self, key: bytes) -> frozenset[bytes] | None:
+        """Every endpoint that serves at a frontend's key, chosen by its policy or not; None when no Service has it."""
+        winner = self._winners.get(key)
+        if winner is None:
+            return None
+        address, protocol, _ = split_key(key)
+        found: set[bytes] = set()
+        for candidates in self._candidates.get(winner.service, {}).values():
+            number = candidates.ports.get((winner.port_name, protocol)) if candidates.length == len(address) else None
+            if number is not None:
+                ending = port_data(number)
+                found.update([endpoint + ending for _, endpoint in candidates.endpoints])
+        return frozenset(found)
+
+    def ready_here(self, key: Key) -> int:
+        """How many of a Service's ready endpoints are on this node, by address."""
+        found = self._candidates.get(key, {}).values()
+        return len({a for candidates in found for flags, a in candidates.endpoints if flags & READY and flags & LOCAL})
 
     def _decide(self, key: Key, service: Service, old: _Decided) -> _Decided:
         if not ours(service, self._proxy_name):
