@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from kubesvc.api.registry import NODE
@@ -35,6 +36,7 @@ _INET = 1
 _FIRST_REPAIR, _LONGEST_REPAIR = 0.05, 5.0  # seconds between hearing of damage and repairing it
 _CALM = 30.0  # seconds without damage after which it is repaired at once again
 _SETTLING = 0.5  # seconds after a change of others' filters until they are read: they come in bursts
+_REST = 20  # times as long as reading them took
 _OURS = {*ruleset.DATA_MAPS, ruleset.CLASSES.name}
 
 
@@ -80,14 +82,14 @@ class Guard:
                 await self._repair(damage, culprit)
 
     def _hear(self) -> tuple[Notice | None, str]:
-        """The first damage to our table and the program that did it; anything else is about others' filters."""
+        """The damage to our table that says most, and the program that did it; the rest is about others' filters."""
         damage: Notice | None = None
         culprit = ""
         for notice in self._monitor.read():
             if notice.program:
                 culprit = culprit or (notice.program if damage is not None else "")
             elif not notice.table or _is_ours(notice):
-                damage = damage or notice
+                damage = notice if damage is None or notice.what == "delete table" else damage
             else:
                 self._look.set()
         return damage, culprit
@@ -112,15 +114,18 @@ class Guard:
     # ── other people's filters ──
 
     async def _watch_filters(self) -> None:
+        took = 0.0
         while True:
             await self._look.wait()
-            await asyncio.sleep(_SETTLING)
+            await asyncio.sleep(max(_SETTLING, _REST * took))
             self._look.clear()
+            started = time.perf_counter()
             try:
                 chains = await asyncio.to_thread(self._filters.read, TABLE)  # another's may be long
             except OSError as error:
                 log.warning("other filters of this node can't be read: %s", error)
                 continue
+            took = time.perf_counter() - started
             found = set(obstacles.find(chains, self._pod_cidrs))
             for gone in self._known - found:
                 log.info("chain %s no longer stands in the way of %s", gone.chain, gone.network)
