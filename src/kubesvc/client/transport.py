@@ -102,11 +102,15 @@ class LocalTransport:
 
 
 class HttpTransport:
-    """TLS to `server` (https://host:port). The connection pool is made on first use, inside the running loop."""
+    """TLS to `server` (https://host:port). The connection pool is made on first use, inside the running loop.
 
-    def __init__(self, server: str, tls: ssl.SSLContext | None) -> None:
+    `token` gives the bearer token of each request, "" for none: tokens in files are replaced while we run.
+    """
+
+    def __init__(self, server: str, tls: ssl.SSLContext | None, token: Callable[[], str] = lambda: "") -> None:
         self._server = server.rstrip("/")
         self._tls = tls
+        self._token = token
         self._http: aiohttp.ClientSession | None = None
 
     def _session(self) -> aiohttp.ClientSession:
@@ -118,12 +122,15 @@ class HttpTransport:
 
     async def send(self, request: Request) -> Response:
         watching = request.query.get("watch") in ("1", "true")
+        headers = dict(request.headers)
+        if token := self._token():
+            headers["authorization"] = f"Bearer {token}"
         answer = await self._session().request(
             request.method,
             self._server + request.path,
             params=request.query,
             data=request.body or None,
-            headers=request.headers,
+            headers=headers,
             timeout=aiohttp.ClientTimeout(total=None if watching else 60, sock_connect=10),
         )
         content_type = answer.content_type

@@ -47,6 +47,20 @@ def link_of(address: IPv4Address | IPv6Address) -> int | None:
     return None
 
 
+def addresses() -> list[IPv4Address | IPv6Address]:
+    """Every address of the links here, in the kernel's order."""
+    netlink = NetlinkSocket(_NETLINK_ROUTE)
+    try:
+        found: list[IPv4Address | IPv6Address] = []
+        for body in netlink.dump(_RTM_GETADDR, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
+            held = attributes(body, 8)
+            packed = held.get(_IFA_LOCAL, held.get(_IFA_ADDRESS, b""))
+            found.append(IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed))
+        return found
+    finally:
+        netlink.close()
+
+
 def replace(network: IPv4Network | IPv6Network, link: int, source: IPv4Address | IPv6Address | None = None) -> None:
     """Route `network` straight onto a link, from `source`. Raises NetlinkError."""
     family = socket.AF_INET if network.version == 4 else socket.AF_INET6
