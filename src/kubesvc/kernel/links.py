@@ -59,7 +59,7 @@ IFF_UP = 1
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS, IFA_F_NODAD = 1, 2, 8, 0x02
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_TABLE = 1, 4, 5, 7, 15
 RT_TABLE_MAIN, RTN_UNICAST, RTNH_F_ONLINK = 254, 1, 4
-RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
 NDA_DST, NDA_LLADDR, NUD_PERMANENT = 1, 2, 0x80
 
 PROTO_STATIC = 4  # linux/rtnetlink.h RTPROT_STATIC
@@ -312,7 +312,9 @@ class Links:
         self._request(RTM_NEWLINK, NLM_F_ACK, request, f"set link {name} {what}")
 
     def _route(self, to: Network, via: Address | None, dev: str, flags: int, proto: int) -> bytes:
-        scope = RT_SCOPE_LINK if via is None and proto and to.version == 4 else RT_SCOPE_UNIVERSE
+        """`proto` 0: a route to delete, whatever its scope and type."""
+        scope = RT_SCOPE_LINK if via is None and to.version == 4 else RT_SCOPE_UNIVERSE
+        scope = scope if proto else RT_SCOPE_NOWHERE
         kind = RTN_UNICAST if proto else 0
         family = _family(to.version)
         body = struct.pack("=BBBBBBBBI", family, to.prefixlen, 0, 0, RT_TABLE_MAIN, proto, scope, kind, flags)

@@ -37,6 +37,8 @@ class NodeConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
     runtime: str = "runc"
     monitor: str = "conmon"
+    withdrawal_wait: float = 2.0
+    """Seconds a pod's SIGTERM waits, at most, until no node picks the pod any more; 0: it doesn't wait."""
     resolv_conf: Path = Path("/etc/resolv.conf")  # the machine's: for dnsPolicy Default, and more search domains
 
     @property

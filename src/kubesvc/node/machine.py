@@ -15,6 +15,7 @@ from kubesvc.node.exits import Exits
 from kubesvc.node.ipam import AddressPool
 from kubesvc.node.runtime import Runtime
 from kubesvc.node.sources import Reader
+from kubesvc.node.withdrawal import Withdrawal
 
 
 def _slots() -> asyncio.Semaphore:
@@ -33,6 +34,7 @@ class Machine:
     events: Recorder
     reader: Reader
     resolver: etc.Resolver  # the machine's own
+    withdrawal: Withdrawal
     creating: asyncio.Semaphore = field(default_factory=_slots)
 
     @property

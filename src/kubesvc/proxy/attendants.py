@@ -2,6 +2,7 @@
 
     Proxy ──on_sync, on_refusal, informers──► health, metrics ─► HTTP
                                             ► conntrack reconciler
+                                            ► report of what is in force ─► the node's Lease
                                             ► guard: somebody changed our table ─► Proxy.rebuild
                                                      somebody's filter drops our packets ─► log, Event
 
@@ -30,6 +31,7 @@ from kubesvc.proxy.guard import Guard
 from kubesvc.proxy.health import Answer, Health, service_health
 from kubesvc.proxy.listening import ServicePorts, listen
 from kubesvc.proxy.metrics import Metrics, triggered_at
+from kubesvc.proxy.reporting import Reporter
 
 if TYPE_CHECKING:
     from kubesvc.proxy.main import Proxy, Sync
@@ -59,6 +61,7 @@ class Attendants:
         self._tracking = Conntrack()
         self._flows = Reconciler(self._tracking, config, proxy.frontends.serving, self._flows_ended)
         self._guard = Guard(proxy, connection, recorder, config)
+        self._reporter = Reporter(session, config.node_name)
         addresses = [str(ip) for ip in config.node_port_ips()]
         self._ports = ServicePorts(
             addresses, self._service_health, recorder, config.node_name, proxy_name=config.proxy_name
@@ -68,6 +71,7 @@ class Attendants:
         proxy.services.on_change(self._ports.service_changed)
         proxy.slices.on_change(self._slice_changed)
         proxy.slices.on_change(self._flows.slice_changed)
+        proxy.slices.on_change(self._reporter.slice_changed)
         proxy.node.on_change(self._node_changed)
         proxy.node.on_sync(lambda: self.health.see_node(proxy.node.get("", config.node_name)))
         proxy.on_sync(self._synced)
@@ -85,6 +89,8 @@ class Attendants:
                 ("health-check node ports", self._ports.run),
             ):
                 group.create_task(_keep(what, work))
+            if self._config.report_programmed:
+                group.create_task(_keep("report of what is programmed", self._reporter.run))
             if (at := self._config.healthz_address) is not None:
                 group.create_task(listen(self._answer_health, *at, "health"))
             if (at := self._config.metrics_address) is not None:
@@ -115,6 +121,7 @@ class Attendants:
         for moment in triggers:
             self.metrics.programming_seconds.observe(max(0.0, (now - moment).total_seconds()))
         self._flows.programmed(key for key, frontend in sync.changed.items() if frontend is None)
+        self._reporter.programmed(self._proxy.slices.revision)
 
     def _flows_ended(self, seconds: float, deleted: int) -> None:
         self.metrics.conntrack_seconds.observe(seconds)

@@ -133,6 +133,7 @@ def configure(
         node_port_addresses=options.node_port_addresses,
         healthz_address=options.healthz_address,
         metrics_address=options.metrics_address,
+        report_programmed=False,  # no kubelet waits for it
     )
 
 
