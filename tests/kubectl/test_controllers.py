@@ -13,9 +13,10 @@ import pytest
 
 from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.main import run
-from support.agents import Agent, add_node, running
+from support.agents import Agent, add_node
 from support.apiserver import ServerThread, tls_server
 from support.kubectl import BINARIES, Kubectl
+from support.watching import running
 
 CONFIG = ControllersConfig(pod_cidrs=(ip_network("10.244.0.0/16"),), ca_pem="PEM")
 
