@@ -5,9 +5,7 @@ Each test's kubectl starts with an empty cache, so it asks for every document an
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,7 @@ import pytest
 import yaml
 
 from kubesvc.api.meta import JSON
-from support.apiserver import ServerThread, tls_server
-from support.kubectl import BINARIES, Kubectl
+from support.kubectl import Kubectl
 
 CONFIG_MAP: JSON = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}, "data": {"a": "1"}}
 SECRET: JSON = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "web"}, "stringData": {"a": "1"}}
@@ -41,22 +38,6 @@ DEPLOYMENT: JSON = {
 }
 OBJECTS = (CONFIG_MAP, SECRET, SERVICE, DEPLOYMENT)
 NAMES = ["configmap/web", "secret/web", "service/web", "deployment.apps/web"]
-
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
-    with tls_server(tmp_path_factory.mktemp("lists")) as running:
-        yield running
-
-
-@pytest.fixture(params=BINARIES, ids=lambda path: "pypi" if "usr" not in path.parts else "system")
-def kubectl(request: pytest.FixtureRequest, server: ServerThread) -> Kubectl:
-    """A kubectl in a namespace of its own, with nothing in its cache."""
-    namespace = f"test-{next(_numbers)}"
-    Kubectl(request.param, server.kubeconfig)("create", "namespace", namespace)
-    return Kubectl(request.param, server.kubeconfig, namespace)
 
 
 def listed(*objects: JSON) -> JSON:
