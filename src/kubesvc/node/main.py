@@ -35,7 +35,7 @@ SETTLE = 0.3  # seconds: a pod's start comes first, its story after
 async def run(session: Session, config: NodeConfig) -> None:
     """Runs until cancelled. Raises OSError when the node's address can't be served on."""
     config.paths.make()
-    found = registration.facts(config, f"v1.32.0-kubesvc-{kubesvc.__version__}")
+    found = registration.facts(config, f"v1.36.0+kubesvc-{kubesvc.__version__}")
     nodes = Informer(session, registry.NODE, Node)
     pods = Informer(session, registry.POD, Pod, fields=f"spec.nodeName={config.node_name}")
     exits = Exits(config.paths.exits)
