@@ -118,10 +118,10 @@ def test_it_runs_alone_against_any_api(world: World) -> None:
         world.server.run(world.server.session().create(SERVICE_CIDR, extra))
         eventually(lambda: "10.97.0.0/16" in world.node.run("nft", "list", "table", "inet", "kubesvc"), 20, "followed")
     assert ask(world.node, "10.96.0.10", 80)[0] == "pod"
-    assert "10.96.0.0/16" in world.node.ip("route", "show", "proto", "107")
+    assert "10.96.0.0/16" in world.node.ip("route", "show", "proto", "155")
     assert world.kubesvc("--cleanup").stdout == "the data plane is gone\n"
     assert "kubesvc" not in world.node.run("nft", "list", "tables")
-    assert world.node.ip("route", "show", "proto", "107") == ""
+    assert world.node.ip("route", "show", "proto", "155") == ""
     assert world.kubesvc("--cleanup").stdout == "there was no data plane of kubesvc here\n"
 
 

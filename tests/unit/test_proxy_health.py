@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from kubesvc.api.core import Node
-from kubesvc.client.events import EventRecorder
+from kubesvc.client.events import Recorder
 from kubesvc.client.session import Session
 from kubesvc.proxy.health import Answer, Health, service_health
 from kubesvc.proxy.listening import Listener, ServicePorts, listen
@@ -172,17 +172,19 @@ async def ports() -> AsyncIterator[tuple[ServicePorts, Api, dict[tuple[str, str]
     """Health-check node ports on this machine's loopback, over endpoints counted by hand."""
     api = Api()
     counts: dict[tuple[str, str], int] = {}
+    recorder = Recorder(Session(api), host=NODE)
     found = ServicePorts(
         ["127.0.0.1"],
         lambda key: service_health(*key, counts.get(key, 0), True),
-        EventRecorder(Session(api), "kube-proxy"),
+        recorder,
         NODE,
         "",
     )
-    task = asyncio.create_task(found.run())
+    tasks = [asyncio.create_task(found.run()), asyncio.create_task(recorder.run())]
     yield found, api, counts
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def listening(port: int) -> bool:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from kubesvc.api.core import Node, Service
 from kubesvc.api.discovery import EndpointSlice
-from kubesvc.client.events import EventRecorder
+from kubesvc.client.events import Recorder
 from kubesvc.client.session import Session
 from kubesvc.kernel.conntrack import Conntrack
 from kubesvc.kernel.nft.connection import Connection
@@ -57,7 +57,8 @@ class Attendants:
         self.health = Health(families, _now())
         self._proxy, self._config = proxy, config
         self._triggers: list[datetime] = []  # of changes not yet in force
-        recorder = EventRecorder(session, "kube-proxy")
+        recorder = Recorder(session, host=config.node_name)
+        self._recorder = recorder
         self._tracking = Conntrack()
         self._flows = Reconciler(self._tracking, config, proxy.frontends.serving, self._flows_ended)
         self._guard = Guard(proxy, connection, recorder, config)
@@ -86,6 +87,7 @@ class Attendants:
             for what, work in (
                 ("conntrack", self._flows.run),
                 ("guard", self._guard.run),
+                ("events", self._recorder.run),
                 ("health-check node ports", self._ports.run),
             ):
                 group.create_task(_keep(what, work))

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kubesvc.api.registry import NODE
-from kubesvc.client.events import WARNING, EventRecorder
+from kubesvc.client.events import WARNING, Recorder
 from kubesvc.kernel.descriptors import readable
 from kubesvc.kernel.nft.connection import Connection
 from kubesvc.kernel.nft.foreign import Filters
@@ -43,7 +43,7 @@ _OURS = {*ruleset.DATA_MAPS, ruleset.CLASSES.name}
 class Guard:
     """Registers with `proxy` when made; `run` works until cancelled."""
 
-    def __init__(self, proxy: Proxy, connection: Connection, recorder: EventRecorder, config: ProxyConfig) -> None:
+    def __init__(self, proxy: Proxy, connection: Connection, recorder: Recorder, config: ProxyConfig) -> None:
         self._proxy, self._connection, self._recorder = proxy, connection, recorder
         self._node_name, self._pod_cidrs = config.node_name, config.pod_cidrs
         self._monitor = Monitor(connection.port)
@@ -138,7 +138,7 @@ class Guard:
         await self._proxy.node.synced.wait()
         node = self._proxy.node.get("", self._node_name)
         if node is not None:
-            await self._recorder.record(NODE, node, WARNING, "PacketsMayBeDropped", str(obstacle))
+            self._recorder.record("kube-proxy", NODE, node, WARNING, "PacketsMayBeDropped", str(obstacle))
 
 
 def _is_ours(notice: Notice) -> bool:

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from kubesvc.api.core import Service
 from kubesvc.api.registry import SERVICE
-from kubesvc.client.events import WARNING, EventRecorder
+from kubesvc.client.events import WARNING, Recorder
 from kubesvc.client.queue import WorkQueue
 from kubesvc.proxy.frontends import Key, ours
 from kubesvc.proxy.health import Answer
@@ -69,7 +69,7 @@ class ServicePorts:
         self,
         addresses: Sequence[str],
         answer: Callable[[Key], Answer],
-        recorder: EventRecorder,
+        recorder: Recorder,
         node: str,
         proxy_name: str,
     ) -> None:
@@ -120,19 +120,19 @@ class ServicePorts:
         try:
             await fresh.open(self._addresses, port)
         except OSError as error:
-            await self._complain(service, port, error)
+            self._complain(service, port, error)
             self._queue.add_after(key, 5.0)
             return
         self._complained.discard((key, port))
         self._open[key] = (port, fresh)
 
-    async def _complain(self, service: Service, port: int, error: OSError) -> None:
+    def _complain(self, service: Service, port: int, error: OSError) -> None:
         if (service.key, port) in self._complained:
             return
         self._complained.add((service.key, port))
         text = f'node {self._node} failed to start healthcheck "{"/".join(service.key)}" on port {port}: {error}'
         log.warning(text)
-        await self._recorder.record(SERVICE, service, WARNING, "FailedToStartServiceHealthcheck", text)
+        self._recorder.record("kube-proxy", SERVICE, service, WARNING, "FailedToStartServiceHealthcheck", text)
 
 
 async def listen(answer: Answerer, address: str, port: int, what: str) -> None:

@@ -22,8 +22,7 @@ from kubesvc.api.registry import NODE, SERVICE_CIDR
 from kubesvc.client import kubeconfig
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session, Unreachable
-from kubesvc.kernel import routes
-from kubesvc.kernel.links import Links
+from kubesvc.kernel.links import PROTO_KUBESVC, Links
 from kubesvc.kernel.nft.connection import Connection
 from kubesvc.kernel.nft.transaction import DeleteTable, Transaction
 from kubesvc.proxy import main
@@ -88,7 +87,7 @@ def cleanup() -> bool:
     with Links() as links:
         for version in (4, 6):
             for route in links.routes(version):
-                if route.proto == routes.PROTOCOL:
+                if route.proto == PROTO_KUBESVC and route.via is None and route.to.num_addresses > 1:  # no pod's
                     links.delete_route(route.to, dev=route.dev)
     return found
 
@@ -98,7 +97,8 @@ async def run(session: Session, options: Options) -> None:
     while True:
         node = await _node(session, options.node_name)
         known = options.service_cidrs or await _service_cidrs(session)
-        config = configure(options, node, known, routes.addresses())
+        with Links() as links:
+            config = configure(options, node, known, links.addresses())
         log.info("node %s: Services in %s, pods in %s", config.node_name, _show(known), _show(config.pod_cidrs))
         if options.service_cidrs:
             await main.run(session, config)
