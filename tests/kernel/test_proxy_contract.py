@@ -11,6 +11,7 @@ from ipaddress import ip_network
 import pytest
 
 from kubesvc.kernel.nft.connection import Connection
+from kubesvc.kernel.nft.expressions import native32
 from kubesvc.kernel.nft.objects import IPV4_ADDR, Chain, Map, Table
 from kubesvc.kernel.nft.transaction import (
     AddChain,
@@ -22,7 +23,7 @@ from kubesvc.kernel.nft.transaction import (
     NftError,
     Transaction,
 )
-from kubesvc.proxy import ruleset
+from kubesvc.proxy import maps, ruleset
 from kubesvc.proxy.backend import BackendError, Changes, Frontend, Kind, Ranges
 from kubesvc.proxy.fake import FakeBackend
 from kubesvc.proxy.layout import TABLE, UDP, Refusal, pack, show_endpoint, split_key, unpack
@@ -52,14 +53,17 @@ class Bench:
         """address:port -> endpoints by slot or the refusal, read back from the maps."""
         found: dict[str, list[str] | str] = {}
         for suffix in "46":
-            backends = self.nft.elements(TABLE, ruleset.BACKENDS[suffix])
-            for key, number in self.nft.elements(TABLE, ruleset.FRONTENDS[suffix]).items():
+            backends = self.nft.elements(TABLE, maps.BACKENDS[suffix])
+            for key, number in self.nft.elements(TABLE, maps.FRONTENDS[suffix]).items():
+                if number == native32(Refusal.DROP):
+                    found[_at(key)] = "DROP"
+                    continue
                 mine = sorted((int.from_bytes(k[-4:-2], "little"), e) for k, e in backends.items() if k[:-4] == key)
                 assert [slot for slot, _ in mine] == list(range(int.from_bytes(number[:2], "little")))
                 found[_at(key)] = [show_endpoint(e) for _, e in mine]
-            for key, number in self.nft.elements(TABLE, ruleset.REFUSED[suffix]).items():
+            for key in self.nft.elements(TABLE, maps.REFUSED[suffix]):
                 assert _at(key) not in found
-                found[_at(key)] = Refusal(int.from_bytes(number, "little")).name
+                found[_at(key)] = "REJECT"
         return found
 
 
@@ -103,8 +107,8 @@ def test_resync_programs_everything(bench: Bench) -> None:
     """From nothing to all frontends, in both families."""
     bench.backend.resync(changes(*EVERYTHING, local=("10.244.0.1",)))
     assert bench.held() == HELD
-    assert bench.nft.elements(TABLE, ruleset.HAIRPIN["4"]).keys() == {pack("10.244.0.1") * 2}
-    assert bench.nft.elements(TABLE, ruleset.CLUSTER_IPS["6"]).keys() == {pack("fd00:96::10")}
+    assert bench.nft.elements(TABLE, maps.HAIRPIN["4"]).keys() == {pack("10.244.0.1") * 2}
+    assert bench.nft.elements(TABLE, maps.SERVICE_IPS["6"]).keys() == {pack("fd00:96::10")}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +137,7 @@ def test_frontends_come_and_go(bench: Bench) -> None:
     removed = Changes({WEB.key: None, EMPTY.key: None}, {pack("10.96.0.10"): False, pack("10.96.0.12"): False})
     bench.backend.apply(removed, "7")
     assert bench.held() == {k: v for k, v in HELD.items() if k not in ("10.96.0.10:80", "10.96.0.12:80")}
-    assert bench.nft.elements(TABLE, ruleset.CLUSTER_IPS["4"]).keys() == {pack("10.96.0.11")}
+    assert bench.nft.elements(TABLE, maps.SERVICE_IPS["4"]).keys() == {pack("10.96.0.11")}
 
 
 def test_removing_what_never_was_is_fine(bench: Bench) -> None:
@@ -160,7 +164,7 @@ def test_a_restart_adopts_what_is_there(bench: Bench) -> None:
 
 def _delete_behind_its_back(nft: Nft, found: Frontend) -> None:
     meddling = Transaction()
-    meddling.add(DeleteElements(TABLE, ruleset.FRONTENDS["4"], [found.key]))
+    meddling.add(DeleteElements(TABLE, maps.FRONTENDS["4"], [found.key]))
     nft.commit(meddling)
 
 
@@ -168,12 +172,12 @@ def test_a_refused_change_changes_nothing_and_a_resync_heals(bench: Bench) -> No
     """When one part of a batch is refused the rest doesn't happen; everything is right after a resync."""
     bench.backend.resync(changes(*EVERYTHING))
     _delete_behind_its_back(bench.nft, WEB)
-    before = {name: bench.nft.elements(TABLE, m) for name, m in ruleset.DATA_MAPS.items()}
+    before = {name: bench.nft.elements(TABLE, m) for name, m in maps.DATA_MAPS.items()}
     other = frontend("10.96.0.11", 53, "10.244.0.5", protocol=UDP, owner="dns")
     fresh = frontend("10.96.0.77", 80, *(f"10.244.7.{n}" for n in range(1, 12)))
     with pytest.raises(BackendError, match="frontends4"):
         bench.backend.apply(Changes({other.key: other, WEB.key: None, fresh.key: fresh}), "7")
-    assert {name: bench.nft.elements(TABLE, m) for name, m in ruleset.DATA_MAPS.items()} == before
+    assert {name: bench.nft.elements(TABLE, m) for name, m in maps.DATA_MAPS.items()} == before
     assert "pick-off-cluster-11" not in bench.nft.chains(TABLE)
     bench.backend.resync(changes(*EVERYTHING))
     assert bench.held() == HELD
@@ -222,7 +226,7 @@ def test_foreign_tables_are_left_alone(bench: Bench) -> None:
 def test_a_missing_map_is_an_error_that_names_it(bench: Bench) -> None:
     """Reading a table that isn't there says which."""
     with pytest.raises(NftError, match=f"frontends4 of table inet {TABLE}"):
-        bench.nft.elements(TABLE, ruleset.FRONTENDS["4"])
+        bench.nft.elements(TABLE, maps.FRONTENDS["4"])
 
 
 def test_the_fake_can_be_told_to_refuse() -> None:
@@ -233,7 +237,7 @@ def test_the_fake_can_be_told_to_refuse() -> None:
     with pytest.raises(BackendError, match="Cannot allocate memory"):
         fake.apply(Changes({WEB.key: None}), "7")
     fake.apply(Changes({WEB.key: None}), "7")
-    assert fake.nft.elements(TABLE, ruleset.FRONTENDS["4"]) == {}
+    assert fake.nft.elements(TABLE, maps.FRONTENDS["4"]) == {}
 
 
 @pytest.fixture
@@ -290,7 +294,7 @@ def test_many_elements_fit_one_transaction(node: Namespace) -> None:
     backend.resync(changes(*many))
     nft = backend._nft
     backend.resync(changes(*many))  # the kernel is still resizing its hashes
-    assert len(nft.elements(TABLE, ruleset.BACKENDS["4"])) == 100_000
+    assert len(nft.elements(TABLE, maps.BACKENDS["4"])) == 100_000
     backend.resync(changes(WEB))
-    assert len(nft.elements(TABLE, ruleset.BACKENDS["4"])) == 3
+    assert len(nft.elements(TABLE, maps.BACKENDS["4"])) == 3
     backend.close()

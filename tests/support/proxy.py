@@ -99,6 +99,6 @@ def frontend(
 def changes(*frontends: Frontend, gone: tuple[Frontend, ...] = (), local: tuple[str, ...] = ()) -> Changes:
     """What makes these frontends be, and `gone` not; cluster IPs follow from them."""
     made = Changes({f.key: f for f in frontends} | {f.key: None for f in gone})
-    made.cluster_ips = {f.key[:-8]: True for f in frontends if f.kind is Kind.CLUSTER_IP}
+    made.service_ips = {f.key[:-8]: True for f in frontends if f.kind is Kind.CLUSTER_IP}
     made.local_endpoints = {pack(ip): True for ip in local}
     return made

@@ -62,6 +62,7 @@ class FakeBackend(NftablesBackend):
         masqueraded = False
         hook = "output" if connection.where is Where.NODE else "prerouting"
         while hook:
+            packet.outgoing = "" if hook in ("prerouting", "input") else "lo" if self._here(packet) else "eth0"
             self.nft.run(hook, packet, draw)
             if packet.verdict in ("drop", "reject"):
                 return Trace(packet.verdict, False)
@@ -73,9 +74,12 @@ class FakeBackend(NftablesBackend):
         """Every place the connection may end up at."""
         return {self.trace(connection, draw=n).output for n in range(draws)}
 
+    def _here(self, packet: Packet) -> bool:
+        return packet.destination in self._node_ips
+
     def _next(self, hook: str, packet: Packet) -> str:
         """The hook after this one; "" where the packet leaves the node or reaches a process."""
-        here = packet.destination in self._node_ips
+        here = self._here(packet)
         match hook:
             case "prerouting":
                 return "input" if here else "forward"

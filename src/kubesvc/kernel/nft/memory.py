@@ -1,7 +1,7 @@
 """nftables in memory: commits transactions by the kernel's rules, and runs a packet through the chains.
 
 The trace interprets the very expressions the kernel is sent, so a packet-flow table tests the rules themselves. Left
-out: reply packets, timeouts, and everything our rules don't use. The rules that matched are kept in order, as nft
+out: reply packets, and everything our rules don't use. The rules that matched are kept in order, as nft
 prints them: a failing test lists them.
 """
 
@@ -12,6 +12,7 @@ import os
 import sys
 from copy import deepcopy
 from dataclasses import dataclass, field
+from math import inf
 
 from kubesvc.kernel.nft import expressions as nft
 from kubesvc.kernel.nft.objects import Chain, Map
@@ -37,6 +38,41 @@ class _Table:
     maps: dict[str, Map] = field(default_factory=dict)
     chains: dict[str, Chain] = field(default_factory=dict)
     elements: dict[str, dict[bytes, bytes]] = field(default_factory=dict)  # map -> key -> data
+    expiry: dict[str, dict[bytes, float]] = field(default_factory=dict)  # dynamic map -> key -> when it ends
+
+    def find(self, name: str, key: bytes, now: float) -> bytes | None:
+        """What an element maps to, b"" in a set; None where there is none (any more)."""
+        held, map_ = self.elements[name], self.maps[name]
+        if map_.interval:
+            return next((data for between, data in held.items() if _within(map_, key, between)), None)
+        if map_.dynamic and self.expiry[name].get(key, now + 1) <= now:
+            del held[key], self.expiry[name][key]
+        return held.get(key)
+
+    def change(self, operation: nft.DynamicSet, key: bytes, data: bytes, now: float) -> bool:
+        """Do what a rule says to an element; False where there was no room."""
+        held, expiry = self.elements[operation.set], self.expiry[operation.set]
+        there = self.find(operation.set, key, now) is not None
+        if operation.operation == nft.DELETE:
+            held.pop(key, None)
+            expiry.pop(key, None)
+            return True
+        if not there and len(held) >= self.maps[operation.set].dynamic:
+            return False
+        held.setdefault(key, data)
+        expiry[key] = now + operation.timeout
+        return True
+
+
+def _within(map_: Map, key: bytes, between: bytes) -> bool:
+    """Whether each field lies in its range."""
+    start, last = 0, map_.key_length
+    for part in map_.key:
+        end = start + part.padded
+        if not between[start:end] <= key[start:end] <= between[last + start : last + end]:
+            return False
+        start = end
+    return True
 
 
 @dataclass(slots=True)
@@ -50,18 +86,21 @@ class Packet:
     port: int
     mark: int = 0
     priority: int = 0
+    outgoing: str = ""  # the link it leaves by
     translated: bool = False
     verdict: str = ""  # drop, reject, dnat, masquerade: how the last chain ended
     matched: list[str] = field(default_factory=list)
 
 
 class MemoryNft:
-    """`Nft` without a kernel. `refuse_next` makes the next commit fail, as a kernel short of memory would."""
+    """`Nft` without a kernel. `refuse_next` makes the next commit fail, as a kernel short of memory would; `now` is
+    the clock, in seconds, that time-outs go by."""
 
     def __init__(self) -> None:
         self._tables: dict[str, _Table] = {}
         self.refuse_next = 0  # an errno
         self.commits = 0
+        self.now = 0.0
 
     def close(self) -> None:
         return None
@@ -93,7 +132,7 @@ class MemoryNft:
         found = self._tables.get(table)
         if found is None or map_.name not in found.maps:
             raise NftError(f"list {map_.name} of table inet {table}: {os.strerror(errno.ENOENT)}")
-        return dict(found.elements[map_.name])
+        return {k: v for k, v in found.elements[map_.name].items() if found.expiry[map_.name].get(k, inf) > self.now}
 
     def _do(self, operation: Operation) -> None:
         match operation:
@@ -111,8 +150,10 @@ class MemoryNft:
             case AddMap(_, map_):
                 found.maps.setdefault(map_.name, map_)
                 found.elements.setdefault(map_.name, {})
+                found.expiry.setdefault(map_.name, {})
             case FlushMap(_, map_):
                 found.elements[map_.name].clear()
+                found.expiry[map_.name].clear()
             case AddChain(_, chain):
                 found.chains.setdefault(chain.name, Chain(chain.name, (), chain.hook))
             case FillChain(_, chain):
@@ -125,7 +166,9 @@ class MemoryNft:
             case AddElements(_, map_, added):
                 held = found.elements[map_.name]
                 for key, data in added.items():
-                    if len(key) != map_.key_length or (not map_.verdicts and len(data) != map_.data_length):
+                    if len(key) != map_.key_length * (1 + map_.interval) or (
+                        not map_.verdicts and len(data) != map_.data_length
+                    ):
                         raise _refused(operation, errno.EINVAL)
                     if held.setdefault(key, data) != data:
                         raise _refused(operation, errno.EEXIST)
@@ -139,7 +182,7 @@ class MemoryNft:
         for table in self._tables.values():
             expressions = [e for chain in table.chains.values() for rule in chain.rules for e in rule.expressions]
             chains = {e.chain for e in expressions if isinstance(e, nft.Verdict) and e.chain}
-            maps = {e.set for e in expressions if isinstance(e, nft.Lookup)}
+            maps = {e.set for e in expressions if isinstance(e, nft.Lookup | nft.DynamicSet)}
             for name in (m.name for m in table.maps.values() if m.verdicts):
                 chains |= {chain.decode() for chain in table.elements[name].values()}
             if not chains <= table.chains.keys() or not maps <= table.maps.keys():
@@ -157,7 +200,7 @@ class MemoryNft:
         ]
         for _, table, chain in sorted(based, key=lambda b: b[0]):
             packet.verdict = ""
-            _Run(table, packet, draw).chain(chain)
+            _Run(table, packet, draw, self.now).chain(chain)
             if packet.verdict in ("drop", "reject"):
                 return
 
@@ -169,8 +212,8 @@ def _refused(operation: Operation, number: int) -> NftError:
 class _Run:
     """One packet in one base chain. A chain's result is True when the packet's way through the hook has ended."""
 
-    def __init__(self, table: _Table, packet: Packet, draw: int) -> None:
-        self._table, self._packet, self._draw = table, packet, draw
+    def __init__(self, table: _Table, packet: Packet, draw: int, now: float) -> None:
+        self._table, self._packet, self._draw, self._now = table, packet, draw, now
         self._registers = bytearray(64)
 
     def chain(self, chain: Chain) -> bool:
@@ -251,13 +294,15 @@ class _Run:
                 self._store(into, value)
             case nft.RandomNumber(modulus, offset, into):
                 self._store(into, (offset + self._draw % modulus).to_bytes(4, sys.byteorder))
-            case nft.Lookup(name, source, into):
-                key_ = self._load(source, self._table.maps[name].key_length)
-                data = self._table.elements[name].get(key_)
-                if data is None:
-                    return False
-                if into is not None:
-                    self._store(into, data)
+            case nft.Lookup(name, source, into, negated=negated):
+                found = self._table.find(name, self._load(source, self._table.maps[name].key_length), self._now)
+                if into is not None and found is not None:
+                    self._store(into, found)
+                return (found is not None) is not negated
+            case nft.DynamicSet(name, _, key_word, data_word):
+                map_ = self._table.maps[name]
+                key_, data = self._load(key_word, map_.key_length), self._load(data_word, map_.data_length)
+                return self._table.change(expression, key_, data, self._now)
             case _:
                 raise NotImplementedError(expression.name)
         return True
@@ -279,6 +324,8 @@ class _Run:
                 return packet.mark.to_bytes(4, sys.byteorder)
             case nft.META_L4PROTO:
                 return bytes((packet.protocol,))
+            case nft.META_OIFNAME:
+                return packet.outgoing.encode().ljust(16, b"\0")
             case nft.META_NFPROTO:
                 return bytes((nft.NFPROTO_IPV4 if len(packet.destination) == 4 else nft.NFPROTO_IPV6,))
         raise NotImplementedError(key)
