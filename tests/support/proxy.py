@@ -82,17 +82,19 @@ def frontend(
     target: int = 8080,
     refusal: Refusal = Refusal.REJECT,
     owner: str = "web",
+    **more: Any,
 ) -> Frontend:
-    """A frontend with endpoints at these addresses; without any it refuses."""
+    """A frontend with endpoints at these addresses; without any it refuses. `more`: affinity, outside, sources."""
     return Frontend(
         pack(address) + tail(protocol, port),
         tuple(pack(e) + port_data(target) for e in endpoints),
         Masquerade.OFF_CLUSTER if kind is Kind.CLUSTER_IP else Masquerade.ALWAYS,
         None if endpoints else refusal,
-        0,
+        more.pop("affinity", 0),
         kind,
         ("default", owner),
         "",
+        **more,
     )
 
 

@@ -12,7 +12,7 @@ resync; a packet may be on its way to them.
 from __future__ import annotations
 
 from kubesvc.kernel.nft.expressions import native32
-from kubesvc.kernel.nft.objects import Table
+from kubesvc.kernel.nft.objects import Chain, Table
 from kubesvc.kernel.nft.transaction import (
     AddChain,
     AddElements,
@@ -114,9 +114,11 @@ class NftablesBackend:
                 transaction.add(AddElements(TABLE, DATA_MAPS[name], elements))
         if adopt:
             known = {chain.name for chain in chains}
-            for name in self._nft.chains(TABLE):
-                if name not in known:
-                    transaction.add(DeleteChain(TABLE, name))
+            left = [name for name in self._nft.chains(TABLE) if name not in known]
+            for name in left:
+                transaction.add(FillChain(TABLE, Chain(name, ())))  # they may jump to each other
+            for name in left:
+                transaction.add(DeleteChain(TABLE, name))
         return transaction
 
     def _commit(self, transaction: Transaction) -> None:

@@ -40,6 +40,16 @@ class _Table:
     elements: dict[str, dict[bytes, bytes]] = field(default_factory=dict)  # map -> key -> data
     expiry: dict[str, dict[bytes, float]] = field(default_factory=dict)  # dynamic map -> key -> when it ends
 
+    def expressions(self) -> list[nft.Expression]:
+        return [e for chain in self.chains.values() for rule in chain.rules for e in rule.expressions]
+
+    def targets(self) -> set[str]:
+        """The chains that rules and verdict maps name."""
+        found = {e.chain for e in self.expressions() if isinstance(e, nft.Verdict) and e.chain}
+        for name in (m.name for m in self.maps.values() if m.verdicts):
+            found |= {chain.decode() for chain in self.elements[name].values()}
+        return found
+
     def find(self, name: str, key: bytes, now: float) -> bytes | None:
         """What an element maps to, b"" in a set; None where there is none (any more)."""
         held, map_ = self.elements[name], self.maps[name]
@@ -163,6 +173,8 @@ class MemoryNft:
             case DeleteChain(_, name):
                 if found.chains.pop(name, None) is None:
                     raise _refused(operation, errno.ENOENT)
+                if name in found.targets():
+                    raise _refused(operation, errno.EBUSY)
             case AddElements(_, map_, added):
                 held = found.elements[map_.name]
                 for key, data in added.items():
@@ -180,12 +192,8 @@ class MemoryNft:
     def _check_references(self) -> None:
         """Rules and verdict maps may name only chains and maps that exist."""
         for table in self._tables.values():
-            expressions = [e for chain in table.chains.values() for rule in chain.rules for e in rule.expressions]
-            chains = {e.chain for e in expressions if isinstance(e, nft.Verdict) and e.chain}
-            maps = {e.set for e in expressions if isinstance(e, nft.Lookup | nft.DynamicSet)}
-            for name in (m.name for m in table.maps.values() if m.verdicts):
-                chains |= {chain.decode() for chain in table.elements[name].values()}
-            if not chains <= table.chains.keys() or not maps <= table.maps.keys():
+            maps = {e.set for e in table.expressions() if isinstance(e, nft.Lookup | nft.DynamicSet)}
+            if not table.targets() <= table.chains.keys() or not maps <= table.maps.keys():
                 raise NftError(f"nftables transaction: {os.strerror(errno.EBUSY)}: a chain or map in use is missing")
 
     # ── tracing ──
