@@ -139,11 +139,7 @@ def test_policy_local_at_a_load_balancers_address(world: World) -> None:
 
 def test_internal_policy_local_has_nothing_where_no_pod_is(world: World) -> None:
     """The client's node has none: silence, not another node's pod."""
-    code = (
-        "import socket\n"
-        "try: socket.create_connection(('near', 80), 0.5)\n"
-        "except TimeoutError: print('silence')"
-    )
+    code = "import socket\ntry: socket.create_connection(('near', 80), 0.5)\nexcept TimeoutError: print('silence')"
     assert world.kubectl("exec", "client", "--", "python3", "-c", code) == "silence\n"
 
 

@@ -304,13 +304,13 @@ def test_an_administrator_can_read_it(node: Namespace) -> None:
 
 
 def test_nft_prints_json_and_reads_its_own_listing_back(node: Namespace) -> None:
-    """`nft -j` doesn't crash, and what `nft list` prints is a script that `nft -f` accepts; but for affinity: 1.0.6 can't
-    load an `update` with a key as long as two IPv6 addresses (it aborts, whoever wrote the script)."""
+    """`nft -j` doesn't crash, and what `nft list` prints is a script that `nft -f` accepts."""
     backend = NftablesBackend(node.call(Connection), RANGES)  # type: ignore[arg-type]
     backend.resync(changes(*EVERYTHING))
     found = json.loads(node.run("nft", "-j", "list", "table", "inet", TABLE))
     maps = {o["map"]["name"]: o["map"] for o in found["nftables"] if "map" in o}
     assert len(maps["backends4"]["elem"]) == 6 + 4 + 4 + 2 + 2
+    # nft 1.0.6 lists an `update` whose key is two IPv6 addresses, but aborts when it is to load one.
     without = [msgspec.structs.replace(found, affinity=0) for found in EVERYTHING]
     backend.resync(changes(*without))
     backend.close()

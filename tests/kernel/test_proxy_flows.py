@@ -59,7 +59,9 @@ def test_a_packet_ends_where_the_policies_say(wires: Wires, flow: Flow, family: 
 
 
 @contextmanager
-def _asking(wires: Wires, family: str, protocol: int) -> Iterator[Callable[[Namespace, str, int, float], tuple[str, str]]]:
+def _asking(
+    wires: Wires, family: str, protocol: int
+) -> Iterator[Callable[[Namespace, str, int, float], tuple[str, str]]]:
     """How to connect: gives a function that says who answered, and from which source it saw us come."""
     if protocol != SCTP:
         yield lambda where, address, port, patience: ask(where, address, port, udp=protocol == UDP, timeout=patience)

@@ -1,4 +1,4 @@
-"""The table of packet flows through the tracer. `tests/kernel/test_proxy_flows.py` sends real packets along the same."""
+"""The table of packet flows through the tracer; `tests/kernel/test_proxy_flows.py` sends real packets along it."""
 
 from __future__ import annotations
 

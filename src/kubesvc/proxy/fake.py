@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from kubesvc.kernel.nft.memory import MemoryNft, Packet
+from kubesvc.kernel.nft.memory import MemoryNft
+from kubesvc.kernel.nft.trace import Packet
 from kubesvc.proxy.backend import Ranges
 from kubesvc.proxy.layout import pack, unpack
 from kubesvc.proxy.nftables import NftablesBackend
