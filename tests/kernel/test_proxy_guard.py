@@ -12,7 +12,7 @@ import pytest
 
 from kubesvc.api.core import Node
 from kubesvc.kernel.nft.connection import Connection
-from kubesvc.proxy import ruleset
+from kubesvc.proxy import maps
 from kubesvc.proxy.backend import BackendError, Changes
 from kubesvc.proxy.layout import TABLE
 from kubesvc.proxy.nftables import NftablesBackend
@@ -114,7 +114,7 @@ def test_a_kernel_error_names_the_service_and_leaves_the_old_state(node: Namespa
     with pytest.raises(BackendError, match=r"^Service default/svc-9: add element inet kubesvc backends"):
         backend.apply(Changes({f.key: f for f in many}), "7")
     assert listing(node) == before
-    assert len(connection.elements(TABLE, ruleset.FRONTENDS[suffix])) == 1
+    assert len(connection.elements(TABLE, maps.FRONTENDS[suffix])) == 1
     backend.close()
 
 

@@ -141,6 +141,7 @@ def _proxy(box: Box, identities: Identities, name: str) -> Callable[[], Coroutin
             pod_cidrs=(box.pods,),
             healthz_address=(str(address), 10256),
             metrics_address=(str(address), 10249),
+            load_balancer_ranges=(box.network.pool,),
         )
         announcer = AnnounceConfig(node_name=name, pools=(box.network.pool,))
         async with _session(identities.nodes[name].proxy) as session, asyncio.TaskGroup() as group:

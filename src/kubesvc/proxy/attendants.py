@@ -26,11 +26,12 @@ from kubesvc.kernel.conntrack import Conntrack
 from kubesvc.kernel.nft.connection import Connection
 from kubesvc.proxy.config import ProxyConfig
 from kubesvc.proxy.conntrack import Reconciler
-from kubesvc.proxy.frontends import Key, ours
+from kubesvc.proxy.frontends import Key
 from kubesvc.proxy.guard import Guard
 from kubesvc.proxy.health import Answer, Health, service_health
 from kubesvc.proxy.listening import ServicePorts, listen
 from kubesvc.proxy.metrics import Metrics, triggered_at
+from kubesvc.proxy.policy import ours
 from kubesvc.proxy.reporting import Reporter
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from kubesvc.kernel.descriptors import readable
 from kubesvc.kernel.nft.connection import Connection
 from kubesvc.kernel.nft.foreign import Filters
 from kubesvc.kernel.nft.monitor import Monitor, Notice
-from kubesvc.proxy import obstacles, ruleset
+from kubesvc.proxy import maps, obstacles
 from kubesvc.proxy.config import ProxyConfig
 from kubesvc.proxy.layout import LAYOUT, TABLE
 from kubesvc.proxy.obstacles import Obstacle
@@ -37,7 +37,7 @@ _FIRST_REPAIR, _LONGEST_REPAIR = 0.05, 5.0  # seconds between hearing of damage 
 _CALM = 30.0  # seconds without damage after which it is repaired at once again
 _SETTLING = 0.5  # seconds after a change of others' filters until they are read: they come in bursts
 _REST = 20  # times as long as reading them took
-_OURS = {*ruleset.DATA_MAPS, ruleset.CLASSES.name}
+_OURS = {*maps.DATA_MAPS, maps.CLASSES.name}
 
 
 class Guard:

@@ -19,8 +19,9 @@ from kubesvc.api.core import Service
 from kubesvc.api.registry import SERVICE
 from kubesvc.client.events import WARNING, Recorder
 from kubesvc.client.queue import WorkQueue
-from kubesvc.proxy.frontends import Key, ours
+from kubesvc.proxy.frontends import Key
 from kubesvc.proxy.health import Answer
+from kubesvc.proxy.policy import ours
 
 log = logging.getLogger(__name__)
 

@@ -53,7 +53,11 @@ class Proxy:
         self.programmed = asyncio.Event()
         """Set once everything known is in force; not set while a resync is owed."""
         self.frontends = Frontends(
-            Locality(config.node_name), [ip.packed for ip in config.node_port_ips()], proxy_name=config.proxy_name
+            Locality(config.node_name),
+            [ip.packed for ip in config.node_port_ips()],
+            proxy_name=config.proxy_name,
+            node_ips=[ip.packed for ip in config.node_ips],
+            load_balancer_ranges=[(first.packed, last.packed) for first, last in config.load_balancer_ranges],
         )
         self.services = Informer[Service](session, SERVICE, Service)
         self.slices = Informer[EndpointSlice](session, ENDPOINT_SLICE, EndpointSlice)
