@@ -115,7 +115,12 @@ class Informer(Generic[T]):
 
     async def _list(self) -> str:
         found = await self._session.list(
-            self.kind, self._view, namespace=self._namespace, labels=self._labels, fields=self._fields
+            self.kind,
+            self._view,
+            namespace=self._namespace,
+            labels=self._labels,
+            fields=self._fields,
+            project=self._project,
         )
         current = {item.key: item for item in found.items}
         for key in [k for k in self.items if k not in current]:
@@ -140,7 +145,7 @@ class Informer(Generic[T]):
                 item = self._decoder.decode(event.object)
                 since = item.metadata.resource_version
                 if event.type in ("ADDED", "MODIFIED"):
-                    self._set(item.key, item)
+                    self._set(item.key, self._project(item) if self._project else item)
                 elif event.type == "DELETED":
                     self._set(item.key, None)
                 self._reached(since)
@@ -152,11 +157,10 @@ class Informer(Generic[T]):
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _set(self, key: Key, found: T | None) -> None:
+    def _set(self, key: Key, item: T | None) -> None:
         old = self.items.pop(key, None)
-        if found is None and old is None:
+        if item is None and old is None:
             return
-        item = self._project(found) if found is not None and self._project else found
         if item is not None:
             self.items[key] = item
         for name, keys in self._indexers.items():

@@ -7,7 +7,7 @@ Every failure is an `ApiError` (the server said no) or `Unreachable` (nobody ans
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
@@ -52,7 +52,20 @@ _event_decoder = msgspec.json.Decoder(WatchEvent)
 _list_decoders: dict[type[Object], msgspec.json.Decoder[Any]] = {}
 
 
-def _decode_list(view: type[T], body: bytes) -> ObjectList[T]:
+class _RawList(msgspec.Struct, frozen=True):
+    metadata: ListMeta
+    items: list[msgspec.Raw] = []
+
+
+_raw_list_decoder = msgspec.json.Decoder(_RawList)
+
+
+def _decode_list(view: type[T], body: bytes, project: Callable[[T], T] | None) -> ObjectList[T]:
+    if project is not None:  # one by one, so that what the projection leaves out never piles up
+        decode = msgspec.json.Decoder(view).decode
+        with collector_paused():
+            raw = _raw_list_decoder.decode(body)
+            return ObjectList(raw.metadata, [project(decode(item)) for item in raw.items])
     decoder = _list_decoders.get(view)
     if decoder is None:
         decoder = _list_decoders[view] = msgspec.json.Decoder(ObjectList[view])  # type: ignore[valid-type]
@@ -119,12 +132,19 @@ class Session:
         return msgspec.json.decode(response.body, type=view)
 
     async def list(
-        self, kind: Kind, view: type[T], *, namespace: str = "", labels: str = "", fields: str = ""
+        self,
+        kind: Kind,
+        view: type[T],
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        project: Callable[[T], T] | None = None,
     ) -> ObjectList[T]:
-        """All objects, of one namespace or of all, that match the selectors."""
+        """All objects, of one namespace or of all, that match the selectors; `project` makes each slimmer at once."""
         query = {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
         response = await self.raw("GET", kind.path(namespace), query=query)
-        return _decode_list(view, response.body)
+        return _decode_list(view, response.body, project)
 
     async def create(self, kind: Kind, tree: JSON) -> JSON:
         """Raises AlreadyExists, Invalid. The namespace is taken from the object's metadata."""

@@ -30,6 +30,7 @@ from kubesvc.proxy.config import ProxyConfig
 from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.frontends import Frontends
 from kubesvc.proxy.nftables import NftablesBackend
+from kubesvc.proxy.slim import slim_service, slim_slice
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,8 @@ class Proxy:
             node_ips=[ip.packed for ip in config.node_ips],
             load_balancer_ranges=[(first.packed, last.packed) for first, last in config.load_balancer_ranges],
         )
-        self.services = Informer[Service](session, SERVICE, Service)
-        self.slices = Informer[EndpointSlice](session, ENDPOINT_SLICE, EndpointSlice)
+        self.services = Informer[Service](session, SERVICE, Service, project=slim_service)
+        self.slices = Informer[EndpointSlice](session, ENDPOINT_SLICE, EndpointSlice, project=slim_slice)
         self.node = Informer[Node](session, NODE, Node, fields=f"metadata.name={config.node_name}")
         self._backend = backend
         self._revision = ""
