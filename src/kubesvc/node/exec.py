@@ -9,10 +9,12 @@ import asyncio
 import fcntl
 import os
 import pty
+import signal
 import struct
 import termios
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from kubesvc.kernel.descriptors import readable, writable
 from kubesvc.node import channels
@@ -28,7 +30,8 @@ STILL = 1.0  # seconds without output after the end of a command, until it is ov
 async def serve(client: Client, runtime: Runtime, id_: str, command: Sequence[str], wanted: Wanted) -> bytes:
     """Run the command until it ends or the client goes; how it ended, as a Status."""
     session = _Terminal(client) if wanted.tty else _Pipes(client, wanted)
-    arguments = ["exec", "-t"] if wanted.tty else ["exec"]
+    pidfile = runtime.pidfile()
+    arguments = ["exec", "--pid-file", str(pidfile)] + (["-t"] if wanted.tty else [])
     try:
         process = await session.launch(runtime.command(*arguments, id_, *command))
     except OSError as error:
@@ -39,9 +42,6 @@ async def serve(client: Client, runtime: Runtime, id_: str, command: Sequence[st
     try:
         await asyncio.wait((inputs, ended), return_when=asyncio.FIRST_COMPLETED)
         if not ended.done() and client.gone:
-            with suppress(ProcessLookupError):
-                process.terminate()  # the runtime passes it on to the command
-            await asyncio.wait((ended,), timeout=GRACE)
             return channels.internal_error("the client has gone")
         await ended
         await _drained(client, outputs)
@@ -50,10 +50,34 @@ async def serve(client: Client, runtime: Runtime, id_: str, command: Sequence[st
         for task in (inputs, outputs, ended):
             task.cancel()
         await asyncio.gather(inputs, outputs, ended, return_exceptions=True)
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
         session.close()
+        if process.returncode is None:
+            # Not awaited: this may be a cancellation, and the command's end may take a while.
+            task = asyncio.get_running_loop().create_task(_end(process, pidfile))
+            _ending.add(task)
+            task.add_done_callback(_ending.discard)
+        else:
+            pidfile.unlink(missing_ok=True)
+
+
+_ending: set[asyncio.Task[None]] = set()
+
+
+async def _end(process: asyncio.subprocess.Process, pidfile: Path) -> None:
+    """Nobody wants the command any more: SIGTERM, which the runtime passes on, and SIGKILL for what stays."""
+    with suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(GRACE):
+            await process.wait()
+    except TimeoutError:
+        with suppress(OSError, ValueError):
+            os.kill(int(pidfile.read_text()), signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    finally:
+        pidfile.unlink(missing_ok=True)
 
 
 async def _drained(client: Client, outputs: asyncio.Future[None]) -> None:
@@ -118,13 +142,14 @@ class _Terminal:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._master = -1
+        self._process: asyncio.subprocess.Process | None = None
 
     async def launch(self, command: Sequence[str]) -> asyncio.subprocess.Process:
         self._master, slave = pty.openpty()
         self._resize(80, 24)
         os.set_blocking(self._master, False)
         try:
-            return await asyncio.create_subprocess_exec(
+            self._process = await asyncio.create_subprocess_exec(
                 *command,
                 env={"PATH": SEARCH, "TERM": "xterm"},
                 stdin=slave,
@@ -132,11 +157,16 @@ class _Terminal:
                 stderr=slave,
                 start_new_session=True,
             )
+            return self._process
         finally:
             os.close(slave)
 
     def _resize(self, width: int, height: int) -> None:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+        if self._process is not None:
+            # The terminal controls nobody, so the kernel tells nobody: the runtime passes the new size on when told.
+            with suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGWINCH)
 
     async def inputs(self) -> None:
         while (asked := await self._client.receive()) is not None:

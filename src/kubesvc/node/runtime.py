@@ -143,9 +143,13 @@ class Runtime:
         with suppress(FileNotFoundError):
             (self._paths.exits / id_).unlink()
 
+    def pidfile(self) -> Path:
+        """Where an exec may write the pid of its command; the caller removes it."""
+        return self._paths.sockets / f"exec-{os.urandom(6).hex()}.pid"
+
     async def execute(self, id_: str, command: Sequence[str], timeout: float | None) -> Finished:
         """Run a command in a container. Raises TimeoutError; the command is killed then."""
-        pidfile = self._paths.sockets / f"exec-{os.urandom(6).hex()}.pid"
+        pidfile = self.pidfile()
         try:
             async with asyncio.timeout(timeout):
                 return await self._run("exec", "--pid-file", str(pidfile), id_, *command)
