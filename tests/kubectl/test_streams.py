@@ -228,7 +228,10 @@ def test_exec_on_a_terminal_follows_its_size(kubectl: Streams) -> None:
 
 
 def test_exec_that_the_node_refuses_says_why(kubectl: Streams) -> None:
-    assert b"container nobody is not valid for pod tool" in kubectl.run("exec", "tool", "-c", "nobody", "true").stderr
+    assert (
+        b"container nobody is not valid for pod tool"
+        in kubectl.run("exec", "tool", "-c", "nobody", "--", "true").stderr
+    )
     assert b"nosuchprogram" in kubectl.run("exec", "tool", "--", "nosuchprogram").stderr
 
 

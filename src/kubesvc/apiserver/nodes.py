@@ -59,7 +59,7 @@ class Nodes:
         answer = await self.forward(node, "GET", path, ())
         if answer.status >= 400:
             async with answer:
-                raise _refusal(answer.status, await answer.read())
+                raise refusal(answer.status, await answer.read())
         return answer
 
     async def forward(
@@ -136,7 +136,7 @@ def _unreachable(node: Node, error: Exception) -> InternalError:
     return InternalError(f"Internal error occurred: error dialing backend: node {node.name}: {error}")
 
 
-def _refusal(status: int, body: bytes) -> ApiError:
+def refusal(status: int, body: bytes) -> ApiError:
     """What the agent answered: a Status, or plain text."""
     try:
         found = msgspec.json.decode(body)

@@ -22,6 +22,7 @@ from kubesvc.node.clients import Client, Wanted
 PACKET = 1 << 14  # bytes: conmon's are 8193 at most
 STDIN_PIECE = 1 << 13
 WINDOW_SIZE = 1  # a message of conmon's ctl fifo
+PACE = 0.05  # seconds: of two sizes that come together, conmon 2.1.6 takes the first and drops the second
 _CHANNELS = {2: channels.STDOUT, 3: channels.STDERR}
 
 
@@ -31,7 +32,8 @@ async def serve(client: Client, bundle: Path, wanted: Wanted) -> bytes:
         console = await _connect(bundle)
     except OSError as error:
         return channels.internal_error(f"unable to attach: {error}")
-    inputs = asyncio.ensure_future(_inputs(client, console, bundle, wanted))
+    window = _Window(bundle)
+    inputs = asyncio.ensure_future(_inputs(client, console, window, wanted))
     outputs = asyncio.ensure_future(_outputs(client, console, wanted))
     try:
         await asyncio.wait((inputs, outputs), return_when=asyncio.FIRST_COMPLETED)
@@ -41,7 +43,7 @@ async def serve(client: Client, bundle: Path, wanted: Wanted) -> bytes:
     finally:
         for task in (inputs, outputs):
             task.cancel()
-        await asyncio.gather(inputs, outputs, return_exceptions=True)
+        await asyncio.gather(inputs, outputs, window.close(), return_exceptions=True)
         console.close()
 
 
@@ -60,7 +62,7 @@ async def _connect(bundle: Path) -> socket.socket:
     return console
 
 
-async def _inputs(client: Client, console: socket.socket, bundle: Path, wanted: Wanted) -> None:
+async def _inputs(client: Client, console: socket.socket, window: _Window, wanted: Wanted) -> None:
     loop = asyncio.get_running_loop()
     while (asked := await client.receive()) is not None:
         with suppress(OSError):
@@ -71,7 +73,7 @@ async def _inputs(client: Client, console: socket.socket, bundle: Path, wanted: 
                 case EndOfInput() if wanted.stdin:
                     console.shutdown(socket.SHUT_WR)
                 case Resize(width, height) if wanted.tty:
-                    _resize(bundle, width, height)
+                    window.resize(width, height)
 
 
 async def _outputs(client: Client, console: socket.socket, wanted: Wanted) -> None:
@@ -84,10 +86,31 @@ async def _outputs(client: Client, console: socket.socket, wanted: Wanted) -> No
                 await client.send(channel, packet[1:])
 
 
-def _resize(bundle: Path, width: int, height: int) -> None:
-    """Raises OSError when conmon isn't there to read it."""
-    fifo = os.open(bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        os.write(fifo, b"%d %d %d\n" % (WINDOW_SIZE, height, width))
-    finally:
-        os.close(fifo)
+class _Window:
+    """The size of the container's terminal, told to conmon: the newest, and not too often."""
+
+    def __init__(self, bundle: Path) -> None:
+        self._bundle = bundle
+        self._wanted: tuple[int, int] | None = None  # not told yet
+        self._telling: asyncio.Task[None] | None = None
+
+    def resize(self, width: int, height: int) -> None:
+        self._wanted = (width, height)
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.get_running_loop().create_task(self._tell())
+
+    async def close(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.wait((self._telling,))
+
+    async def _tell(self) -> None:
+        while self._wanted is not None:
+            (width, height), self._wanted = self._wanted, None
+            with suppress(OSError):  # conmon isn't there to read it
+                fifo = os.open(self._bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    os.write(fifo, b"%d %d %d\n" % (WINDOW_SIZE, height, width))
+                finally:
+                    os.close(fifo)
+            await asyncio.sleep(PACE)

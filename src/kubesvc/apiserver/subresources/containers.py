@@ -88,11 +88,12 @@ def refuse_unstarted(place: Place, *, previous: bool = False) -> None:
     raise BadRequest(f'container "{name}" in pod "{pod.name}" is waiting to start: {_PULLING.get(reason, reason)}')
 
 
-def refuse_not_running(place: Place) -> None:
-    """Raises BadRequest unless the container runs now: exec needs a live one."""
+def refuse_not_running(place: Place, subresource: str) -> None:
+    """Raises BadRequest unless the container runs now: exec and attach need a live one."""
     pod, name = place.pod, place.container
     if pod.status.phase in ("Succeeded", "Failed"):
-        raise BadRequest(f"cannot exec into a container in a completed pod; current phase is {pod.status.phase}")
+        what = "exec into" if subresource == "exec" else subresource
+        raise BadRequest(f"cannot {what} a container in a completed pod; current phase is {pod.status.phase}")
     refuse_unstarted(place)
     status = _status(pod, name)
     if status is None or status.state.running is None:

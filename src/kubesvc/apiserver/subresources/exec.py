@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl, urlencode
 
+from kubesvc.api.core import Node
 from kubesvc.api.errors import BadRequest
+from kubesvc.apiserver.nodes import refusal
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.subresources.containers import locate, node_of, read_pod, refuse_not_running
@@ -24,9 +26,8 @@ _HEADERS = ("connection", "upgrade", "x-stream-protocol-version")
 async def connect(state: State, request: Request, target: Target) -> Response:
     """exec and attach. Raises BadRequest when the container doesn't run or the client asks for no upgrade."""
     place = await locate(state, target, request.query.get("container", ""))
-    refuse_not_running(place)
-    path = f"/{target.subresource}/{place.path}?{_query(request)}"
-    return await state.nodes.upgrade(place.node, request.method, path, _headers(request))
+    refuse_not_running(place, target.subresource)
+    return await _ask(state, request, place.node, f"/{target.subresource}/{place.path}")
 
 
 async def port_forward(state: State, request: Request, target: Target) -> Response:
@@ -36,8 +37,15 @@ async def port_forward(state: State, request: Request, target: Target) -> Respon
     if pod.status.phase != "Running":
         phase = pod.status.phase or "Pending"
         raise BadRequest(f"unable to forward port because pod is not running. Current status={phase}")
-    path = f"/portForward/{pod.namespace}/{pod.name}?{_query(request)}"
-    return await state.nodes.upgrade(node, request.method, path, _headers(request))
+    return await _ask(state, request, node, f"/portForward/{pod.namespace}/{pod.name}")
+
+
+async def _ask(state: State, request: Request, node: Node, path: str) -> Response:
+    """Raises what the node refuses with, as an ApiError."""
+    answer = await state.nodes.upgrade(node, request.method, f"{path}?{_query(request)}", _headers(request))
+    if answer.upgrade is None:
+        raise refusal(answer.status, answer.body)
+    return answer
 
 
 def _query(request: Request) -> str:
