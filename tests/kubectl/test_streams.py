@@ -137,8 +137,8 @@ class Streams:
         return self("get", "pods", "-l", f"app={app}", "-o", "jsonpath={.items[0].metadata.name}")
 
     @contextmanager
-    def terminal(self, *words: str) -> Iterator[Terminal]:
-        terminal = Terminal(self.command(*words), self.env)
+    def terminal(self, *words: str, **env: str) -> Iterator[Terminal]:
+        terminal = Terminal(self.command(*words), self.env | env)
         try:
             yield terminal
         finally:
@@ -213,8 +213,10 @@ def test_exec_sends_all_output_however_large(kubectl: Streams) -> None:
     assert (len(done.stdout), done.returncode) == (8_000_000, 0)
 
 
-def test_exec_on_a_terminal_follows_its_size(kubectl: Streams) -> None:
-    with kubectl.terminal("exec", "-it", "tool", "--", "sh") as terminal:
+@over
+def test_exec_on_a_terminal_follows_its_size(kubectl: Streams, websockets: str) -> None:
+    env = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": websockets}
+    with kubectl.terminal("exec", "-it", "tool", "--", "sh", **env) as terminal:
         terminal.expect("# ")
         terminal.type("test -t 0 && echo a 'terminal'\n")
         terminal.expect("a terminal")
@@ -235,8 +237,10 @@ def test_exec_that_the_node_refuses_says_why(kubectl: Streams) -> None:
     assert b"nosuchprogram" in kubectl.run("exec", "tool", "--", "nosuchprogram").stderr
 
 
-def test_a_command_ends_with_its_client(kubectl: Streams) -> None:
-    with kubectl.started("exec", "tool", "--", "sh", "-c", "echo begun; exec sleep 54321") as process:
+@over
+def test_a_command_ends_with_its_client(kubectl: Streams, websockets: str) -> None:
+    env = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": websockets}
+    with kubectl.started("exec", "tool", "--", "sh", "-c", "echo begun; exec sleep 54321", **env) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
         assert "sleep 54321" in processes(kubectl)

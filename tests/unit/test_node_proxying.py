@@ -63,8 +63,8 @@ async def test_https_is_not_verified(tmp_path: Path) -> None:
         return web.Response(text=f"over {request.scheme}: {request.rel_url}")
 
     async with serving("/{rest:.*}", secret, tls) as port, agent() as (url, client):
-        async with client.get(f"{url}/https/127.0.0.1/{port}/a/b?c=d") as answer:
-            assert await answer.text() == "over https: /a/b?c=d"
+        answer = await client.get(f"{url}/https/127.0.0.1/{port}/a/b?c=d")
+        assert await answer.text() == "over https: /a/b?c=d"
 
 
 async def test_bodies_pass_as_they_come() -> None:

@@ -134,6 +134,8 @@ class Peer:
         self._frames: asyncio.Queue[Frame] = asyncio.Queue()
         self.granted: dict[int, int] = {}  # stream -> bytes
         self.opened: asyncio.Queue[Stream] = asyncio.Queue()
+        self.passing = asyncio.Event()  # cleared, nothing gets through to the client
+        self.passing.set()
         self.taken = 0  # pieces the server has read
 
     def send(self, *sent: Frame) -> None:
@@ -159,6 +161,7 @@ class Peer:
         return data
 
     async def write(self, data: bytes) -> None:
+        await self.passing.wait()
         for frame in self._decoder.feed(data):
             if isinstance(frame, WindowUpdate):
                 self.granted[frame.stream] = self.granted.get(frame.stream, 0) + frame.delta
@@ -227,6 +230,23 @@ async def test_a_slow_reader_stops_the_connection_instead_of_filling_memory() ->
         while total < pieces * GRANT:
             total += len(await read(stream))
         assert await ping == Ping(1)
+
+
+async def test_a_client_that_first_sends_and_then_reads_is_not_waited_for() -> None:
+    """What it sends is read although nothing gets through to it."""
+    async with connected() as (peer, _):
+        stream = await peer.open(1)
+        peer.passing.clear()
+        writing = asyncio.create_task(stream.write(b"unread"))
+        peer.send(*[Data(1, b"x" * GRANT)] * 40, Ping(1))
+        total = 0
+        while total < 40 * GRANT:
+            total += len(await read(stream))
+        assert not writing.done()
+        peer.passing.set()
+        assert await peer.expect() == Data(1, b"unread")
+        assert await peer.expect() == Ping(1)
+        assert peer.granted[1] == 40 * GRANT
 
 
 async def test_a_reset_ends_reading_and_refuses_writing() -> None:

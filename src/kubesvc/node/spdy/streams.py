@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from kubesvc.client.tunnel import Duplex
 from kubesvc.node.spdy.frames import (
@@ -31,6 +32,7 @@ from kubesvc.node.spdy.frames import (
 )
 
 MOST_STREAMS = 1024  # open at once
+MOST_POSTED = 4096  # frames that wait for a client that doesn't read
 UNREAD = 1 << 18  # bytes a stream holds for its reader
 GRANT = 1 << 15  # bytes read before a window is opened again
 PIECE = 1 << 15  # bytes of a data frame
@@ -60,7 +62,7 @@ class Stream:
         self._changed.set()
         self._read += len(data)
         if self._read >= GRANT and not self.ended:
-            await self._connection.grant(self.id, self._read)
+            self._connection.grant(self.id, self._read)
             self._read = 0
         return data
 
@@ -116,6 +118,7 @@ class Connection:
         self._last = 0  # the highest id the client has used
         self._outgoing = asyncio.Lock()
         self._posted: set[asyncio.Task[None]] = set()
+        self._grants: dict[int, int] = {}  # stream -> bytes whose grant waits to be sent
         self._read = 0
 
     async def run(self) -> None:
@@ -126,9 +129,11 @@ class Connection:
                     if isinstance(frame, GoAway):
                         return
                     await self._handle(frame)
+                    if len(self._posted) > MOST_POSTED:
+                        await self.flush()
                 self._read += len(data)
                 if self._read >= GRANT:
-                    await self.grant(0, self._read)
+                    self.grant(0, self._read)
                     self._read = 0
         except ConnectionError:
             pass
@@ -148,24 +153,24 @@ class Connection:
                 if stream is not None:
                     await stream.take(data if isinstance(data, bytes) else b"", fin)
                 elif id_ > self._last:
-                    await self.send(Reset(id_, INVALID_STREAM))
+                    self.post(Reset(id_, INVALID_STREAM))
             case Reset(id_):
                 if (stream := self._streams.get(id_)) is not None:
                     stream.leave()
             case Ping(id_) if id_ % 2:  # the client's own; an even one would answer ours
-                await self.send(frame)
+                self.post(frame)
 
     async def _open(self, id_: int, headers: Mapping[str, str], fin: bool) -> None:
         if id_ % 2 == 0 or id_ <= self._last:
-            await self.send(Reset(id_, PROTOCOL_ERROR))
+            self.post(Reset(id_, PROTOCOL_ERROR))
             return
         self._last = id_
         if len(self._streams) >= MOST_STREAMS:
-            await self.send(Reset(id_, REFUSED_STREAM))
+            self.post(Reset(id_, REFUSED_STREAM))
             return
         stream = self._streams[id_] = Stream(self, id_, headers)
         # The client drops data that comes before the reply.
-        await self.send(SynReply(id_))
+        self.post(SynReply(id_))
         if fin:
             await stream.take(b"", fin=True)
         self._opened(stream)
@@ -175,20 +180,25 @@ class Connection:
         async with self._outgoing:
             await self._wire.write(self._encoder.encode(frame))
 
-    async def grant(self, id_: int, size: int) -> None:
-        try:
-            await self.send(WindowUpdate(id_, size))
-        except OSError:
-            pass
+    def grant(self, id_: int, size: int) -> None:
+        """Open the window of a stream, or with 0 of the connection, by `size` more bytes; what waits is added up."""
+        waiting = id_ in self._grants
+        self._grants[id_] = self._grants.get(id_, 0) + size
+        if not waiting:
+            self._post(lambda: WindowUpdate(id_, self._grants.pop(id_)))
 
     def post(self, frame: Frame) -> None:
-        """Send without waiting; `flush` waits."""
+        """Send without waiting, in order; `flush` waits.
 
+        Reading must not wait for a client that reads nothing: it may be one that first sends everything.
+        """
+        self._post(lambda: frame)
+
+    def _post(self, make: Callable[[], Frame]) -> None:
         async def send() -> None:
-            try:
-                await self.send(frame)
-            except OSError:
-                pass
+            with suppress(OSError):
+                async with self._outgoing:
+                    await self._wire.write(self._encoder.encode(make()))
 
         task = asyncio.get_running_loop().create_task(send())
         self._posted.add(task)
