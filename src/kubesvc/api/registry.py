@@ -70,7 +70,9 @@ NAMESPACE = Kind(
     core.Namespace,
     ("status.phase",),
 )
-NODE = Kind("", "v1", "Node", "nodes", "node", False, ("no",), (), ("status",), core.Node, ("spec.unschedulable",))
+NODE = Kind(
+    "", "v1", "Node", "nodes", "node", False, ("no",), (), ("status", "proxy"), core.Node, ("spec.unschedulable",)
+)
 POD = Kind(
     "",
     "v1",
@@ -80,7 +82,7 @@ POD = Kind(
     True,
     ("po",),
     ("all",),
-    ("status", "binding", "log", "exec", "attach", "portforward"),
+    ("status", "binding", "log", "exec", "attach", "portforward", "proxy"),
     core.Pod,
     (
         "spec.nodeName",
@@ -101,7 +103,7 @@ SERVICE = Kind(
     True,
     ("svc",),
     ("all",),
-    ("status",),
+    ("status", "proxy"),
     core.Service,
     ("spec.clusterIP", "spec.type"),
 )
