@@ -8,14 +8,12 @@ import msgspec
 
 from kubesvc.api.core import Endpoints, Pod, Service
 from kubesvc.controllers.endpoints.plan import MOST, plan, subsets
-from support.objects import node, pod, service
-
-NODES = {"n1": node("n1")}
+from support.objects import pod, service
 
 
 def applied(svc: Service, pods: list[Pod], found: Endpoints | None) -> Endpoints | None:
     """The object after the plan; None when nothing is to be written."""
-    tree = plan(svc, pods, NODES, found, None)
+    tree = plan(svc, pods, found, None)
     if tree is None:
         return None
     meta = {k: v for k, v in tree["metadata"].items() if k not in ("labels", "annotations")}
@@ -51,13 +49,13 @@ def test_an_endpoints_objects_life() -> None:
 
 
 def test_only_the_primary_family_is_shown() -> None:
-    packed, _ = subsets(service(ipFamilies=["IPv6", "IPv4"]), [pod("a", ["10.0.0.1", "fd00::1"])], NODES)
+    packed, _ = subsets(service(ipFamilies=["IPv6", "IPv4"]), [pod("a", ["10.0.0.1", "fd00::1"])])
     assert [[a.ip for a in s.addresses] for s in packed] == [["fd00::1"]]
 
 
 def test_beyond_a_thousand_addresses_those_not_ready_are_left_out_first() -> None:
     pods = [pod(f"p{i}", f"10.0.{i // 250}.{i % 250 + 1}", ready=i >= 10) for i in range(MOST + 5)]
-    packed, truncated = subsets(service(), pods, NODES)
+    packed, truncated = subsets(service(), pods)
     assert truncated
     assert sum(len(s.addresses) for s in packed) == MOST - 5
     assert sum(len(s.not_ready_addresses) for s in packed) == 5

@@ -35,6 +35,9 @@ def carry_out(svc: Service, pods: list[Pod], slices: list[EndpointSlice], most: 
             "labels": {k: v for k, v in wire["metadata"]["labels"].items() if v is not None},
             "annotations": {},
         }
+        if draft.found:  # a patch leaves the owner alone
+            owners = draft.found.metadata.owner_references
+            wire["metadata"]["ownerReferences"] = [msgspec.to_builtins(r) for r in owners]
         made = msgspec.convert(wire, EndpointSlice)
         kept[made.name] = made
     return sorted(kept.values(), key=lambda s: s.name)

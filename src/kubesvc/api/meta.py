@@ -80,6 +80,7 @@ class Condition(Struct, frozen=True):
     message: str = ""
     last_transition_time: str | None = None
     last_update_time: str | None = None  # Deployments alone
+    last_heartbeat_time: str | None = None  # Nodes alone
     observed_generation: int | None = None
 
 

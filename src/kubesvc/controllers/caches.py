@@ -13,6 +13,7 @@ import msgspec
 
 from kubesvc.api import registry
 from kubesvc.api.apps import Deployment, ReplicaSet
+from kubesvc.api.coordination import Lease
 from kubesvc.api.core import (
     ConfigMap,
     Container,
@@ -26,6 +27,7 @@ from kubesvc.api.core import (
 )
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.meta import Object, ObjectMeta
+from kubesvc.api.networking import ServiceCIDR
 from kubesvc.api.registry import Kind
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
@@ -38,7 +40,14 @@ NOT_CACHED = (registry.EVENT,)
 def slim_pod(pod: Pod) -> Pod:
     """Ports and restart counts stay of the containers; volumes, environment, probes and messages go."""
     containers = [Container(name=c.name, ports=c.ports) for c in pod.spec.containers]
-    spec = msgspec.structs.replace(pod.spec, containers=containers, init_containers=[], volumes=[], host_aliases=[])
+    sidecars = [
+        Container(name=c.name, ports=c.ports, restart_policy=c.restart_policy)
+        for c in pod.spec.init_containers
+        if c.restart_policy == "Always" and c.ports
+    ]
+    spec = msgspec.structs.replace(
+        pod.spec, containers=containers, init_containers=sidecars, volumes=[], host_aliases=[]
+    )
     status = PodStatus(
         phase=pod.status.phase,
         pod_ip=pod.status.pod_ip,
@@ -91,6 +100,8 @@ class Caches:
         self.services = self._typed(registry.SERVICE, Service)
         self.slices = self._typed(registry.ENDPOINT_SLICE, EndpointSlice)
         self.endpoints = self._typed(registry.ENDPOINTS, Endpoints)
+        self.leases = self._typed(registry.LEASE, Lease)
+        self.service_cidrs = self._typed(registry.SERVICE_CIDR, ServiceCIDR)
         self.namespaces = self._typed(registry.NAMESPACE, Namespace)
         self.config_maps = self._typed(registry.CONFIG_MAP, ConfigMap, _without_data)
         self.deployments = self._typed(registry.DEPLOYMENT, Deployment)

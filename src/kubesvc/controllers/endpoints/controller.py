@@ -5,7 +5,7 @@ It is worked in its own queue, so that it never stands before a slice's write.
 
 from __future__ import annotations
 
-from kubesvc.api.core import Endpoints, Node, Pod, Service
+from kubesvc.api.core import Endpoints, Pod, Service
 from kubesvc.api.errors import ApiError
 from kubesvc.api.labels import ENDPOINTS_CONTROLLER, ENDPOINTS_MANAGED_BY
 from kubesvc.api.registry import ENDPOINTS
@@ -29,7 +29,6 @@ class EndpointsController:
         self._caches.services.on_change(self._service_changed)
         self._caches.pods.on_change(self._pod_changed)
         self._caches.endpoints.on_change(self._endpoints_changed)
-        self._caches.nodes.on_change(self._node_changed)
 
     async def run(self) -> None:
         await self.queue.run(self.reconcile, workers=self._context.config.workers)
@@ -55,11 +54,6 @@ class EndpointsController:
         assert changed is not None
         self.queue.add(changed.key)
 
-    def _node_changed(self, old: Node | None, new: Node | None) -> None:
-        if old is None and new is not None:  # pods that waited for this node
-            for pod in self._caches.pods.by_index("node", new.name):
-                self._pod_changed(None, pod)
-
     async def reconcile(self, key: Key) -> None:
         service: Service | None = self._caches.services.items.get(key)
         found: Endpoints | None = self._caches.endpoints.items.get(key)
@@ -70,14 +64,14 @@ class EndpointsController:
             self._bereft.discard(key)
             return
         self._bereft.discard(key)
-        if service.spec.type == "ExternalName" or not service.spec.selector or service.metadata.deletion_timestamp:
+        if service.spec.type == "ExternalName" or not service.spec.selector:
             return
         pods = self._caches.pods_of(service)
         trigger = self._triggers.earliest(service, pods)
-        tree = plan(service, pods, self._caches.nodes_of(pods), found, trigger)
+        tree = plan(service, pods, found, trigger)
         if tree is not None and found is not None:
             await self._context.writer.patch(ENDPOINTS, found, tree)
-        elif tree is not None:
+        elif tree is not None and service.metadata.deletion_timestamp is None:
             try:
                 await self._context.writer.create(ENDPOINTS, tree)
             except ApiError as error:
