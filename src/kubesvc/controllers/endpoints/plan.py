@@ -12,15 +12,21 @@ from math import ceil
 
 import msgspec
 
-from kubesvc.api.core import EndpointAddress, EndpointPort, Endpoints, EndpointSubset, Pod, Service
+from kubesvc.api.core import EndpointAddress, EndpointPort, EndpointSubset, Pod, Service
 from kubesvc.api.discovery import Endpoint
 from kubesvc.api.endpoints import is_headless
-from kubesvc.api.labels import ENDPOINTS_CONTROLLER, ENDPOINTS_MANAGED_BY, HEADLESS, LAST_CHANGE_TRIGGER_TIME
+from kubesvc.api.labels import (
+    ENDPOINTS_CONTROLLER,
+    ENDPOINTS_MANAGED_BY,
+    HEADLESS,
+    LAST_CHANGE_TRIGGER_TIME,
+    OVER_CAPACITY,
+)
 from kubesvc.api.meta import JSON
 from kubesvc.controllers.endpointslice.members import Ports, address_types, members
+from kubesvc.controllers.slim import Shown, digest
 
 MOST = 1000
-OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 
 
 def subsets(service: Service, pods: Iterable[Pod]) -> tuple[list[EndpointSubset], bool]:
@@ -81,13 +87,13 @@ def _labels(service: Service) -> dict[str, str]:
     return labels | ({HEADLESS: ""} if is_headless(service) else {})
 
 
-def plan(service: Service, pods: Iterable[Pod], found: Endpoints | None, trigger: str | None) -> JSON | None:
+def plan(service: Service, pods: Iterable[Pod], found: Shown | None, trigger: str | None) -> JSON | None:
     """The object to create when `found` is None, else the patch that puts it right; None when it is right."""
     wanted, truncated = subsets(service, pods)
     labels = _labels(service)
     over = "truncated" if truncated else None
     if found is not None:
-        same = found.subsets == wanted and found.metadata.labels == labels
+        same = found.digest == digest(wanted) and found.metadata.labels == labels
         if same and found.metadata.annotations.get(OVER_CAPACITY) == over:
             return None
     annotations = {LAST_CHANGE_TRIGGER_TIME: trigger, OVER_CAPACITY: over}
