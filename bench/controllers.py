@@ -201,7 +201,9 @@ async def one_change(session: Session, store: MemoryStore, number: int, ready: b
 
 @asynccontextmanager
 async def running(session: Session) -> AsyncIterator[None]:
-    task = asyncio.create_task(controllers.run(session, ControllersConfig(pod_cidrs=(ip_network("10.128.0.0/9"),))))
+    task = asyncio.create_task(
+        controllers.run(session, ControllersConfig(pod_cidrs=(ip_network("10.128.0.0/9"),), node_grace=3600))
+    )
     try:
         yield
     finally:
