@@ -105,7 +105,7 @@ def test_a_node_whose_agent_is_stopped_loses_its_endpoints_until_it_goes_on(box:
 def test_what_ran_on_a_deleted_node_goes_with_it(box: BoxUnderTest) -> None:
     """Its agent is dead and its Node deleted: no pod stays Terminating, its namespace finishes, its DNS slice goes."""
     box.kubectl("create", "namespace", "doomed")
-    left = pod("left", "node2", ["sleep", "1000000"])
+    left = pod("left", "node2", ["sleep", "1000000"], app="left")
     box.kubectl("apply", "-n", "doomed", "-f", "-", input=json.dumps(left))
     box.kubectl("wait", "-n", "doomed", "pod/left", "--for=condition=Ready", "--timeout=30s")
     with stopped(box, "node2/node"):
