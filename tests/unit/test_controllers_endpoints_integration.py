@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
+from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.main import run
 from kubesvc.node import lease
 from kubesvc.node.config import NodeConfig
-from support.agents import Agent, Watcher, add_node, running, watching
+from support.agents import Agent, add_node
 from support.apiserver import local_session
+from support.watching import Watcher, running, watching
 
 CONFIG = ControllersConfig(pod_cidrs=(ip_network("10.244.0.0/16"),), ca_pem="PEM", service_cidr_grace=0.0)
 QUICK = replace(CONFIG, node_grace=0.4, gone_node_grace=0.2)
@@ -90,8 +91,15 @@ async def test_a_slices_story(cluster: Cluster) -> None:
     await cluster.add_pod("a")
     await cluster.see.until(lambda: list(cluster.ready("web").values()) == [True], "a's endpoint")
     (found,) = cluster.slices("web")
-    await cluster.session.patch(ENDPOINT_SLICE, "default", found.name, {"endpoints": [], "ports": []})
-    await cluster.see.until(lambda: list(cluster.ready("web").values()) == [True], "the edit undone")
+    edit = {"endpoints": [], "ports": []}
+    edited = await cluster.session.patch(ENDPOINT_SLICE, "default", found.name, edit)
+    await cluster.see.until(
+        lambda: (
+            cluster.see.of["EndpointSlice"].revision > int(edited["metadata"]["resourceVersion"])
+            and list(cluster.ready("web").values()) == [True]
+        ),
+        "the edit undone",
+    )
     await cluster.session.delete(ENDPOINT_SLICE, "default", found.name)
     await cluster.see.until(
         lambda: cluster.slices("web") and cluster.slices("web")[0].metadata.uid != found.metadata.uid, "another slice"
@@ -100,8 +108,11 @@ async def test_a_slices_story(cluster: Cluster) -> None:
     await cluster.session.patch(SERVICE, "default", "web", {"spec": {"selector": None}})
     await cluster.add_pod("b")
     await cluster.see.until(lambda: cluster.runs("b"), "b runs")
-    assert cluster.slices("web")[0].metadata.uid == found.metadata.uid
-    assert len(cluster.ready("web")) == 1, "nobody keeps them any more: they are for the user to take over"
+    await cluster.see.until(
+        lambda: len(cluster.slices("web")) == 2, "the Endpoints left behind are mirrored, as upstream"
+    )
+    assert found.metadata.uid in [s.metadata.uid for s in cluster.slices("web")]
+    assert len(cluster.ready("web")) == 1, "nobody adds b any more: they are for the user to take over"
     await cluster.session.delete(SERVICE, "default", "web")
     await cluster.see.until(lambda: not cluster.slices("web"), "no slice without its Service")
 
@@ -199,7 +210,7 @@ async def test_a_service_cidrs_life(cluster: Cluster) -> None:
 
 def node_config(name: str) -> NodeConfig:
     nowhere = Path("/nonexistent")
-    return NodeConfig("box", name, ip_network("192.0.2.1/32")[0], nowhere, nowhere, nowhere, nowhere)  # type: ignore[arg-type]
+    return NodeConfig("box", name, IPv4Address("192.0.2.1"), nowhere, nowhere, nowhere, nowhere)
 
 
 async def test_a_node_that_falls_silent_loses_its_endpoints_and_gets_them_back() -> None:

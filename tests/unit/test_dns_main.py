@@ -24,7 +24,7 @@ from support.agents import add_node
 from support.apiserver import local_session
 from support.dns_upstream import bound_pair
 from support.dns_zone import texts
-from support.following import following
+from support.watching import following
 
 DEADLINE = 5.0
 NODE_IP = "172.29.7.2"  # what is announced; the sockets of a test are on loopback
@@ -182,15 +182,13 @@ async def test_a_nodes_endpoint_is_ready_with_its_node_and_goes_with_it(session:
 
         assert ready() is None
         await add_node(session, "node1")
-        await slices.until("announced with the Node", lambda: ready() is True)
+        await slices.until(lambda: ready() is True, "announced with the Node")
         for status, shown in (("Unknown", False), ("True", True)):
             patch = {"status": {"conditions": [{"type": "Ready", "status": status}]}}
             await session.patch(NODE, "", "node1", patch, subresource="status")
-            await slices.until(
-                f"ready {shown} with a Node whose Ready is {status}", lambda shown=shown: ready() is shown
-            )
+            await slices.until(lambda shown=shown: ready() is shown, f"ready {shown}: the Node is {status}")
         await session.delete(NODE, "", "node1")
-        await slices.until("withdrawn with the Node", lambda: ready() is None)
+        await slices.until(lambda: ready() is None, "withdrawn with the Node")
 
 
 async def _announced(session: Session, name: str) -> None:
