@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubesvc.api import apps, core, discovery, networking
+from kubesvc.api import apps, coordination, core, discovery, networking
 from kubesvc.api.meta import Object
 
 READ = ("get", "list", "watch")
@@ -197,7 +197,7 @@ IP_ADDRESS = Kind(
     networking.IPAddress,
     ("spec.parentRef.name",),
 )
-LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", "lease", True)
+LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", "lease", True, (), (), (), coordination.Lease)
 INGRESS = Kind(
     "networking.k8s.io", "v1", "Ingress", "ingresses", "ingress", True, ("ing",), (), ("status",), acted_on=False
 )
