@@ -7,7 +7,7 @@ Every failure is an `ApiError` (the server said no) or `Unreachable` (nobody ans
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
@@ -41,6 +41,13 @@ class ObjectList(msgspec.Struct, Generic[T], frozen=True):
         return self.metadata.resource_version
 
 
+class RawList(msgspec.Struct, frozen=True):
+    """A list whose items are still encoded, for who decodes one at a time."""
+
+    metadata: ListMeta
+    items: list[msgspec.Raw] = []
+
+
 class WatchEvent(msgspec.Struct, frozen=True):
     """One line of a watch; `object` is still encoded. type: ADDED, MODIFIED, DELETED, BOOKMARK or ERROR."""
 
@@ -49,23 +56,11 @@ class WatchEvent(msgspec.Struct, frozen=True):
 
 
 _event_decoder = msgspec.json.Decoder(WatchEvent)
+_raw_decoder = msgspec.json.Decoder(RawList)
 _list_decoders: dict[type[Object], msgspec.json.Decoder[Any]] = {}
 
 
-class _RawList(msgspec.Struct, frozen=True):
-    metadata: ListMeta
-    items: list[msgspec.Raw] = []
-
-
-_raw_list_decoder = msgspec.json.Decoder(_RawList)
-
-
-def _decode_list(view: type[T], body: bytes, project: Callable[[T], T] | None) -> ObjectList[T]:
-    if project is not None:  # one by one, so that what the projection leaves out never piles up
-        decode = msgspec.json.Decoder(view).decode
-        with collector_paused():
-            raw = _raw_list_decoder.decode(body)
-            return ObjectList(raw.metadata, [project(decode(item)) for item in raw.items])
+def _decode_list(view: type[T], body: bytes) -> ObjectList[T]:
     decoder = _list_decoders.get(view)
     if decoder is None:
         decoder = _list_decoders[view] = msgspec.json.Decoder(ObjectList[view])  # type: ignore[valid-type]
@@ -132,19 +127,18 @@ class Session:
         return msgspec.json.decode(response.body, type=view)
 
     async def list(
-        self,
-        kind: Kind,
-        view: type[T],
-        *,
-        namespace: str = "",
-        labels: str = "",
-        fields: str = "",
-        project: Callable[[T], T] | None = None,
+        self, kind: Kind, view: type[T], *, namespace: str = "", labels: str = "", fields: str = ""
     ) -> ObjectList[T]:
-        """All objects, of one namespace or of all, that match the selectors; `project` makes each slimmer at once."""
+        """All objects, of one namespace or of all, that match the selectors."""
+        return _decode_list(view, await self._list_body(kind, namespace, labels, fields))
+
+    async def list_raw(self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "") -> RawList:
+        """As `list`, but nothing of the items is decoded yet."""
+        return _raw_decoder.decode(await self._list_body(kind, namespace, labels, fields))
+
+    async def _list_body(self, kind: Kind, namespace: str, labels: str, fields: str) -> bytes:
         query = {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
-        response = await self.raw("GET", kind.path(namespace), query=query)
-        return _decode_list(view, response.body, project)
+        return (await self.raw("GET", kind.path(namespace), query=query)).body
 
     async def create(self, kind: Kind, tree: JSON) -> JSON:
         """Raises AlreadyExists, Invalid. The namespace is taken from the object's metadata."""
