@@ -44,7 +44,7 @@ async def remove(state: State, target: Target, options: DeleteOptions) -> tuple[
     dry_run = bool(options.dry_run)
     for _ in range(ATTEMPTS):
         current = await state.read(target)
-        old = stored.tree_of(current)
+        old = stored.tree_of(current, target.kind)
         _check_preconditions(target, old, options)
         await _refuse_in_use(state, target, old)
         new = _marked(state, target, stored.copy(old), options)

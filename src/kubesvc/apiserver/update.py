@@ -47,7 +47,7 @@ async def modify(
     """
     for _ in range(ATTEMPTS):
         current = await state.read(target)
-        old = stored.tree_of(current)
+        old = stored.tree_of(current, target.kind)
         new = change(old)
         wanted = new.setdefault("metadata", {}).get("resourceVersion") or ""
         if wanted and wanted != old["metadata"]["resourceVersion"]:

@@ -76,6 +76,8 @@ class Follow:
     ) -> None:
         self._state, self._target, self._selected, self._form = state, target, selected, form
         self._bookmarks, self._deadline = bookmarks, deadline
+        # Lines are shared by the object's key; a view's are not those of the kind whose objects it shows.
+        self._apart = "" if target.kind.stored_as is None else f"{target.kind.api_version} "
 
     @property
     def _kind(self) -> Kind:
@@ -128,7 +130,7 @@ class Follow:
     def _shared(self, type: str, item: Versioned) -> bytes:
         """The line, made once for all who watch in the same form."""
         return self._state.lines.line(
-            item.key,
+            self._apart + item.key,
             item.revision,
             type,
             self._form,
