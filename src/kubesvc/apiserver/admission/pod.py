@@ -182,5 +182,5 @@ def warnings(tree: JSON) -> list[str]:
     return list(unserved.in_pod_spec(tree.get("spec") or {}, "spec"))
 
 
-RULES = Rules(default=pod_defaults.default, prepare=prepare, validate=validate, warnings=warnings, counted=True, counted=True)
+RULES = Rules(default=pod_defaults.default, prepare=prepare, validate=validate, warnings=warnings, counted=True)
 ADMITS = ((registry.POD, RULES),)
