@@ -36,7 +36,7 @@ _PLAIN = Printer((NAME, AGE), _name_and_age)
 def table(
     kind: Kind, objects: Sequence[JSON], now: datetime, *, resource_version: str, include: str = "Metadata"
 ) -> JSON:
-    """A Table of `objects`, as they are stored; `include` (None, Metadata or Object) is what each row carries of its object."""
+    """A Table of `objects`, as stored; `include` (None, Metadata or Object) is what a row carries of its own."""
     printer = _PRINTERS.get(kind.stored_as or (kind.group, kind.plural), _PLAIN)
     return {
         "kind": "Table",

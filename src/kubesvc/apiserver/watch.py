@@ -28,7 +28,8 @@ _TRUE = ("1", "true")
 
 
 async def watch(state: State, request: Request, target: Target) -> Response:
-    """Raises BadRequest, Invalid (parameters), and Timeout for a revision that isn't there yet; Expired comes as the watch's first line."""
+    """Raises BadRequest, Invalid (parameters), NotAcceptable, and Timeout for a revision that isn't there yet; Expired
+    comes as the watch's first line."""
     query = request.query
     check_options(query, watch=True)
     selected = selection.parse(target.kind, query)

@@ -1,4 +1,4 @@
-"""The rules of what limits others: PodDisruptionBudget, HorizontalPodAutoscaler, ResourceQuota, LimitRange, PriorityClass.
+"""The rules of what limits others: disruption budgets, autoscalers, quotas, ranges of limits, priorities.
 
 Source: pkg/apis/{policy,autoscaling,scheduling}/validation, pkg/apis/autoscaling/v2/defaults.go, ValidateResourceQuota,
 ValidateLimitRange.
