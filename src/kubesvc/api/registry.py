@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubesvc.api import apps, core, discovery, networking
+from kubesvc.api import apps, coordination, core, discovery, networking
 from kubesvc.api.meta import Object
 
 READ = ("get", "list", "watch")
@@ -78,7 +78,9 @@ NAMESPACE = Kind(
     core.Namespace,
     ("status.phase",),
 )
-NODE = Kind("", "v1", "Node", "nodes", "node", False, ("no",), (), ("status",), core.Node, ("spec.unschedulable",))
+NODE = Kind(
+    "", "v1", "Node", "nodes", "node", False, ("no",), (), ("status", "proxy"), core.Node, ("spec.unschedulable",)
+)
 POD = Kind(
     "",
     "v1",
@@ -88,7 +90,7 @@ POD = Kind(
     True,
     ("po",),
     ("all",),
-    ("status", "binding", "eviction", "log", "exec", "attach", "portforward"),
+    ("status", "binding", "eviction", "log", "exec", "attach", "portforward", "proxy"),
     core.Pod,
     (
         "spec.nodeName",
@@ -110,7 +112,7 @@ SERVICE = Kind(
     True,
     ("svc",),
     ("all",),
-    ("status",),
+    ("status", "proxy"),
     core.Service,
     ("spec.clusterIP", "spec.type"),
     put_creates=True,
@@ -241,7 +243,7 @@ IP_ADDRESS = Kind(
     networking.IPAddress,
     ("spec.parentRef.name",),
 )
-LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", "lease", True, put_creates=True)
+LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", "lease", True, view=coordination.Lease, put_creates=True)
 INGRESS = Kind(
     "networking.k8s.io", "v1", "Ingress", "ingresses", "ingress", True, ("ing",), (), ("status",), acted_on=False
 )

@@ -20,7 +20,7 @@ from kubesvc.apiserver.list import list_
 from kubesvc.apiserver.patching import patching
 from kubesvc.apiserver.routing import Target, resolve
 from kubesvc.apiserver.state import State
-from kubesvc.apiserver.subresources import binding, eviction, exec, finalize, scale
+from kubesvc.apiserver.subresources import binding, eviction, exec, finalize, proxy, scale
 from kubesvc.apiserver.subresources import log as log_of
 from kubesvc.apiserver.update import update
 from kubesvc.apiserver.watch import watch
@@ -44,6 +44,8 @@ _SUBRESOURCE: dict[str, dict[str, Verb]] = {
     "log": {"GET": log_of.get},
     "exec": {"GET": exec.connect, "POST": exec.connect},
     "attach": {"GET": exec.connect, "POST": exec.connect},
+    "portforward": {"GET": exec.port_forward, "POST": exec.port_forward},
+    "proxy": dict.fromkeys(proxy.METHODS, proxy.connect),
 }
 
 
@@ -56,10 +58,13 @@ def chain(state: State) -> Handler:
         with warnings.collecting() as texts:
             if target is not None and target.kind.deprecated:
                 texts.append(target.kind.deprecated)
-            response = await _recovered(state, request, target)
+            try:
+                response = await _recovered(state, request, target)
+            finally:
+                state.metrics.ended(kind)
         if texts:
             response.headers["Warning"] = warnings.header(texts)
-        state.metrics.answered(request, target, response, time.perf_counter() - began, kind)
+        state.metrics.answered(request, target, response, time.perf_counter() - began)
         if response.stream is not None and target is not None and not target.name:
             response.stream = _counted(state, request, target, response.stream)
         return await conditional.packed(request, response)

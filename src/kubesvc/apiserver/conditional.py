@@ -31,6 +31,8 @@ async def packed(request: Request, response: Response) -> Response:
     """`response`, gzipped where it is large and the client takes that."""
     if len(response.body) < LARGE or request.method != "GET" or not _takes_gzip(request):
         return response
+    if any(name.lower() == "content-encoding" for name in response.headers):  # what a proxy brought
+        return response
     response.body = await asyncio.to_thread(gzip.compress, response.body, _LEVEL)
     response.headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
     return response

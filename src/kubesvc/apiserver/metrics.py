@@ -53,7 +53,7 @@ class _Histogram:
 
 
 class Metrics:
-    """`started` and `answered` around each request; `text` is what a scraper gets."""
+    """`started` and `ended` around each request, `answered` where there is an answer; `text` is what a scraper gets."""
 
     def __init__(self) -> None:
         self._requests: dict[tuple[Labels, str, int], int] = {}  # (labels, dry run, code) -> how many
@@ -64,13 +64,16 @@ class Metrics:
         self._watches: dict[Labels, int] = {}  # labels -> open now
 
     def started(self, request: Request) -> str:
-        """Returns what `answered` wants to be told again."""
+        """Returns what `ended` wants to be told again."""
         kind = "readOnly" if request.method in ("GET", "HEAD") else "mutating"
         self._inflight[kind] += 1
         return kind
 
-    def answered(self, request: Request, target: Target | None, response: Response, seconds: float, kind: str) -> None:
+    def ended(self, kind: str) -> None:
+        """A request is no longer being answered, whether it was or its client has gone."""
         self._inflight[kind] -= 1
+
+    def answered(self, request: Request, target: Target | None, response: Response, seconds: float) -> None:
         labels = _labels(request, target)
         counted = (labels, request.query.get("dryRun", ""), response.status)
         self._requests[counted] = self._requests.get(counted, 0) + 1
