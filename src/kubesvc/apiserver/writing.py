@@ -104,12 +104,13 @@ async def commit(
     value = stored.encode(kind, new) if new is not None else None
     if dry_run:
         return Versioned(key, value, old.revision if old else 0) if value is not None else None
-    writes = [Write(key, value, old.revision if old else 0)]
+    writes: list[Write] = []
     by_key: dict[str, ClaimChange] = {}  # key of a claim -> the change
     for change in changes:
         if (write := await _claim(state, change, tree, context)) is not None:
             writes.append(write)
             by_key[write.key] = change
+    writes.append(Write(key, value, old.revision if old else 0))  # last: its revision is the commit's
     try:
         revision = await state.store.commit(writes, checks)
     except PreconditionFailed as failed:
