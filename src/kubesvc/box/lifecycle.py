@@ -179,6 +179,10 @@ def _start(box: Box, listener: socket.socket, reporter: _Reporter) -> None:
         except BlockingIOError:
             return
         for said in data.decode().split("\n"):
+            if waiting and said.startswith(children.FAILED):
+                reporter.send(Progress(error=said.removeprefix(children.FAILED)))
+                supervisor.end()
+                return
             if said in waiting:
                 waiting.discard(said)
                 reporter.send(Progress(step=said, seconds=time.monotonic() - began))

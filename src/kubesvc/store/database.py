@@ -26,10 +26,12 @@ VACUUM_PAGES = 4000  # given back to the file system at most, at a time
 WAL_BYTES = 64 << 20  # the write-ahead log is cut back to this once it has grown beyond
 
 _SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS log
+BEGIN IMMEDIATE;
+CREATE TABLE log
     (id INTEGER PRIMARY KEY, key TEXT NOT NULL, value BLOB, previous INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
-INSERT OR IGNORE INTO state VALUES ('compacted', 0), ('format', {FORMAT});
+CREATE TABLE state (name TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO state VALUES ('compacted', 0), ('format', {FORMAT});
+COMMIT;
 """
 
 _RESTORE = "bring back a backup with `kubesvc restore FILE`"
@@ -86,13 +88,17 @@ def connect(path: Path) -> sqlite3.Connection:
     with explained(path):
         database = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
         try:
-            database.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has to come before the first table
+            made = database.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,)
+            if made:
+                _check_format(path, database)
+            else:
+                database.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has to come before the first table
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
             database.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
             database.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
-            database.executescript(_SCHEMA)
-            _check_format(path, database)
+            if not made:
+                database.executescript(_SCHEMA)
         except BaseException:
             database.close()
             raise
