@@ -13,6 +13,8 @@ EXCLUDE_FROM_LOAD_BALANCERS = "node.kubernetes.io/exclude-from-external-load-bal
 IP_FAMILY = "ipaddress.kubernetes.io/ip-family"
 IP_MANAGED_BY = "ipaddress.kubernetes.io/managed-by"
 IP_ALLOCATOR = "ipallocator.k8s.io"
+SERVICE_CIDR_PROTECTION = "networking.k8s.io/service-cidr-finalizer"
+"""Finalizer that keeps a ServiceCIDR while addresses in it are in use."""
 HOSTNAME = "kubernetes.io/hostname"
 ZONE = "topology.kubernetes.io/zone"
 METADATA_NAME = "kubernetes.io/metadata.name"

@@ -26,6 +26,7 @@ from kubesvc.api.core import (
 )
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.meta import Object, ObjectMeta
+from kubesvc.api.networking import ServiceCIDR
 from kubesvc.api.registry import Kind
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
@@ -95,6 +96,7 @@ class Caches:
         self.config_maps = self._typed(registry.CONFIG_MAP, ConfigMap, _without_data)
         self.deployments = self._typed(registry.DEPLOYMENT, Deployment)
         self.replica_sets = self._typed(registry.REPLICA_SET, ReplicaSet)
+        self.service_cidrs = self._typed(registry.SERVICE_CIDR, ServiceCIDR)
         for kind in registry.KINDS.values():
             if kind not in NOT_CACHED and (kind.group, kind.plural) not in self.of:
                 self.of[kind.group, kind.plural] = Informer(session, kind, Object, project=bare)

@@ -18,6 +18,7 @@ from kubesvc.controllers.namespace.controller import NamespaceController
 from kubesvc.controllers.nodeipam.controller import NodeIpamController
 from kubesvc.controllers.replicaset.controller import ReplicaSetController
 from kubesvc.controllers.scheduler.controller import SchedulerController
+from kubesvc.controllers.servicecidr.controller import ServiceCidrController
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     NamespaceController,
     EndpointsController,
     GarbageController,
+    ServiceCidrController,
 )
 
 
