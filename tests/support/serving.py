@@ -35,6 +35,7 @@ class Served:
     def __init__(self, directory: Path, *, with_controllers: bool = False) -> None:
         self._files = ServerThread(directory)  # for its certificates and its socket alone: it is never started
         self._files.loop.close()
+        self.kubeconfig = self._files.kubeconfig
         self.store = directory / STORE
         self._words = ["controllers"] if with_controllers else []
         self._directory = directory
@@ -46,7 +47,7 @@ class Served:
         return self._process.pid
 
     def session(self) -> Session:
-        return kubeconfig.load(self._files.kubeconfig)
+        return kubeconfig.load(self.kubeconfig)
 
     async def start(self) -> None:
         """Returns once the server is ready."""

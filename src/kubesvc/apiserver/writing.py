@@ -7,7 +7,6 @@ What is lost in a race is either tried again by the verb (`Raced`) or the client
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -163,7 +162,7 @@ async def _claim(state: State, change: ClaimChange, service: JSON, context: Cont
     if change.kind == "nodeport":
         return Write(key, msgspec.json.encode(service["metadata"]["uid"]), 0)
     tree = admission.address_object(change.value, service, context)
-    tree["metadata"].setdefault("uid", str(uuid.uuid4()))
+    tree["metadata"].setdefault("uid", state.new_uid())
     tree["metadata"].setdefault("creationTimestamp", state.now())
     return Write(key, stored.encode(IP_ADDRESS, tree), 0)
 

@@ -131,6 +131,23 @@ def _check_format(path: Path, database: sqlite3.Connection) -> None:
         )
 
 
+_ROWS = (64, 8, 1)  # how many rows a statement inserts: few statements, each prepared once
+_INSERT = {count: f"INSERT INTO log VALUES {', '.join(['(?, ?, ?, ?)'] * count)}" for count in _ROWS}
+
+
+def insert(database: sqlite3.Connection, rows: list[tuple[int, str, bytes | None, int]]) -> None:
+    """Add rows (revision, key, value, previous), many to a statement.
+
+    Each statement lets go of the interpreter's lock and waits to have it back; a row each would be as many waits.
+    """
+    done = 0
+    for count in _ROWS:
+        while len(rows) - done >= count:
+            values = [value for row in rows[done : done + count] for value in row]
+            database.execute(_INSERT[count], values)
+            done += count
+
+
 def compacted(database: sqlite3.Connection) -> int:
     """The revision before which history is gone."""
     (found,) = database.execute("SELECT number FROM state WHERE name = 'compacted'").fetchone()

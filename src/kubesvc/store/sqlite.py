@@ -100,7 +100,8 @@ class SqliteStore(Reads):
         except BaseException:
             os.close(self._lock)
             raise
-        self._queue: queue.SimpleQueue[_Commit | _Compaction | None] = queue.SimpleQueue()
+        self._leaving: list[_Commit] = []  # on their way to the queue
+        self._queue: queue.SimpleQueue[Sequence[_Commit] | _Compaction | None] = queue.SimpleQueue()
         self._next = self.log.revision + 1
         self._marks: deque[tuple[float, int]] = deque([(clock(), self.log.revision)])  # when the store was how far
         self._on_the_way: dict[str, tuple[_Commit, int]] = {}  # key -> the newest commit that writes it, its revision
@@ -133,9 +134,16 @@ class SqliteStore(Reads):
         for revision, write in enumerate(writes, self._next):
             self._on_the_way[write.key] = (commit, 0 if write.value is None else revision)
         self._next += len(writes)
-        self._queue.put(commit)
+        if not self._leaving:
+            self._loop.call_soon(self._send)
+        self._leaving.append(commit)
         # The caller may be cancelled; the commit goes its way all the same.
         return await asyncio.shield(commit.done)
+
+    def _send(self) -> None:
+        """Hand the writer at once all that this turn of the event loop brought: waking a thread is dear."""
+        leaving, self._leaving = self._leaving, []
+        self._queue.put(leaving)
 
     def _pending(self, writes: Sequence[Write], checks: Sequence[Check]) -> dict[str, int]:
         """Keys named here that are on their way -> the revision they will have."""
@@ -160,6 +168,7 @@ class SqliteStore(Reads):
         if self._closed:
             return
         self._closed = True
+        self._send()
         self._queue.put(None)
         await asyncio.to_thread(self._writer.join)
         await self.history.close()
@@ -227,10 +236,10 @@ class SqliteStore(Reads):
             if item is None:
                 batch.last = True
                 return batch
-            if isinstance(item, _Commit):
-                batch.commits.append(item)
-            else:
+            if isinstance(item, _Compaction):
                 batch.compactions.append(item)
+            else:
+                batch.commits += item
             try:
                 item = self._queue.get_nowait()
             except queue.Empty:
@@ -251,7 +260,7 @@ class SqliteStore(Reads):
         ]
         try:
             self._database.execute("BEGIN IMMEDIATE")
-            self._database.executemany("INSERT INTO log VALUES (?, ?, ?, ?)", rows)
+            database.insert(self._database, rows)
         except sqlite3.Error as error:
             self._give_up(fresh, database.failure(self._path, error))
             return
