@@ -16,7 +16,7 @@ from pathlib import Path
 
 import uvloop
 
-from kubesvc.apiserver.server import ApiServer
+from kubesvc.apiserver.server import ApiServer, relax_collection
 from kubesvc.client import kubeconfig
 from kubesvc.client.session import Session
 from kubesvc.client.transport import LocalTransport, User
@@ -78,6 +78,7 @@ async def serve(directory: Path, descriptor: int, with_controllers: bool) -> Non
     listening.setblocking(False)
     server = ApiServer(SqliteStore(directory / STORE), config(directory, port=listening.getsockname()[1]))
     await server.start()
+    relax_collection()
     async with asyncio.TaskGroup() as group:
         group.create_task(server.serve([listening]))
         if with_controllers:

@@ -25,7 +25,7 @@ from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.errors import ApiError
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE
 from kubesvc.apiserver.config import ApiConfig
-from kubesvc.apiserver.server import ApiServer
+from kubesvc.apiserver.server import ApiServer, relax_collection
 from kubesvc.box.addons import ensure_addons
 from kubesvc.box.certificates import Identities
 from kubesvc.box.definition import AGENT_PORT, API_PORT, DNS_PORT, Box
@@ -106,6 +106,7 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
         store = SqliteStore(box.objects)
         server = ApiServer(store, _api_config(box, identities))
         await server.start()
+        relax_collection()
     except (StoreError, ApiError) as error:
         os.write(progress, f"{FAILED}{error}\n".encode())
         raise
