@@ -34,10 +34,12 @@ INSERT INTO state VALUES ('compacted', 0), ('format', {FORMAT});
 COMMIT;
 """
 
+_FULL = "the disk is full: free some space where this file is, and writes work again by themselves"
 _RESTORE = "bring back a backup with `kubesvc restore FILE`"
 # the start of SQLite's name for an error -> (whether nothing can have been written, what to do)
 _REMEDIES = {
-    "SQLITE_FULL": (True, "the disk is full: free some space where this file is, and writes work again by themselves"),
+    "SQLITE_FULL": (True, _FULL),
+    "SQLITE_IOERR_SHM": (True, _FULL),  # no room for the 32 KB beside the file that opening it takes
     "SQLITE_READONLY": (
         True,
         "it can't be written: look at the permissions of the file and its directory, and at how it is mounted",
