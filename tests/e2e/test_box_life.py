@@ -85,6 +85,20 @@ def test_a_killed_box_comes_back_with_the_same_objects_and_addresses(box):
     assert addresses(box) == before
 
 
+def test_a_box_is_the_same_after_a_reboot(box):
+    """All that a reboot ends is gone: namespaces, mounts, processes, /run. `up` makes it again from what is on disk."""
+    box.up("--nodes", "2")
+    box.kubectl("apply", "-f", "-", input=SERVICE)
+    wait_pod(box)
+    before = addresses(box)
+    box.interrupt()
+    assert not (Path("/run/kubesvc") / box.name).exists()
+    box.up()
+    eventually(lambda: addresses(box) == before, what="the same objects and addresses")
+    wait_pod(box)
+    assert addresses(box) == before
+
+
 def test_up_twice_says_that_it_is_running(box):
     """The second `up` changes nothing and shows the kubeconfig."""
     box.up()

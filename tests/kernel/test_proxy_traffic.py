@@ -240,7 +240,7 @@ def test_a_restart_has_no_blip(world: World) -> None:
 
 def test_the_namespace_is_prepared(world: World) -> None:
     """Forwarding, loose reverse paths, liberal tracking and a route to the Services, from the node's address."""
-    assert f"10.96.0.0/16 dev eth0 proto 107 scope link src {NODE_IP}" in world.node.ip("route")
+    assert f"10.96.0.0/16 dev eth0 proto 155 scope link src {NODE_IP}" in world.node.ip("route")
     for name, value in (
         ("net.ipv4.ip_forward", "1"),
         ("net.ipv4.conf.all.rp_filter", "2"),

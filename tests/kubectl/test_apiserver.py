@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.apiserver import ServerThread, tls_server
-from support.kubectl import BINARIES, Kubectl
+from support.apiserver import ServerThread
+from support.kubectl import Kubectl
 
 SERVICE = """
 apiVersion: v1
@@ -45,24 +43,6 @@ spec:
         image: host
         command: [sleep, infinity]
 """
-
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
-    with tls_server(tmp_path_factory.mktemp("apiserver")) as running:
-        yield running
-
-
-@pytest.fixture(params=BINARIES, ids=lambda path: "pypi" if "usr" not in path.parts else "system")
-def kubectl(request: pytest.FixtureRequest, server: ServerThread) -> Kubectl:
-    """A kubectl in a namespace of its own."""
-    made = Kubectl(request.param, server.kubeconfig)
-    namespace = f"test-{next(_numbers)}"
-    made("create", "namespace", namespace)
-    made.namespace = namespace
-    return made
 
 
 def test_get_prints_tables(kubectl: Kubectl) -> None:

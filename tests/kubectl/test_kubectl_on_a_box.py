@@ -74,7 +74,10 @@ def test_a_deployment_from_apply_to_delete(kubectl):
     described = kubectl("describe", "service", "hello")
     assert "Endpoints:" in described
     assert ":8080" in described
-    assert "Ready" in kubectl("describe", "pod", "-l", "app=hello")
+    newest = kubectl("get", "pods", "-l", "app=hello", "--sort-by=.metadata.creationTimestamp", "-o", "name").split()[
+        -1
+    ]
+    assert "Ready" in kubectl("describe", newest)
     assert "ScalingReplicaSet" in kubectl("describe", "deployment", "hello")
 
     kubectl("delete", "deployment", "hello", "--wait=true")

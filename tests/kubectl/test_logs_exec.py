@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,15 +12,8 @@ from kubesvc.api.meta import JSON
 from kubesvc.api.registry import NODE, POD
 from kubesvc.client.session import Session
 from support.agent import Agent, agent
-from support.apiserver import ServerThread, tls_server
-from support.kubectl import BINARIES, Kubectl
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
-    with tls_server(tmp_path_factory.mktemp("apiserver")) as running:
-        running.authority.serving("node", "127.0.0.1")
-        yield running
+from support.apiserver import ServerThread
+from support.kubectl import Kubectl
 
 
 async def add_node(session: Session, name: str, port: int) -> None:
@@ -43,6 +37,7 @@ async def add_pod(session: Session, name: str, node: str, state: JSON, *containe
 @pytest.fixture(scope="module")
 def node(server: ServerThread) -> Iterator[Agent]:
     """An agent on 127.0.0.1, the Node that says so, one that nobody answers for, and pods in every state."""
+    server.authority.serving("node", "127.0.0.1")
     context = agent(server.directory)
 
     async def start() -> Agent:
@@ -65,9 +60,9 @@ def node(server: ServerThread) -> Iterator[Agent]:
     server.run(stop())
 
 
-@pytest.fixture(params=BINARIES, ids=lambda path: "pypi" if "usr" not in path.parts else "system")
-def kubectl(request: pytest.FixtureRequest, server: ServerThread, node: Agent) -> Kubectl:
-    return Kubectl(request.param, server.kubeconfig)
+@pytest.fixture
+def kubectl(binary: Path, server: ServerThread, node: Agent) -> Kubectl:
+    return Kubectl(binary, server.kubeconfig)
 
 
 def test_logs(kubectl: Kubectl, node: Agent) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.apiserver import ServerThread, tls_server
-from support.kubectl import BINARIES, Kubectl
+from support.kubectl import Kubectl
 
 GENERATORS = {
     "deployment": "deployment x --image=host --port=80",
@@ -32,29 +29,6 @@ GENERATORS = {
 }
 # set by the server, each time otherwise
 OWN = ("uid", "resourceVersion", "creationTimestamp", "namespace", "clusterIP", "clusterIPs", "nodePort")
-
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
-    with tls_server(tmp_path_factory.mktemp("apiserver")) as running:
-        yield running
-
-
-@pytest.fixture(params=BINARIES, ids=lambda path: "pypi" if "usr" not in path.parts else "system")
-def kubectl(request: pytest.FixtureRequest, server: ServerThread) -> Kubectl:
-    """A kubectl in a namespace of its own, which it made with protobuf too."""
-    made = Kubectl(request.param, server.kubeconfig)
-    made.namespace = elsewhere(made)
-    return made
-
-
-def elsewhere(kubectl: Kubectl) -> str:
-    """A fresh namespace."""
-    name = f"protobuf-{next(_numbers)}"
-    kubectl("create", "namespace", name)
-    return name
 
 
 def read(kubectl: Kubectl, name: str) -> Any:
@@ -95,7 +69,7 @@ def test_what_is_created_is_what_a_dry_run_shows(kubectl: Kubectl, words: str) -
     assert missing(shown, stored) == []
 
     shown["metadata"].pop("namespace", None)
-    kubectl.namespace = elsewhere(kubectl)
+    kubectl.namespace = kubectl.make_namespace()
     kubectl("create", "-f", "-", stdin=json.dumps(shown))
     assert without_own(stored) == without_own(read(kubectl, name))
 
@@ -123,7 +97,7 @@ def test_expose_scale_and_run(kubectl: Kubectl) -> None:
 
 
 def test_cordon_and_uncordon(kubectl: Kubectl) -> None:
-    name = f"node-{next(_numbers)}"
+    name = f"node-{kubectl.namespace}"
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
     kubectl("create", "-f", "-", stdin=json.dumps(node))
     kubectl("cordon", name)

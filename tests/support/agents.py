@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
 from kubesvc.api.core import Pod
 from kubesvc.api.errors import Conflict, NotFound
-from kubesvc.api.meta import JSON, Object, format_time
-from kubesvc.api.registry import NODE, POD, Kind
-from kubesvc.client.informer import Informer, wait_synced
+from kubesvc.api.meta import JSON, format_time
+from kubesvc.api.registry import NODE, POD
+from kubesvc.client.informer import Informer
 from kubesvc.client.queue import WorkQueue
 from kubesvc.client.session import Session
-
-DEADLINE = 20.0
-"""Seconds a story may wait for one thing."""
 
 
 class Agent:
@@ -65,55 +62,3 @@ async def add_node(session: Session, name: str, **spec: Any) -> None:
     await session.create(NODE, {"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "spec": spec})
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastTransitionTime": now()}
     await session.patch(NODE, "", name, {"status": {"conditions": [ready]}}, subresource="status")
-
-
-class Watcher:
-    """Copies of some kinds, and a wait for them to show something."""
-
-    def __init__(self, session: Session, *kinds: Kind) -> None:
-        self.of: dict[str, Informer[Any]] = {k.kind: Informer(session, k, k.view) for k in kinds}
-        self._changed = asyncio.Event()
-        for informer in self.of.values():
-            informer.on_change(lambda old, new: self._changed.set())
-
-    def all(self, kind: Kind, namespace: str = "default") -> list[Any]:
-        """Objects of one namespace by name."""
-        return sorted((o for o in self.of[kind.kind].items.values() if o.namespace == namespace), key=_name)
-
-    def get(self, kind: Kind, name: str, namespace: str = "default") -> Any:
-        return self.of[kind.kind].items.get((namespace if kind.namespaced else "", name))
-
-    async def until(self, holds: Callable[[], object], what: str) -> None:
-        """Wait until `holds()`; fails after the deadline, saying `what` never came to be."""
-        try:
-            async with asyncio.timeout(DEADLINE):
-                while not holds():
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            shown = {k: sorted(i.items) for k, i in self.of.items()}
-            raise AssertionError(f"never came to be: {what}; there are {shown}") from None
-
-
-def _name(item: Object) -> str:
-    return item.name
-
-
-@asynccontextmanager
-async def watching(session: Session, *kinds: Kind) -> AsyncIterator[Watcher]:
-    """A Watcher of `kinds`, synced."""
-    watcher = Watcher(session, *kinds)
-    async with running(*(i.run() for i in watcher.of.values())):
-        await wait_synced(watcher.of.values())
-        yield watcher
-
-
-@asynccontextmanager
-async def running(*coroutines: Any) -> AsyncIterator[None]:
-    """`coroutines` as tasks while the block runs; one that ends by itself fails the block."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(c) for c in coroutines]
-        yield
-        for task in tasks:
-            assert not task.done() or task.cancelled(), f"{task} ended by itself"
-            task.cancel()

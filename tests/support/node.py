@@ -14,15 +14,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Address, ip_interface
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
 
 from kubesvc.api import registry
-from kubesvc.api.core import Node, ObjectReference, Pod
-from kubesvc.api.meta import Object
+from kubesvc.api.core import Node, Pod
 from kubesvc.apiserver.server import ApiServer
 from kubesvc.client.informer import Informer
 from kubesvc.client.kubeconfig import tls_context
@@ -37,9 +36,9 @@ from kubesvc.node.teardown import teardown
 from kubesvc.store.memory import MemoryStore
 from support import apiserver
 from support.certificates import Authority
+from support.watching import DEADLINE, Changes, Event
 
 ADDRESS = IPv4Address("172.29.99.2")
-DEADLINE = 20.0  # seconds any wait of a test may take
 
 AGENT = """
 import asyncio, logging, sys
@@ -54,15 +53,6 @@ config = NodeConfig(box, "node1", IPv4Address("172.29.99.2"), directory / "run",
                     directory / "node.key", directory / "ca.crt", (IPv4Address("10.96.0.10"),))
 asyncio.run(main.run(kubeconfig.load(directory / "node.kubeconfig"), config))
 """
-
-
-T = TypeVar("T")
-
-
-class Event(Object, frozen=True):
-    reason: str = ""
-    message: str = ""
-    involved_object: ObjectReference = ObjectReference()
 
 
 class NodeBed:
@@ -82,14 +72,12 @@ class NodeBed:
             directory / "ca.crt",
             (IPv4Address("10.96.0.10"),),
         )
-        self._changed = asyncio.Event()
         self._agent: asyncio.Task[None] | None = None
         self.process: asyncio.subprocess.Process | None = None
         self.nodes = Informer(self.session, registry.NODE, Node)
         self._events = Informer(self.session, registry.EVENT, Event)
         self.informers: list[Informer[Any]] = [self.pods, self.nodes, self._events]
-        for informer in self.informers:
-            informer.on_change(lambda _old, _new: self._changed.set())
+        self._wait = Changes(*self.informers).until
 
     # ── the agent ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -119,7 +107,7 @@ class NodeBed:
 
     async def _give_network(self) -> None:
         """What a controller does: the node's pod CIDR, once the node has registered."""
-        await self._wait(lambda: self.nodes.get("", "node1"), DEADLINE)
+        await self._wait(lambda: self.nodes.get("", "node1"), "the node")
         patch = {"spec": {"podCIDR": "10.244.9.0/24", "podCIDRs": ["10.244.9.0/24"]}}
         await self.session.patch(registry.NODE, "", "node1", patch)
 
@@ -144,21 +132,10 @@ class NodeBed:
             pod = self.pods.get("default", name)
             return pod if pod is not None and condition(pod) else None
 
-        try:
-            return await self._wait(look, within)
-        except TimeoutError:
-            raise AssertionError(f"pod {name} stayed {self.pods.get('default', name)}") from None
+        return await self._wait(look, f"pod {name} as awaited", within=within)
 
     async def until_gone(self, name: str, *, within: float = DEADLINE) -> None:
-        await self._wait(lambda: self.pods.get("default", name) is None, within)
-
-    async def _wait(self, look: Callable[[], T | None], within: float) -> T:
-        """What `look` gives once it gives something; asked again whenever a node, pod or event has changed."""
-        async with asyncio.timeout(within):
-            while not (found := look()):
-                self._changed.clear()
-                await self._changed.wait()
-        return found
+        await self._wait(lambda: self.pods.get("default", name) is None, f"pod {name} gone", within=within)
 
     async def running(self, name: str) -> Pod:
         return await self.until(name, lambda p: p.status.phase == "Running" and is_ready(p))
@@ -197,7 +174,7 @@ class NodeBed:
     async def until_event(self, name: str, reason: str, start: str) -> None:
         """Wait for an event about a pod whose message begins with `start`."""
         wanted = lambda: any(r == reason and m.startswith(start) for r, m in self.events(name))  # noqa: E731
-        await self._wait(wanted, DEADLINE)
+        await self._wait(wanted, f"an event {reason}: {start}")
 
     def events(self, name: str) -> list[tuple[str, str]]:
         """(reason, message) of the events about a pod, in the order they came."""

@@ -31,8 +31,9 @@ from kubesvc.api.registry import (
 from kubesvc.client.session import Session
 from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.main import run
-from support.agents import Agent, Watcher, add_node, running, watching
+from support.agents import Agent, add_node
 from support.apiserver import local_session
+from support.watching import Watcher, running, watching
 
 CONFIG = ControllersConfig(pod_cidrs=(ip_network("10.244.0.0/16"),), ca_pem="PEM")
 

@@ -1,27 +1,22 @@
-"""Writes wait for their echo, Events are counted, and a failing key harms nobody else."""
+"""Writes wait for their echo, and a failing key harms nobody else."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime
-from typing import Any
 
-import msgspec
 import pytest
 
 from kubesvc.api.errors import Conflict, Forbidden, not_found
-from kubesvc.api.meta import JSON, Object
+from kubesvc.api.meta import JSON
 from kubesvc.api.registry import CONFIG_MAP, EVENT, NAMESPACE
 from kubesvc.client.queue import WorkQueue
-from kubesvc.client.session import Session
 from kubesvc.controllers.caches import Caches
 from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.context import make_context
-from kubesvc.controllers.events import Recorder
 from kubesvc.controllers.writer import Writer, namespace_is_ending, together
-from support.agents import running, watching
 from support.apiserver import local_session
+from support.watching import running
 
 
 async def test_a_write_returns_once_the_cache_shows_it() -> None:
@@ -69,36 +64,6 @@ async def test_an_ending_namespace_is_told_from_other_refusals() -> None:
             assert namespace_is_ending(refused.value)
         assert not namespace_is_ending(not_found("pods", "x"))
         assert not namespace_is_ending(Forbidden("no"))
-
-
-async def events(session: Session) -> list[Any]:
-    items: list[Any] = msgspec.json.decode((await session.raw("GET", EVENT.path("default"))).body)["items"]
-    return items
-
-
-async def test_the_same_event_again_raises_its_count() -> None:
-    """Twice the same is one Event with count 2; another message is another; a deleted one starts over."""
-    async with local_session() as session, watching(session, EVENT) as see:
-        recorder = Recorder(session, lambda: datetime.now(UTC))
-        found = msgspec.convert(await session.get(NAMESPACE, "", "default"), Object)
-
-        async def say(message: str) -> None:
-            before = see.of["Event"].revision
-            recorder.record("tester", NAMESPACE, found, "Normal", "Said", message)
-            await see.until(lambda: see.of["Event"].revision > before, message)
-
-        async with running(recorder.run()):
-            await say("hello")
-            await say("hello")
-            await say("bye")
-            assert {e["message"]: e["count"] for e in await events(session)} == {"hello": 2, "bye": 1}
-            (hello,) = (e for e in await events(session) if e["message"] == "hello")
-            assert hello["involvedObject"]["name"] == "default"
-            assert hello["source"] == {"component": "tester"}
-            await session.delete(EVENT, "default", hello["metadata"]["name"])
-            await see.until(lambda: see.get(EVENT, hello["metadata"]["name"]) is None, "the Event gone")
-            await say("hello")
-            assert {e["message"]: e["count"] for e in await events(session)} == {"hello": 1, "bye": 1}
 
 
 async def test_a_failing_key_is_tried_again_and_others_go_on(caplog: pytest.LogCaptureFixture) -> None:

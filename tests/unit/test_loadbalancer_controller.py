@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from kubesvc.api.core import LoadBalancerStatus, Node, ObjectReference, Service
+from kubesvc.api.core import LoadBalancerStatus, Node, Service
 from kubesvc.api.labels import LOAD_BALANCER_CLEANUP
-from kubesvc.api.meta import JSON, Object
+from kubesvc.api.meta import JSON
 from kubesvc.api.registry import EVENT, NODE, SERVICE
 from kubesvc.client.session import Session
 from kubesvc.loadbalancer import main
@@ -22,15 +22,7 @@ from kubesvc.loadbalancer.plan import ready_condition
 from kubesvc.loadbalancer.provider import BadPool, ProviderFailed
 from kubesvc.loadbalancer.providers.pool import PoolProvider
 from support.apiserver import local_session
-from support.following import DEADLINE, Following, following
-
-
-class Event(Object, frozen=True):
-    involved_object: ObjectReference = ObjectReference()
-    type: str = ""
-    reason: str = ""
-    message: str = ""
-
+from support.watching import DEADLINE, Event, Following, following
 
 POOL = ((IPv4Address("172.29.7.200"), IPv4Address("172.29.7.201")),)
 CONFIG = LoadBalancerConfig(POOL, first_retry=0.01, last_retry=0.05)
@@ -52,7 +44,7 @@ class World:
 
     async def delete(self, name: str) -> None:
         await self.session.delete(SERVICE, "default", name)
-        await self.services.until(f"{name} is gone", lambda: self.services.get(name) is None)
+        await self.services.until(lambda: self.services.get(name) is None, f"{name} is gone")
 
     def address(self, name: str) -> str:
         service = self.services.get(name)
@@ -66,11 +58,11 @@ class World:
 
     async def has(self, name: str, address: str) -> None:
         await self.services.until(
-            f"{name} has {address}", lambda: (self.address(name), self.reason(name)) == (address, "True Ensured")
+            lambda: (self.address(name), self.reason(name)) == (address, "True Ensured"), f"{name} has {address}"
         )
 
     async def waits(self, name: str, reason: str) -> None:
-        await self.services.until(f"{name} waits: {reason}", lambda: self.reason(name) == f"False {reason}")
+        await self.services.until(lambda: self.reason(name) == f"False {reason}", f"{name} waits: {reason}")
 
     async def told(self, name: str, *reasons: str) -> list[Event]:
         """Wait until exactly these events, in this order, are about `name`."""
@@ -78,7 +70,7 @@ class World:
         def about() -> list[Event]:
             return [e for e in self.events.seen if e.involved_object.name == name]
 
-        await self.events.until(f"events {reasons}", lambda: [e.reason for e in about()] == list(reasons))
+        await self.events.until(lambda: [e.reason for e in about()] == list(reasons), f"events {reasons}")
         return about()
 
 
@@ -147,7 +139,7 @@ async def test_no_two_services_ever_show_one_address(world: World) -> None:
         for name in ("s1", "s2", "s3", "s4"):
             await world.create(name)
         for _ in range(2):
-            await world.services.until("two are served", lambda: len(served(world)) == 2)
+            await world.services.until(lambda: len(served(world)) == 2, "two are served")
             await world.delete(min(served(world)))
     shown: dict[str, str] = {}  # service -> its address, replayed in the order of revisions
     for service in sorted(world.services.seen, key=lambda s: int(s.metadata.resource_version)):
@@ -164,13 +156,13 @@ async def test_a_service_that_stops_being_one_gives_its_address_back(world: Worl
     async with controller(world):
         for name in ("s1", "s2"):
             await world.create(name)
-        await world.services.until("both are served", lambda: bool(world.address("s1") and world.address("s2")))
+        await world.services.until(lambda: bool(world.address("s1") and world.address("s2")), "both are served")
         freed = world.address("s1")
         await world.create("s3")
         await world.waits("s3", "PoolExhausted")
         await world.patch("s1", {"spec": {"type": "ClusterIP"}})
         await world.has("s3", freed)
-        await world.services.until("s1 shows nothing", lambda: (world.address("s1"), world.reason("s1")) == ("", ""))
+        await world.services.until(lambda: (world.address("s1"), world.reason("s1")) == ("", ""), "s1 shows nothing")
         s1 = world.services.get("s1")
         assert s1 is not None
         assert s1.metadata.finalizers == []
@@ -195,9 +187,9 @@ async def test_a_service_deleted_while_nobody_looks_is_cleaned_up_later(world: W
         await world.create("s1")
         await world.has("s1", "172.29.7.200")
     await world.session.delete(SERVICE, "default", "s1")
-    await world.services.until("s1 is held", lambda: is_dying(world.services.get("s1")))
+    await world.services.until(lambda: is_dying(world.services.get("s1")), "s1 is held")
     async with controller(world):
-        await world.services.until("s1 is gone", lambda: world.services.get("s1") is None)
+        await world.services.until(lambda: world.services.get("s1") is None, "s1 is gone")
 
 
 def is_dying(service: Service | None) -> bool:

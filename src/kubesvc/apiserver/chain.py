@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from kubesvc.api.errors import ApiError, InternalError, MethodNotAllowed, NotFound, ServiceUnavailable, Unauthorized
-from kubesvc.apiserver import discovery, encode, health, openapi, warnings
+from kubesvc.apiserver import discovery, encode, health, openapi, openapi_protobuf, warnings
 from kubesvc.apiserver.create import create
 from kubesvc.apiserver.delete import delete
 from kubesvc.apiserver.deletecollection import deletecollection
@@ -93,14 +93,25 @@ def document(request: Request) -> Response | None:
     path = request.path.rstrip("/")
     match path:
         case "/openapi/v2":
-            encode.representation(request)  # JSON alone
-            return Response(200, openapi.v2())
+            return _openapi_v2(request)
         case "/openapi/v3":
             return Response(200, openapi.v3_index())
     if path.startswith("/openapi/v3/"):
         body = openapi.v3(path.removeprefix("/openapi/v3/"))
         return None if body is None else Response(200, body)
     return discovery.answer(request)
+
+
+def _openapi_v2(request: Request) -> Response:
+    """As protobuf where that is asked for before JSON is. Raises NotAcceptable."""
+    for part in request.headers.get("accept", "").split(","):
+        media = part.partition(";")[0].strip()
+        if media in openapi_protobuf.ACCEPTED:
+            return Response(200, openapi_protobuf.v2(), content_type=openapi_protobuf.MEDIA_TYPE)
+        if media == "application/json":
+            break
+    encode.representation(request)
+    return Response(200, openapi.v2())
 
 
 def verb(request: Request, target: Target) -> Verb:

@@ -1,8 +1,8 @@
 """The OpenAPI documents: what kubectl asks before `apply`, `diff` and `explain`.
 
 Built from the schema on first use and kept. Version 3 has a document for each group and version; version 2 is one
-document, as JSON only (kubectl would take it as protobuf, and asks for it only where version 3 is missing). Paths hold
-what clients look at: which kind a path is of, and that patch takes fieldValidation and dryRun.
+document, which `openapi_protobuf` has as protobuf too. Paths hold what clients look at: which kind a path is of, and
+that patch takes fieldValidation and dryRun.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _definitions(kinds: list[Kind], prefix: str) -> JSON:
             continue
         of = schema.named(name)
         properties = {field: _property(name, field, f, prefix) for field, f in of.fields.items()}
-        found[name] = _described({"type": "object", "properties": properties}, describe(name))
+        found[name] = _described({"type": "object", "properties": properties}, describe(name), prefix)
         if of.required:
             found[name]["required"] = list(of.required)
         if of.map:
@@ -119,7 +119,7 @@ def _reference(field: Field) -> str:
 
 
 def _property(owner: str, name: str, field: Field, prefix: str) -> JSON:
-    found = _described(_shape(field, prefix), describe(owner, name))
+    found = _described(_shape(field, prefix), describe(owner, name), prefix)
     for extra, value in (
         ("enum", list(values(owner, name))),
         ("x-kubernetes-list-type", field.list),
@@ -133,11 +133,12 @@ def _property(owner: str, name: str, field: Field, prefix: str) -> JSON:
     return found
 
 
-def _described(shape: JSON, text: str) -> JSON:
-    """A bare $ref may have no siblings, so text goes around it."""
+def _described(shape: JSON, text: str, prefix: str) -> JSON:
+    """A $ref of version 3 may have no siblings, so text goes around it. Readers of version 2 follow no allOf."""
     if not text:
         return shape
-    return {"description": text, "allOf": [shape]} if "$ref" in shape else {"description": text, **shape}
+    around = "$ref" in shape and prefix == _V3
+    return {"description": text, "allOf": [shape]} if around else {"description": text, **shape}
 
 
 def _shape(field: Field, prefix: str) -> JSON:

@@ -23,7 +23,6 @@ from kubesvc.apiserver import strategic
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
-APPLY_PATCH = "application/apply-patch+yaml"
 
 
 class PatchError(Exception):
@@ -34,7 +33,7 @@ def apply(kind: Kind, current: JSON, patch: bytes, content_type: str) -> JSON:
     """`current` with `patch` applied. Raises BadRequest, Invalid or UnsupportedMediaType."""
     content_type = content_type.partition(";")[0].strip()
     if content_type not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH):
-        accepted = ", ".join((JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH))
+        accepted = ", ".join((JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH))
         why = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
         raise UnsupportedMediaType(why)
     try:

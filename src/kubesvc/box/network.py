@@ -12,12 +12,11 @@ Everything is made sure of, not made: what is there already, after a crash, is k
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from kubesvc.box.definition import Box
-from kubesvc.kernel import netns
+from kubesvc.kernel import netns, sysctl
 from kubesvc.kernel.links import Links
 
 BRIDGE = "bridge"
@@ -36,18 +35,12 @@ def host_networks(*, but: str) -> list[IPv4Network]:
         return [route.to for route in host.routes(4) if route.dev != but and isinstance(route.to, IPv4Network)]
 
 
-def _sysctl(namespace: Path, settings: dict[str, str]) -> None:
-    with netns.entered(namespace):
-        for key, value in settings.items():
-            with suppress(FileNotFoundError):
-                Path("/proc/sys/net", key).write_text(value)
-
-
 def ensure(box: Box) -> None:
     """Make sure of the box's namespaces, links and addresses."""
     middle = netns.create_named(box.namespace("net"))
     # A bridge that passes frames, not packets: no filter of anybody's is asked about them.
-    _sysctl(middle, {"bridge/bridge-nf-call-iptables": "0", "bridge/bridge-nf-call-ip6tables": "0"})
+    with netns.entered(middle):
+        sysctl.ensure_each("bridge/bridge-nf-call-ip*tables", "0")
     with Links(middle) as links, Links() as host:
         links.up("lo")
         if not links.exists(BRIDGE):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kubesvc.demo.show import perform
+from kubesvc.demo.performance import perform
 from kubesvc.demo.stage import BrokenPromise
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from kubesvc.client.events import Recorder
 from kubesvc.client.session import Session
 from kubesvc.controllers.caches import Caches
 from kubesvc.controllers.config import ControllersConfig
-from kubesvc.controllers.events import Recorder
 from kubesvc.controllers.writer import Writer
 
 
@@ -36,4 +36,4 @@ class Controller(Protocol):
 
 def make_context(session: Session, config: ControllersConfig, now: Callable[[], datetime] = utc_now) -> Context:
     caches = Caches(session)
-    return Context(session, config, caches, Writer(session, caches), Recorder(session, now), now)
+    return Context(session, config, caches, Writer(session, caches), Recorder(session, now=now), now)

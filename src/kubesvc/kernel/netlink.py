@@ -1,8 +1,8 @@
-"""Netlink's framing: attributes, messages, and a blocking socket. Shared by the nft codec and the routes.
+"""Netlink's framing: attributes, messages, and a blocking socket. Shared by nftables' codec and route netlink's.
 
-Ours, and not pyroute2's, where latency or a running event loop matters: pyroute2's sockets refuse to work inside a
-running loop, and the hot path is one `send` with the answer already queued when it returns. Sizes are in bytes, byte
-orders as linux/netlink.h has them (native headers, network order inside nftables' attributes).
+Ours, and no library's: it works inside a running event loop, and the hot path is one `send` with the answer already
+queued when it returns. Sizes are in bytes, byte orders as linux/netlink.h has them (native headers, network order
+inside nftables' attributes).
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
+
+from kubesvc.kernel import netns
 
 # linux/netlink.h
 NLM_F_REQUEST = 0x1
@@ -33,6 +36,7 @@ NLMSGERR_ATTR_MSG = 1
 SOL_NETLINK = 270
 NETLINK_CAP_ACK = 10
 NETLINK_EXT_ACK = 11
+NETLINK_GET_STRICT_CHK = 12
 SO_SNDBUFFORCE = 32  # asm-generic/socket.h
 SO_RCVBUFFORCE = 33
 
@@ -75,6 +79,11 @@ def text(kind: int, value: str) -> bytes:
 def be32(kind: int, value: int) -> bytes:
     """A 32-bit number in network order, as nftables' attributes hold them."""
     return attribute(kind, struct.pack(">I", value & 0xFFFFFFFF))
+
+
+def u32(kind: int, value: int) -> bytes:
+    """A 32-bit number in this machine's order, as route netlink's attributes hold them."""
+    return attribute(kind, struct.pack("=I", value))
 
 
 def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
@@ -120,12 +129,17 @@ def refusal(found: Message) -> NetlinkError | None:
 
 
 class NetlinkSocket:
-    """A blocking socket of one netlink family, living in the namespace the calling thread is in when it is made."""
+    """A blocking socket of one netlink family, living in one network namespace: the one at `namespace` (a path or
+    descriptor), or the one the calling thread is in when it is made. One thread at a time."""
 
-    def __init__(self, protocol: int) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-        self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
-        self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
+    def __init__(self, protocol: int, namespace: Path | str | int | None = None) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        if namespace is None:
+            self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
+        else:
+            self._socket = netns.socket_in(namespace, socket.AF_NETLINK, kind, protocol)
+        for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
+            self._socket.setsockopt(SOL_NETLINK, option, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
         self._send_buffer = 0
         self._reserve(1 << 20)
@@ -161,6 +175,12 @@ class NetlinkSocket:
             for found in messages(data):
                 if found.type == NLMSG_ERROR and (problem := refusal(found)) is not None:
                     refused.append(problem)
+
+    def ask(self, kind: int, flags: int, body: bytes) -> list[bytes]:
+        """One acknowledged request; the bodies of its answers. Raises NetlinkError."""
+        self._drain()
+        self._socket.send(message(kind, flags | NLM_F_REQUEST | NLM_F_ACK, 1, body))
+        return self._collect()[0]
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
         """The bodies of every message of a dump; asked again when the kernel's state changed meanwhile."""

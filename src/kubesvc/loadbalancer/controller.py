@@ -25,7 +25,7 @@ from kubesvc.api.errors import Conflict, NotFound
 from kubesvc.api.labels import LOAD_BALANCER_CLEANUP
 from kubesvc.api.meta import JSON, Condition, ObjectMeta, format_time
 from kubesvc.api.registry import NODE, SERVICE
-from kubesvc.client.events import NORMAL, WARNING, EventRecorder
+from kubesvc.client.events import NORMAL, WARNING, Recorder
 from kubesvc.client.informer import Informer, Key
 from kubesvc.client.queue import WorkQueue
 from kubesvc.client.session import Session
@@ -47,7 +47,7 @@ class Controller:
         self._session = session
         self._providers = providers
         self._config = config
-        self._events = EventRecorder(session, COMPONENT)
+        self._events = Recorder(session)
         self._queue: WorkQueue[Key] = WorkQueue(
             "loadbalancer", first_delay=config.first_retry, max_delay=config.last_retry
         )
@@ -61,6 +61,7 @@ class Controller:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._services.run())
             group.create_task(self._nodes.run())
+            group.create_task(self._events.run())
             await self._services.synced.wait()
             await self._nodes.synced.wait()
             for provider in self._providers:
@@ -136,9 +137,9 @@ class Controller:
         self._ensured[service.key] = service
         nodes = [node for node in self._nodes.items.values() if is_eligible(node)]
         if plan.ready_condition(service) is None:
-            await self._event(service, NORMAL, "EnsuringLoadBalancer", "Ensuring load balancer")
+            self._event(service, NORMAL, "EnsuringLoadBalancer", "Ensuring load balancer")
             if not nodes:
-                await self._event(
+                self._event(
                     service, WARNING, "UnAvailableLoadBalancer", "There are no available nodes for LoadBalancer"
                 )
         try:
@@ -153,21 +154,19 @@ class Controller:
         self._waiting.discard(service.key)
         where = ", ".join(i.ip or i.hostname for i in status.ingress)
         if await self._show(service, status, _ready("True", "Ensured", f"the load balancer is {where}")):
-            await self._event(service, NORMAL, "EnsuredLoadBalancer", "Ensured load balancer")
+            self._event(service, NORMAL, "EnsuredLoadBalancer", "Ensured load balancer")
 
     async def _pending(self, service: Service, status: LoadBalancerStatus, reason: str, message: str) -> None:
         if await self._show(service, status, _ready("False", reason, message)):
-            await self._event(
-                service, WARNING, "SyncLoadBalancerFailed", f"Error syncing load balancer: {reason}: {message}"
-            )
+            self._event(service, WARNING, "SyncLoadBalancerFailed", f"Error syncing load balancer: {reason}: {message}")
 
     async def _clean_up(self, service: Service) -> None:
-        await self._event(service, NORMAL, "DeletingLoadBalancer", "Deleting load balancer")
+        self._event(service, NORMAL, "DeletingLoadBalancer", "Deleting load balancer")
         patch = plan.status_patch(service, LoadBalancerStatus(), None, _now())
         if patch is not None:
             service = await self._patch(service, patch, subresource="status")
         await self._forget(service)
-        await self._event(service, NORMAL, "DeletedLoadBalancer", "Deleted load balancer")
+        self._event(service, NORMAL, "DeletedLoadBalancer", "Deleted load balancer")
         if LOAD_BALANCER_CLEANUP in service.metadata.finalizers:
             await self._patch(service, plan.remove_finalizer(service))
 
@@ -192,8 +191,8 @@ class Controller:
         self._written[service.key] = int(patched.metadata.resource_version)
         return patched
 
-    async def _event(self, service: Service, event_type: str, reason: str, message: str) -> None:
-        await self._events.record(SERVICE, service, event_type, reason, message)
+    def _event(self, service: Service, event_type: str, reason: str, message: str) -> None:
+        self._events.record(COMPONENT, SERVICE, service, event_type, reason, message)
 
 
 def _concerns(service: Service) -> bool:

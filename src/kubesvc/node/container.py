@@ -366,7 +366,7 @@ class ContainerRunner:
             records.save(bundle / "container.json", self._record)
 
     def _event(self, reason: str, message: str, *, warning: bool = False) -> None:
-        self._machine.events.record(self._pod, reason, message, container=self.container.name, warning=warning)
+        self._machine.tell(self._pod, reason, message, container=self.container.name, warning=warning)
 
     def _spawn(self, work: object) -> None:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]

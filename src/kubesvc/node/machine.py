@@ -6,15 +6,19 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 
+from kubesvc.api.core import Pod
+from kubesvc.api.registry import POD
+from kubesvc.client.events import NORMAL, WARNING, Recorder
 from kubesvc.client.session import Session
 from kubesvc.kernel.links import Links
 from kubesvc.node import etc
 from kubesvc.node.config import NodeConfig, Paths
-from kubesvc.node.events import Recorder
 from kubesvc.node.exits import Exits
 from kubesvc.node.ipam import AddressPool
 from kubesvc.node.runtime import Runtime
 from kubesvc.node.sources import Reader
+
+COMPONENT = "kubelet"  # as upstream names it in events
 
 
 def _slots() -> asyncio.Semaphore:
@@ -38,3 +42,9 @@ class Machine:
     @property
     def paths(self) -> Paths:
         return self.config.paths
+
+    def tell(self, pod: Pod, reason: str, message: str, *, container: str = "", warning: bool = False) -> None:
+        """An Event about a pod or one of its containers, as the kubelet's."""
+        part = "initContainers" if any(c.name == container for c in pod.spec.init_containers) else "containers"
+        path = f"spec.{part}{{{container}}}" if container else ""
+        self.events.record(COMPONENT, POD, pod, WARNING if warning else NORMAL, reason, message, field_path=path)

@@ -13,13 +13,13 @@ from ipaddress import IPv4Network, ip_network
 import kubesvc
 from kubesvc.api import registry
 from kubesvc.api.core import Node, Pod
+from kubesvc.client.events import Recorder
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
 from kubesvc.kernel.links import Links
 from kubesvc.node import etc, registration, routes
 from kubesvc.node.agent import Agent
 from kubesvc.node.config import NodeConfig
-from kubesvc.node.events import Recorder
 from kubesvc.node.exits import Exits
 from kubesvc.node.ipam import AddressPool
 from kubesvc.node.machine import Machine
@@ -29,11 +29,13 @@ from kubesvc.node.sources import Reader
 
 log = logging.getLogger(__name__)
 
+SETTLE = 0.3  # seconds: a pod's start comes first, its story after
+
 
 async def run(session: Session, config: NodeConfig) -> None:
     """Runs until cancelled. Raises OSError when the node's address can't be served on."""
     config.paths.make()
-    found = registration.facts(config, f"v1.32.0-kubesvc-{kubesvc.__version__}")
+    found = registration.facts(config, f"v1.36.0+kubesvc-{kubesvc.__version__}")
     nodes = Informer(session, registry.NODE, Node)
     pods = Informer(session, registry.POD, Pod, fields=f"spec.nodeName={config.node_name}")
     exits = Exits(config.paths.exits)
@@ -62,7 +64,7 @@ async def _serve(
     group.create_task(registration.heartbeat(session, config, found))
     network = await _pod_network(nodes, config.node_name)
     group.create_task(routes.follow(nodes, links, config.node_name))
-    events = Recorder(session, config.node_name)
+    events = Recorder(session, host=config.node_name, settle=SETTLE)
     group.create_task(events.run())
     machine = Machine(
         config,

@@ -157,7 +157,7 @@ class PodWorker:
         message = f"back-off {shown} restarting failed container={view.name} pod={self.pod.name}_{self.pod.namespace}"
         runner.view = view.waiting("CrashLoopBackOff", f"{message}({self.uid})")
         text = f"Back-off restarting failed container {view.name} in {where}"
-        self._machine.events.record(self.pod, "BackOff", text, container=view.name, warning=True)
+        self._machine.tell(self.pod, "BackOff", text, container=view.name, warning=True)
         self._publisher.changed()
 
     # ── what the containers need around them ─────────────────────────────────────────────────────────────────────────
@@ -222,7 +222,7 @@ class PodWorker:
         """Why the pod can't begin yet, where people look: its events and its containers' states."""
         log.warning("pod %s/%s: %s; trying again", *self.pod.key, error)
         reason = "FailedMount" if isinstance(error, ConfigError) else "FailedCreatePodSandBox"
-        self._machine.events.record(self.pod, reason, str(error), warning=True)
+        self._machine.tell(self.pod, reason, str(error), warning=True)
         for runner in self.runners.values():
             if not runner.view.id:
                 runner.view = runner.view.waiting("ContainerCreating", str(error))

@@ -11,12 +11,11 @@ needs no ARP and nobody answers for it. The node's forwarding sysctls are the pr
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from ipaddress import IPv4Address, IPv4Network, ip_address, ip_interface, ip_network
 from pathlib import Path
 
-from kubesvc.kernel import netns
+from kubesvc.kernel import netns, sysctl
 from kubesvc.kernel.links import PROTO_KUBESVC, Links
 
 GATEWAY = ip_address("169.254.1.1")
@@ -25,9 +24,9 @@ NODE_MAC = "02:6b:73:00:00:01"
 
 # Set inside each pod's namespace: low ports and ping without privileges, no link-local IPv6 that nobody routes.
 SYSCTLS = {
-    "net/ipv4/ip_unprivileged_port_start": "0",
-    "net/ipv4/ping_group_range": "0 2147483647",
-    "net/ipv6/conf/default/addr_gen_mode": "1",
+    "ipv4/ip_unprivileged_port_start": "0",
+    "ipv4/ping_group_range": "0 2147483647",
+    "ipv6/conf/default/addr_gen_mode": "1",
 }
 
 
@@ -45,7 +44,7 @@ def attach(links: Links, node_ip: IPv4Address, uid: str, path: Path, address: IP
     if netns.create(path):
         with netns.entered(path):
             for name, value in SYSCTLS.items():
-                _sysctl(name, value)
+                sysctl.ensure_each(name, value)  # a kernel without IPv6 has not all of them
     veth, mac = veth_name(uid), pod_mac(address)
     with Links(path) as inside:
         if not inside.exists("eth0") or not links.exists(veth):
@@ -64,12 +63,3 @@ def detach(links: Links, uid: str, path: Path) -> None:
     """Take the pod's link and namespace away; its route goes with the link. Missing is fine."""
     links.delete(veth_name(uid))
     netns.delete(path)
-
-
-def _sysctl(name: str, value: str) -> None:
-    try:
-        Path("/proc/sys", name).write_text(value)
-    except OSError as error:
-        # A kernel without IPv6, or /proc/sys read-only in a container: the pod works without these.
-        if error.errno not in (errno.ENOENT, errno.EROFS, errno.EACCES, errno.EINVAL):
-            raise

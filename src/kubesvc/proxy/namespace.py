@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 
-from kubesvc.kernel import routes, sysctl
-from kubesvc.kernel.netlink import NetlinkError
+from kubesvc.kernel import sysctl
+from kubesvc.kernel.links import PROTO_KUBESVC, Links
+from kubesvc.kernel.rtnetlink import Address, Network
 from kubesvc.proxy.config import ProxyConfig
 
 log = logging.getLogger(__name__)
@@ -34,13 +35,18 @@ def prepare(config: ProxyConfig) -> None:
     # A load balancer's address lies in the network its packets come from: the kernel would redirect their senders to
     # each other, and count that against the ICMP errors it may send them. A link redirects if it or `all` says so.
     sysctl.ensure_each("ipv4/conf/*/send_redirects", "0")
-    for network in config.service_cidrs:
-        source = next((ip for ip in config.node_ips if ip.version == network.version), None)
-        link = routes.link_of(source) if source is not None else None
-        if source is None or link is None:
-            log.warning("no route to %s: no link here has the node's address %s", network, source or "of that family")
-            continue
-        try:
-            routes.replace(network, link, source)
-        except NetlinkError as error:
-            log.warning("no route to %s: %s; programs on this node can't connect to cluster IPs", network, error)
+    with Links() as links:
+        for network in config.service_cidrs:
+            _route(links, network, next((ip for ip in config.node_ips if ip.version == network.version), None))
+
+
+def _route(links: Links, network: Network, source: Address | None) -> None:
+    """Straight onto the link that has the node's address."""
+    link = links.holder(source) if source is not None else None
+    if source is None or link is None:
+        log.warning("no route to %s: no link here has the node's address %s", network, source or "of that family")
+        return
+    try:
+        links.set_route(network, dev=link, source=source, proto=PROTO_KUBESVC)
+    except OSError as error:
+        log.warning("no route to %s: %s; programs on this node can't connect to cluster IPs", network, error)

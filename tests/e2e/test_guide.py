@@ -1,0 +1,87 @@
+"""The guide tells the truth: its commands are run in order, and what they print is compared."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.box import NEWEST_KUBECTL
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guide"
+PAGES = sorted(page.name for page in GUIDE.glob("*.md") if page.name != "README.md")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """(language, text) of a page's code blocks."""
+    return BLOCK.findall((GUIDE / page).read_text())
+
+
+def commands(block: str) -> list[tuple[str, list[str]]]:
+    """(command, lines it prints) of a console block."""
+    found: list[tuple[str, list[str]]] = []
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        else:
+            found[-1][1].append(line)
+    return found
+
+
+def matches(expected: list[str], printed: str) -> bool:
+    """Whether the output is as the page says; `…` stands for anything, runs of spaces for each other."""
+    parts = [re.escape(line).replace("…", ".*") for line in expected]
+    pattern = "\n".join(re.sub(r"(\\ )+", r"\\s+", part) for part in parts)
+    return re.fullmatch(pattern, printed.rstrip("\n"), re.DOTALL) is not None
+
+
+class Reader:
+    """Somebody who types what the page says, in one shell session's directory and variables."""
+
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+        self.directory = directory
+        self.environment = environment
+        self.remembered = ""  # assignments made by earlier commands
+
+    def read(self, page: str) -> None:
+        for language, text in blocks(page):
+            if language == "yaml":
+                name = text.splitlines()[0].removeprefix("# ")
+                (self.directory / name).write_text(text)
+            elif language == "console":
+                for command, expected in commands(text):
+                    self.type(page, command, expected)
+
+    def type(self, page: str, command: str, expected: list[str]) -> None:
+        ran = subprocess.run(
+            ["bash", "-c", f"{self.remembered}\n{command}"],
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert ran.returncode == 0, f"{page}: $ {command}\n{ran.stdout}{ran.stderr}"
+        if re.match(r"\w+=", command):
+            self.remembered += command + "\n"
+        assert matches(expected, ran.stdout), f"{page}: $ {command}\nprinted:\n{ran.stdout}\nexpected:\n" + "\n".join(
+            expected
+        )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_the_page_does_what_the_page_says(page, three_nodes, namespace, tmp_path):
+    """Each page in a namespace of its own, after the guide's first page."""
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_bytes(three_nodes.kubeconfig.read_bytes())
+    path = f"{NEWEST_KUBECTL.parent}:{os.environ['PATH']}"
+    environment = os.environ | {"KUBECONFIG": str(kubeconfig), "PATH": path}
+    reader = Reader(tmp_path, environment)
+    reader.type("", f"kubectl config set-context --current --namespace={namespace} >/dev/null", [])
+    reader.read("README.md")
+    reader.read(page)
