@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_address, ip_network
-from typing import Any
 
 import pytest
 
 from kubesvc.api.errors import ApiError, Forbidden, Invalid, NotFound
-from kubesvc.api.labels import SERVICE_CIDR_PROTECTION
-from kubesvc.api.meta import JSON, ObjectMeta
-from kubesvc.api.networking import ServiceCIDR, ServiceCIDRSpec
+from kubesvc.api.labels import SERVICE_CIDR_FINALIZER
+from kubesvc.api.meta import JSON
 from kubesvc.api.registry import IP_ADDRESS, SERVICE, SERVICE_CIDR
 from kubesvc.client.session import Session
 from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.main import run
-from kubesvc.controllers.servicecidr.plan import plan
 from kubesvc.store.memory import MemoryStore
 from kubesvc.store.protocol import Store
 from support.admission import service
@@ -69,7 +66,7 @@ async def test_a_new_range_is_ready_and_used_when_the_first_is_full(session: Ses
     made = await session.create(SERVICE_CIDR, cidr("more", "10.97.0.0/24"))
     (ready,) = made["status"]["conditions"]
     assert (ready["type"], ready["status"]) == ("Ready", "True")
-    assert made["metadata"]["finalizers"] == [SERVICE_CIDR_PROTECTION]
+    assert made["metadata"]["finalizers"] == [SERVICE_CIDR_FINALIZER]
     two = await session.create(SERVICE, service("two", **PORTS))
     assert ip_address(two["spec"]["clusterIP"]) in ip_network("10.97.0.0/24")
     claim = await session.get(IP_ADDRESS, "", two["spec"]["clusterIP"])
@@ -158,7 +155,7 @@ async def test_a_cluster_configured_for_two_families_later_has_both_and_services
 
 
 async def test_a_range_in_use_stays_until_its_last_address_is_gone(session: Session, store: MemoryStore) -> None:
-    config = ControllersConfig(pod_cidrs=(ip_network("10.244.0.0/16"),), ca_pem="PEM")
+    config = ControllersConfig(pod_cidrs=(ip_network("10.244.0.0/16"),), ca_pem="PEM", service_cidr_grace=0)
     controllers = asyncio.create_task(run(session, config))
     try:
         await session.create(SERVICE_CIDR, cidr("more", "10.97.0.0/24"))
@@ -179,29 +176,3 @@ async def test_the_address_of_a_service_cannot_be_deleted_under_it(session: Sess
     made = await session.create(SERVICE, service("one", **PORTS))
     with pytest.raises(Forbidden, match="it is the claim of services default/one"):
         await session.delete(IP_ADDRESS, "", made["spec"]["clusterIP"])
-
-
-def going(name: str, *cidrs: str, **metadata: Any) -> ServiceCIDR:
-    meta = {"deletion_timestamp": "2026-01-01T00:00:00Z", "finalizers": [SERVICE_CIDR_PROTECTION]} | metadata
-    return ServiceCIDR(metadata=ObjectMeta(name=name, **meta), spec=ServiceCIDRSpec(cidrs=list(cidrs)))
-
-
-STAYS = {"deletion_timestamp": None}
-
-
-@pytest.mark.parametrize(
-    ("ranges", "addresses", "free"),
-    [
-        pytest.param([going("a", "10.1.0.0/24")], [], ["a"], id="nobody uses it"),
-        pytest.param([going("a", "10.1.0.0/24")], ["10.2.0.1"], ["a"], id="somebody uses another"),
-        pytest.param([going("a", "10.1.0.0/24")], ["10.1.0.1"], [], id="somebody uses it"),
-        pytest.param([going("a", "10.1.0.0/24"), going("b", "10.1.0.0/16", **STAYS)], ["10.1.0.1"], ["a"],
-                     id="another covers it too"),
-        pytest.param([going("a", "10.1.0.0/24"), going("b", "10.1.0.0/16")], ["10.1.0.1"], [],
-                     id="another covers it, and is going too"),
-        pytest.param([going("a", "10.1.0.0/24", "fd00::/112")], ["fd00::1"], [], id="its second family is in use"),
-        pytest.param([going("a", "10.1.0.0/24", finalizers=["other"])], [], [], id="not ours to let go"),
-    ],
-)  # fmt: skip
-def test_which_ranges_may_go(ranges: list[ServiceCIDR], addresses: list[str], free: list[str]) -> None:
-    assert [found.name for found in plan(ranges, map(ip_address, addresses))] == free

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubesvc.api import apps, core, discovery, networking
+from kubesvc.api import apps, coordination, core, discovery, networking
 from kubesvc.api.meta import Object
 
 READ = ("get", "list", "watch")
@@ -70,7 +70,9 @@ NAMESPACE = Kind(
     core.Namespace,
     ("status.phase",),
 )
-NODE = Kind("", "v1", "Node", "nodes", "node", False, ("no",), (), ("status",), core.Node, ("spec.unschedulable",))
+NODE = Kind(
+    "", "v1", "Node", "nodes", "node", False, ("no",), (), ("status", "proxy"), core.Node, ("spec.unschedulable",)
+)
 POD = Kind(
     "",
     "v1",
@@ -80,7 +82,7 @@ POD = Kind(
     True,
     ("po",),
     ("all",),
-    ("status", "binding", "log", "exec", "attach", "portforward"),
+    ("status", "binding", "log", "exec", "attach", "portforward", "proxy"),
     core.Pod,
     (
         "spec.nodeName",
@@ -101,7 +103,7 @@ SERVICE = Kind(
     True,
     ("svc",),
     ("all",),
-    ("status",),
+    ("status", "proxy"),
     core.Service,
     ("spec.clusterIP", "spec.type"),
 )
@@ -195,7 +197,7 @@ IP_ADDRESS = Kind(
     networking.IPAddress,
     ("spec.parentRef.name",),
 )
-LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", "lease", True)
+LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", "lease", True, (), (), (), coordination.Lease)
 INGRESS = Kind(
     "networking.k8s.io", "v1", "Ingress", "ingresses", "ingress", True, ("ing",), (), ("status",), acted_on=False
 )

@@ -19,7 +19,7 @@ from kubesvc.apiserver.list import list_
 from kubesvc.apiserver.patching import patching
 from kubesvc.apiserver.routing import Target, resolve
 from kubesvc.apiserver.state import State
-from kubesvc.apiserver.subresources import binding, exec, finalize, scale
+from kubesvc.apiserver.subresources import binding, exec, finalize, proxy, scale
 from kubesvc.apiserver.subresources import log as log_of
 from kubesvc.apiserver.update import update
 from kubesvc.apiserver.watch import watch
@@ -42,6 +42,8 @@ _SUBRESOURCE: dict[str, dict[str, Verb]] = {
     "log": {"GET": log_of.get},
     "exec": {"GET": exec.connect, "POST": exec.connect},
     "attach": {"GET": exec.connect, "POST": exec.connect},
+    "portforward": {"GET": exec.port_forward, "POST": exec.port_forward},
+    "proxy": dict.fromkeys(proxy.METHODS, proxy.connect),
 }
 
 

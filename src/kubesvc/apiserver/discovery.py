@@ -35,6 +35,7 @@ SUBRESOURCES: dict[str, Subresource] = {
     "log": Subresource("", "", "", ("get",)),
     "exec": Subresource("", "v1", "PodExecOptions", ("create", "get")),
     "attach": Subresource("", "v1", "PodAttachOptions", ("create", "get")),
+    "portforward": Subresource("", "v1", "PodPortForwardOptions", ("create", "get")),
 }
 
 
@@ -77,7 +78,9 @@ def _kinds(group: str, version: str) -> list[Kind]:
 
 
 def _served(kind: Kind) -> list[tuple[str, Subresource]]:
-    return [(name, SUBRESOURCES[name]) for name in kind.subresources if name in SUBRESOURCES]
+    proxy = Subresource("", "v1", f"{kind.kind}ProxyOptions", ("create", "delete", "get", "patch", "update"))
+    known = {**SUBRESOURCES, "proxy": proxy}
+    return [(name, known[name]) for name in kind.subresources if name in known]
 
 
 # ── legacy ───────────────────────────────────────────────────────────────────────────────────────────────────────────

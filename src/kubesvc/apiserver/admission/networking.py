@@ -20,13 +20,13 @@ from kubesvc.apiserver.admission.rules import Rules, keep_status
 def prepare_service_cidr(new: JSON, old: JSON | None, context: Context) -> None:
     """A new range is ready at once, and kept from going while addresses only it covers are in use.
 
-    Upstream a controller says both a moment later; here a range that an address comes from is never without them.
+    A controller keeps both true later; here a range that an address comes from is never without them.
     """
     keep_status(new, old, context)
     if old is None:
         finalizers = new["metadata"].setdefault("finalizers", [])
-        if labels.SERVICE_CIDR_PROTECTION not in finalizers:
-            finalizers.append(labels.SERVICE_CIDR_PROTECTION)
+        if labels.SERVICE_CIDR_FINALIZER not in finalizers:
+            finalizers.append(labels.SERVICE_CIDR_FINALIZER)
         new["status"] = {"conditions": [_ready("True", "", "Kubernetes Service CIDR is ready", context.now)]}
 
 

@@ -1,1 +1,1 @@
-"""Service ranges on their way out: when the last address only they cover is gone, they may go."""
+"""ServiceCIDRs: ready for use, or kept while an address only they cover is in use."""
