@@ -57,7 +57,7 @@ class Caches:
         self.config_maps = self._typed(registry.CONFIG_MAP, ConfigMap, without_data)
         self.deployments = self._typed(registry.DEPLOYMENT, Deployment)
         self.replica_sets = self._typed(registry.REPLICA_SET, ReplicaSet)
-        for kind in registry.KINDS.values():
+        for kind in registry.stored():
             if kind not in NOT_CACHED and (kind.group, kind.plural) not in self.of:
                 self.of[kind.group, kind.plural] = Informer(session, kind, Object, project=bare)
 
