@@ -55,7 +55,8 @@ class Served:
         listening: socket.socket = self._files._socket
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "support.serving", str(self._directory), str(listening.fileno()), *self._words,
-            stdout=subprocess.PIPE, pass_fds=[listening.fileno()], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=subprocess.PIPE, pass_fds=[listening.fileno()],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )  # fmt: skip
         assert self._process.stdout is not None
         async with asyncio.timeout(60):
