@@ -24,6 +24,7 @@ from kubesvc.client import kubeconfig
 from kubesvc.client.session import Session
 from kubesvc.demo.programmed import RemovalWatch
 from kubesvc.demo.show import first_process
+from kubesvc.demo.stage import BrokenPromise
 from kubesvc.kernel import netns
 from support.box import BoxUnderTest, eventually, fresh_box
 
@@ -95,6 +96,14 @@ def programmed(box: BoxUnderTest, count: int) -> bool:
     return all(sum(str(address) in text for address in ADDRESSES) == count for text in rules)
 
 
+def found_process(name: str) -> int:
+    """The pod's first process, or 0 while the runtime has not started it yet."""
+    try:
+        return first_process(name)
+    except BrokenPromise:
+        return 0
+
+
 async def pod_death(box: BoxUnderTest) -> list[float]:
     """Milliseconds of each death; the pod is one of a real Deployment."""
     box.kubectl("create", "deployment", "real", "--image=host", "--replicas=4", "--", "sleep", "1000000")
@@ -106,8 +115,9 @@ async def pod_death(box: BoxUnderTest) -> list[float]:
         pods = (await session.list(POD, Pod, namespace="default", labels="app=real")).items
         victim = min(pods, key=lambda pod: sum(status.restart_count for status in pod.status.container_statuses))
         watch = open_watch(box)
+        process = int(str(eventually(lambda name=victim.name: found_process(name))))
         began = time.time()
-        os.kill(first_process(victim.name), signal.SIGKILL)
+        os.kill(process, signal.SIGKILL)
         removed = await asyncio.to_thread(watch.wait, IPv4Address(victim.status.pod_ip), 10.0)
         watch.close()
         assert set(removed) == set(NODES), removed
