@@ -161,6 +161,7 @@ def _dns(
             tcp_sockets=(tcp,),
             dns_domain=box.dns_domain,
             upstreams=resolvers,
+            host_searches=upstreams.find_searches(),
             socket_factory=socket_on_host,
             cluster_cidrs=(box.service_cidr, box.pod_cidr),
         )

@@ -6,6 +6,8 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kubesvc.dns.answers import PodMode
+
 SocketFactory = Callable[[int, int], socket.socket]
 """(family, type) -> a new socket; a box makes them in the host's network namespace."""
 
@@ -30,6 +32,9 @@ class DnsConfig:
     dns_domain: str = "cluster.local"
     ttl: int = 5  # seconds, of records and of negative answers
     upstreams: tuple[str, ...] = ()  # ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT; see `upstreams.find`
+    pod_mode: PodMode = "insecure"  # a-b-c-d.ns.pod: never, always, or when a pod has the address
+    complete_search: bool = True  # answer a pod's first search-path question with what it leads to
+    host_searches: tuple[str, ...] = ()  # domains that pods' search paths have after the zone's: the machine's own
     socket_factory: SocketFactory = plain_socket
     cluster_cidrs: tuple[str, ...] = ()  # of Services and pods: reverse names in them are never forwarded
     health_socket: socket.socket | None = None  # listening, for /livez, /readyz and /metrics over HTTP

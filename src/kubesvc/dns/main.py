@@ -15,6 +15,7 @@ import time
 from kubesvc.api.errors import ApiError
 from kubesvc.client.session import Session, Unreachable
 from kubesvc.dns.answers import Answers
+from kubesvc.dns.clients import Clients
 from kubesvc.dns.config import DnsConfig
 from kubesvc.dns.forward import Forwarder
 from kubesvc.dns.health import HealthServer
@@ -31,9 +32,17 @@ WITHDRAW_SECONDS = 2.0  # an API that is away must not hold up the end
 async def run(session: Session, config: DnsConfig) -> None:
     """Answer on the config's sockets until cancelled; then withdraw, drain and stop."""
     networks = [ipaddress.ip_network(cidr) for cidr in config.cluster_cidrs]
-    answers = Answers(config.dns_domain, ttl=config.ttl, networks=networks)
+    answers = Answers(
+        config.dns_domain,
+        ttl=config.ttl,
+        networks=networks,
+        pod_mode=config.pod_mode,
+        searches=config.host_searches,
+    )
     forwarder = Forwarder(config.upstreams, config.socket_factory, clock=time.monotonic)
-    server = Server(answers, Resolver(answers, forwarder), config.udp_sockets, config.tcp_sockets)
+    clients = Clients(session, config.node_name) if config.complete_search else None
+    known = clients.namespaces if clients is not None else {}
+    server = Server(answers, Resolver(answers, forwarder), config.udp_sockets, config.tcp_sockets, known)
     world = World(session, answers)
     announcement = Announcement(session, world.slices, node=config.node_name, node_ip=config.node_ip, port=config.port)
     health = None
@@ -53,6 +62,8 @@ async def run(session: Session, config: DnsConfig) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(world.run())
+            if clients is not None:
+                group.create_task(clients.run())
             await world.synced.wait()
             # Hundreds of thousands of answers that live long: keep them out of every full collection's pause.
             gc.collect()

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from kubesvc.dns import wire
@@ -43,11 +44,13 @@ class Server:
         resolver: Resolver,
         udp_sockets: Sequence[socket.socket],
         tcp_sockets: Sequence[socket.socket],
+        clients: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
         self._answers = answers
         self._resolver = resolver
         self._udp_sockets = tuple(udp_sockets)
         self._tcp_sockets = tuple(tcp_sockets)
+        self._clients = clients  # source address -> namespace, of those whose search path is completed
         self._tcp_servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
@@ -85,6 +88,7 @@ class Server:
         receive, send, find = udp.recvfrom, udp.sendto, self._answers.find
         look_up = (self._answers.table if self._answers.synced else {}).get
         plain, with_opt, our_opt = wire.QUERY_PLAIN, wire.QUERY_OPT, wire.OUR_OPT
+        namespace = self._clients.get
         fast = 0
         try:
             for _ in range(BATCH):
@@ -92,14 +96,14 @@ class Server:
                 header = data[2:12]
                 if header == plain:
                     question = data[12:]
-                    found = look_up(question.lower()) or find(question)
+                    found = look_up(question.lower()) or find(question, namespace(peer[0], b""))
                     if isinstance(found, Entry) and found.quick:
                         fast += 1
                         send(data[:2] + found.head + question + found.body, peer)
                         continue
                 elif header == with_opt and data[-11:-8] == _OPT_START and data[-6:] == _OPT_END:
                     question = data[12:-_TAIL]
-                    found = look_up(question.lower()) or find(question)
+                    found = look_up(question.lower()) or find(question, namespace(peer[0], b""))
                     if isinstance(found, Entry) and found.quick:
                         fast += 1
                         send(data[:2] + found.head_opt + question + found.body + our_opt, peer)
@@ -114,7 +118,8 @@ class Server:
 
     def _other(self, udp: socket.socket, data: bytes, peer: Any) -> None:
         self.slow += 1
-        found = self._resolver.local(data, tcp=False)
+        namespace = self._clients.get(peer[0], b"")
+        found = self._resolver.local(data, tcp=False, namespace=namespace)
         if isinstance(found, bytes):
             udp.sendto(found, peer)
         elif isinstance(found, wire.Query):
@@ -122,11 +127,11 @@ class Server:
                 self.failed += 1
                 udp.sendto(wire.error(data, wire.SERVFAIL, found.question), peer)
                 return
-            self._begin(self._remote(udp, data, found, peer))
+            self._begin(self._remote(udp, data, found, peer, namespace))
 
-    async def _remote(self, udp: socket.socket, data: bytes, query: wire.Query, peer: Any) -> None:
+    async def _remote(self, udp: socket.socket, data: bytes, query: wire.Query, peer: Any, namespace: bytes) -> None:
         try:
-            answer = await self._resolver.remote(data, query, tcp=False)
+            answer = await self._resolver.remote(data, query, tcp=False, namespace=namespace)
         except Exception:  # the top of a task
             self.failed += 1
             log.exception("%s: can't be answered", wire.to_text(query.name))
@@ -148,13 +153,15 @@ class Server:
         assert task is not None
         self._tasks.add(task)
         self._connections += 1
+        peer = writer.get_extra_info("peername")
+        namespace = self._clients.get(peer[0], b"") if peer else b""
         try:
             while self._connections <= MAX_CONNECTIONS:
                 async with asyncio.timeout(TCP_IDLE):
                     size = int.from_bytes(await reader.readexactly(2), "big")
                     data = await reader.readexactly(size)
                 self.slow += 1
-                answer = await self._resolver.answer(data, tcp=True)
+                answer = await self._resolver.answer(data, tcp=True, namespace=namespace)
                 if answer is None:
                     break
                 writer.write(len(answer).to_bytes(2, "big") + answer)

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from kubesvc.dns import wire
+
 log = logging.getLogger(__name__)
 
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -26,6 +28,31 @@ def nameservers(text: str) -> list[str]:
         if len(words) >= 2 and words[0] == "nameserver" and _is_address(words[1]):
             found[words[1]] = None
     return list(found)
+
+
+def searches(text: str) -> list[str]:
+    """The search domains of a resolv.conf: the last `search` or `domain` line counts."""
+    found: list[str] = []
+    for line in text.splitlines():
+        match line.split("#")[0].split(";")[0].split():
+            case ["search" | "domain", *names]:
+                found = [name for name in names if _is_name(name)]
+    return found
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return len(wire.encode_name(text)) > 1
+    except wire.BadName:
+        return False
+
+
+def find_searches(resolv_conf: Path = RESOLV_CONF) -> tuple[str, ...]:
+    """The machine's search domains, which its pods' search paths end with."""
+    try:
+        return tuple(searches(resolv_conf.read_text()))
+    except OSError:  # `find` logs it
+        return ()
 
 
 def _is_address(text: str) -> bool:
