@@ -69,7 +69,7 @@ def children(box: Box, identities: Identities, sockets: Sockets, progress: int) 
     def socket_on_host(family: int, kind: int) -> socket.socket:
         return netns.socket_in(host, family, kind)
 
-    resolvers = upstreams.find(own=[str(box.dns_ip)])
+    resolvers = box.forward or upstreams.find(own=[str(box.dns_ip)])
     found = [
         Child(
             "control-plane",
@@ -161,6 +161,7 @@ def _dns(
             tcp_sockets=(tcp,),
             dns_domain=box.dns_domain,
             upstreams=resolvers,
+            zones=box.stub_zones,
             host_searches=upstreams.find_searches(),
             socket_factory=socket_on_host,
             cluster_cidrs=(box.service_cidr, box.pod_cidr),

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -81,6 +81,7 @@ class Answers:
         self._pods: Counter[tuple[bytes, bytes]] = Counter()  # (namespace, packed address) -> pods that have it
         self.synced = False
         self.table: dict[bytes, Entry] = {}  # lower-case question -> answer
+        self._hosts: dict[bytes, Entry] = {}  # question -> answer, for names outside the zone
         self._aliases: dict[bytes, bytes] = {}  # name -> CNAME target
         self._names: Counter[bytes] = Counter()  # name in the zone -> how many owners make it exist
         self._pointers: dict[bytes, list[tuple[Owner, bytes]]] = {}  # reverse name -> who points where
@@ -117,6 +118,18 @@ class Answers:
         self._pods[namespace.encode(), packed] += 1 if exists else -1
         if self._pods[namespace.encode(), packed] <= 0:
             del self._pods[namespace.encode(), packed]
+
+    def set_hosts(self, hosts: Mapping[str, Sequence[str]]) -> None:
+        """Answer these names (outside the zone) with these addresses, whatever the world says. Raises ValueError."""
+        for text, addresses in hosts.items():
+            name = wire.encode_name(text)
+            if wire.labels_over(name, self.zone) is not None:
+                raise ValueError(f"host {text!r} is in the zone, where the cluster's Services are")
+            for kind, size in ((wire.A, 4), (wire.AAAA, 16)):
+                all_packed = [ipaddress.ip_address(address).packed for address in addresses]
+                encoded = [wire.record(wire.TO_QUESTION, kind, self.ttl, one) for one in all_packed if len(one) == size]
+                step = entry.ADDRESS_SIZE[kind] if encoded else 0
+                self._hosts[wire.question(name, kind)] = entry.make(len(name) + 4, encoded, step=step)
 
     # ── changes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -230,18 +243,19 @@ class Answers:
         inside, outside = search.candidates(name, namespace, self.zone, self._searches)
         if kind not in ADDRESSES or not (inside or outside) or name[1 + name[0] :] in self._names:
             return None  # beside other names below it, such as an endpoint's, its absence means something
-        for candidate in inside:
+        for candidate in (*inside, *outside):
             if candidate in self._aliases:
                 return self._follow(name, kind, (name, candidate))
-            if wire.question(candidate, wire.A) in self.table or wire.question(candidate, wire.AAAA) in self.table:
-                return self._chained(name, kind, [(name, candidate)], self._find(wire.question(candidate, kind)))
+            asked = wire.question(candidate, kind)  # both families are there, or none: NODATA has an entry too
+            if asked in self.table or asked in self._hosts:
+                return self._chained(name, kind, [(name, candidate)], self._find(asked))
         return Guess(outside, self.ttl) if outside else None
 
     def _find(self, question: bytes) -> Found:
         name = question[:-4]
         labels = wire.labels_over(name, self.zone)
         if labels is None:
-            return self._reverse(question, name)
+            return self._hosts.get(question) or self._reverse(question, name)
         if not self.synced:
             return self._no(wire.SERVFAIL, name)
         found = self.table.get(question)
@@ -262,7 +276,7 @@ class Answers:
             chain.append((at, target))
             if len(chain) > MAX_CHAIN:
                 return self._no(wire.NOERROR, name)
-            if wire.labels_over(target, self.zone) is None:
+            if wire.labels_over(target, self.zone) is None and wire.question(target, kind) not in self._hosts:
                 return Alias(tuple(chain), target, self.ttl)
             at = target
         found = self._find(wire.question(at, kind))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from kubesvc.dns.answers import PodMode
 
@@ -31,7 +31,10 @@ class DnsConfig:
     tcp_sockets: tuple[socket.socket, ...]
     dns_domain: str = "cluster.local"
     ttl: int = 5  # seconds, of records and of negative answers
-    upstreams: tuple[str, ...] = ()  # ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT; see `upstreams.find`
+    upstreams: tuple[str, ...] = ()  # ADDRESS, ADDRESS:PORT, [ADDRESS]:PORT or tls://ADDRESS#NAME; see `upstreams`
+    zones: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # stub zone -> who is asked for its names
+    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name outside the zone -> its addresses
+    random_case: bool = False  # 0x20: draw the letters' case in questions to upstreams
     pod_mode: PodMode = "insecure"  # a-b-c-d.ns.pod: never, always, or when a pod has the address
     complete_search: bool = True  # answer a pod's first search-path question with what it leads to
     host_searches: tuple[str, ...] = ()  # domains that pods' search paths have after the zone's: the machine's own

@@ -39,7 +39,14 @@ async def run(session: Session, config: DnsConfig) -> None:
         pod_mode=config.pod_mode,
         searches=config.host_searches,
     )
-    forwarder = Forwarder(config.upstreams, config.socket_factory, clock=time.monotonic)
+    answers.set_hosts(config.hosts)
+    forwarder = Forwarder(
+        config.upstreams,
+        config.socket_factory,
+        clock=time.monotonic,
+        zones=config.zones,
+        random_case=config.random_case,
+    )
     clients = Clients(session, config.node_name) if config.complete_search else None
     known = clients.namespaces if clients is not None else {}
     server = Server(answers, Resolver(answers, forwarder), config.udp_sockets, config.tcp_sockets, known)
@@ -59,6 +66,7 @@ async def run(session: Session, config: DnsConfig) -> None:
         health = HealthServer(config.health_socket, lambda: answers.synced, metrics)
         await health.start()
     await server.start()
+    forwarder.probe_loops()
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(world.run())

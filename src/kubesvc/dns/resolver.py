@@ -49,6 +49,8 @@ class Resolver:
         found = self._answers.find(query.question, namespace)
         if isinstance(found, Entry):
             return entry.render(query, found, limit(query, tcp=tcp))
+        if query.type == wire.HINFO and self._forwarder.is_loop(_name(query.name)):
+            return wire.error(data, wire.REFUSED, query.question)
         return query
 
     async def remote(self, data: bytes, query: wire.Query, *, tcp: bool, namespace: bytes = b"") -> bytes:
@@ -123,14 +125,15 @@ def _add_reply(response: dns.message.Message, reply: Reply) -> None:
     """The upstream's sections, aged; its own OPT stays behind, as EDNS is between neighbours."""
     response.set_rcode(reply.message.rcode())
     response.flags |= reply.message.flags & dns.flags.AD
+    asked = response.question[0].name
     for section, found in (
         (response.answer, reply.message.answer),
         (response.authority, reply.message.authority),
         (response.additional, reply.message.additional),
     ):
         for rrset in found:
-            ttl = max(0, rrset.ttl - reply.age)
-            section.append(dns.rrset.from_rdata_list(rrset.name, ttl, list(rrset)))
+            name = asked if rrset.name == asked else rrset.name  # in the asker's case
+            section.append(dns.rrset.from_rdata_list(name, reply.ttl(rrset.ttl), list(rrset)))
 
 
 def _to_wire(response: dns.message.Message, size: int) -> bytes:

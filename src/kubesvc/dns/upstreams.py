@@ -10,6 +10,7 @@ import ipaddress
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from kubesvc.dns import wire
 
@@ -88,15 +89,33 @@ def _read(path: Path) -> list[str]:
         return []
 
 
-def endpoint(upstream: str) -> tuple[str, int]:
-    """(address, port) of ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT; the port is 53 unless given. Raises ValueError."""
-    address, port = upstream, "53"
+class Endpoint(NamedTuple):
+    """Where an upstream is. `tls_name`: it is asked over TLS, and its certificate must have this name ("": address)."""
+
+    address: str
+    port: int
+    tls_name: str | None = None
+
+
+def parse(upstream: str) -> Endpoint:
+    """What `endpoint` reads, or tls://ADDRESS[:PORT][#NAME], whose port is 853 unless given. Raises ValueError."""
+    if not upstream.startswith("tls://"):
+        return Endpoint(*endpoint(upstream))
+    where, _, name = upstream.removeprefix("tls://").partition("#")
+    return Endpoint(*endpoint(where, "853"), name)
+
+
+def endpoint(upstream: str, default: str = "53") -> tuple[str, int]:
+    """(address, port) of ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT. Raises ValueError."""
+    address, port = upstream, default
     if upstream.startswith("["):
         address, bracket, rest = upstream[1:].partition("]")
         if not bracket:
             raise ValueError(f"{upstream!r}: expected [ADDRESS] or [ADDRESS]:PORT")
-        port = rest.removeprefix(":") or "53"
+        port = rest.removeprefix(":") or default
     elif upstream.count(":") == 1:
         address, _, port = upstream.partition(":")
     ipaddress.ip_address(address)
+    if not 0 < int(port) < 65536:
+        raise ValueError(f"{upstream!r}: expected a port of 1 to 65535")
     return address, int(port)
