@@ -1,6 +1,6 @@
 """One node's DNS, wired: informers, answers, sockets, and this node's endpoint of kube-dns.
 
-start: listen (SERVFAIL) ─► caches synced ─► answer ─► announce kube-dns-NODE
+start: let questions queue ─► caches synced (or HOLD_SECONDS: SERVFAIL) ─► answer ─► announce kube-dns-NODE
 end:   withdraw kube-dns-NODE ─► answer a little longer, until every proxy has heard ─► close
 """
 
@@ -20,12 +20,14 @@ from kubesvc.dns.config import DnsConfig
 from kubesvc.dns.forward import Forwarder
 from kubesvc.dns.health import HealthServer
 from kubesvc.dns.kube_dns import Announcement
+from kubesvc.dns.neighbour import Watch
 from kubesvc.dns.resolver import Resolver
 from kubesvc.dns.server import Server
 from kubesvc.dns.world import World
 
 log = logging.getLogger(__name__)
 
+HOLD_SECONDS = 2.0  # a stub resolver waits 5 s for a reply, but gives up at once on SERVFAIL
 WITHDRAW_SECONDS = 2.0  # an API that is away must not hold up the end
 
 
@@ -65,11 +67,10 @@ async def run(session: Session, config: DnsConfig) -> None:
 
         health = HealthServer(config.health_socket, lambda: answers.synced, metrics)
         await health.start()
-    await server.start()
-    forwarder.probe_loops()
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(world.run())
+            group.create_task(_begin(server, forwarder, world))
             if clients is not None:
                 group.create_task(clients.run())
             await world.synced.wait()
@@ -77,12 +78,24 @@ async def run(session: Session, config: DnsConfig) -> None:
             gc.collect()
             gc.freeze()
             group.create_task(announcement.run())
+            group.create_task(Watch(session, world.slices, node=config.node_name, zone=answers.zone).run())
     finally:
         await _withdraw(announcement, config.drain_seconds)
         await server.stop()
         await forwarder.close()
         if health is not None:
             await health.stop()
+
+
+async def _begin(server: Server, forwarder: Forwarder, world: World) -> None:
+    """Answer once the caches have synced: what was asked while a killed server's socket had no reader waits there."""
+    try:
+        async with asyncio.timeout(HOLD_SECONDS):
+            await world.synced.wait()
+    except TimeoutError:
+        log.warning("the API has not been read in %.0f s; names of the cluster are SERVFAIL until then", HOLD_SECONDS)
+    await server.start()
+    forwarder.probe_loops()
 
 
 async def _withdraw(announcement: Announcement, drain_seconds: float) -> None:
