@@ -48,6 +48,11 @@ class Namespace:
     def socket(self, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET) -> socket.socket:
         return netns.socket_in(self.path, family, kind)
 
+    def socket_of(self, protocol: int, family: int) -> socket.socket:
+        """A raw socket of an IP protocol."""
+        with netns.entered(self.path):
+            return socket.socket(family, socket.SOCK_RAW, protocol)
+
     def call(self, function: Callable[[], object]) -> object:
         """Run `function` with this thread inside the namespace."""
         with netns.entered(self.path):
@@ -79,6 +84,7 @@ class Lab:
         path = netns.create_named(name)
         self._stack.callback(netns.delete, path)
         made = Namespace(name, path)
+        made.sysctl("ipv6/conf/default/accept_dad", "0")  # nobody has to wait for an address
         made.ip("link", "set", "lo", "up")
         return made
 
@@ -100,11 +106,23 @@ class Lab:
         pod.ip("route", "add", "default", "via", "169.254.1.1", "dev", "eth0")
         return pod
 
-    def serve(self, where: Namespace, port: int, answer: str, *, udp: bool = False) -> None:
+    def second_address(self, node: Namespace, pod: Namespace, label: str, address: str) -> None:
+        """An IPv6 address for a pod, routed the same way."""
+        node.ip("addr", "add", "fe80::1/64", "dev", label)
+        node.sysctl("ipv6/conf/all/forwarding", "1")
+        node.ip("route", "add", f"{address}/128", "dev", label)
+        pod.ip("addr", "add", f"{address}/128", "dev", "eth0")
+        pod.ip("route", "add", "default", "via", "fe80::1", "dev", "eth0")
+
+    def serve(
+        self, where: Namespace, port: int, answer: str, *, udp: bool = False, family: int = socket.AF_INET
+    ) -> None:
         """Answer every connection (or datagram) on `port` with "ANSWER CLIENT-ADDRESS"."""
-        listening = where.socket(socket.SOCK_DGRAM if udp else socket.SOCK_STREAM)
+        listening = where.socket(socket.SOCK_DGRAM if udp else socket.SOCK_STREAM, family)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("0.0.0.0", port))
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(("", port))
         if not udp:
             listening.listen(512)
         thread = threading.Thread(target=_serve_udp if udp else _serve_tcp, args=(listening, answer), daemon=True)
@@ -122,7 +140,7 @@ def _stop(listening: socket.socket, thread: threading.Thread) -> None:
 def _serve_tcp(listening: socket.socket, answer: str) -> None:
     while True:
         try:
-            connection, (peer, _) = listening.accept()
+            connection, (peer, *_) = listening.accept()
         except OSError:
             return
         with connection, suppress(OSError):
@@ -143,7 +161,8 @@ def _serve_udp(listening: socket.socket, answer: str) -> None:
 
 def ask(where: Namespace, address: str, port: int, *, udp: bool = False, timeout: float = DEADLINE) -> tuple[str, str]:
     """Who answers at address:port, and from which address it saw us come. Raises OSError as connect() does."""
-    with where.socket(socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as asking:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with where.socket(socket.SOCK_DGRAM if udp else socket.SOCK_STREAM, family) as asking:
         asking.settimeout(timeout)
         asking.connect((address, port))
         if udp:

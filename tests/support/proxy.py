@@ -82,23 +82,25 @@ def frontend(
     target: int = 8080,
     refusal: Refusal = Refusal.REJECT,
     owner: str = "web",
+    **more: Any,
 ) -> Frontend:
-    """A frontend with endpoints at these addresses; without any it refuses."""
+    """A frontend with endpoints at these addresses; without any it refuses. `more`: affinity, outside, sources."""
     return Frontend(
         pack(address) + tail(protocol, port),
         tuple(pack(e) + port_data(target) for e in endpoints),
         Masquerade.OFF_CLUSTER if kind is Kind.CLUSTER_IP else Masquerade.ALWAYS,
         None if endpoints else refusal,
-        0,
+        more.pop("affinity", 0),
         kind,
         ("default", owner),
         "",
+        **more,
     )
 
 
 def changes(*frontends: Frontend, gone: tuple[Frontend, ...] = (), local: tuple[str, ...] = ()) -> Changes:
     """What makes these frontends be, and `gone` not; cluster IPs follow from them."""
     made = Changes({f.key: f for f in frontends} | {f.key: None for f in gone})
-    made.cluster_ips = {f.key[:-8]: True for f in frontends if f.kind is Kind.CLUSTER_IP}
+    made.service_ips = {f.key[:-8]: True for f in frontends if f.kind is Kind.CLUSTER_IP}
     made.local_endpoints = {pack(ip): True for ip in local}
     return made

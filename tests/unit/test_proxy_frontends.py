@@ -75,7 +75,7 @@ def test_a_service_answers_on_every_address_it_has() -> None:
         Kind.LOAD_BALANCER: Masquerade.ALWAYS,
         Kind.NODE_PORT: Masquerade.ALWAYS,
     }
-    assert changes.cluster_ips == {pack("10.96.0.10"): True}
+    assert changes.service_ips == {pack("10.96.0.10"): True}
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_deleting_a_service_takes_all_of_it_away() -> None:
     frontends.set_service(("default", "web"), None)
     gone = frontends.take()
     assert shown(gone) == {"10.96.0.10:80": None}
-    assert gone.cluster_ips == {pack("10.96.0.10"): False}
+    assert gone.service_ips == {pack("10.96.0.10"): False}
     assert gone.local_endpoints == {pack("10.244.0.5"): False}
     frontends.set_slice(found, None)
     assert not frontends.take()

@@ -13,7 +13,7 @@ import msgspec
 from kubesvc.api.meta import Object
 from kubesvc.client.session import Session
 from kubesvc.client.transport import Request, Response
-from kubesvc.proxy import ruleset
+from kubesvc.proxy import maps
 from kubesvc.proxy.config import ProxyConfig
 from kubesvc.proxy.fake import Connection, FakeBackend
 from kubesvc.proxy.layout import TABLE, TCP
@@ -144,7 +144,7 @@ async def test_what_changes_nothing_is_not_sent() -> None:
         api.tell("services", "MODIFIED", service(labels={"new": "label"}))
         api.tell("services", "ADDED", service("other", "10.96.0.20"))
         await backend.reaches(2)
-        assert len(backend.nft.elements(TABLE, ruleset.FRONTENDS["4"])) == 1
+        assert len(backend.nft.elements(TABLE, maps.FRONTENDS["4"])) == 1
         assert backend.calls == ["resync", "apply"]
 
 

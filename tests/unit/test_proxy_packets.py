@@ -12,7 +12,7 @@ from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.fake import Connection, FakeBackend, Trace, Where
 from kubesvc.proxy.frontends import Frontends
 from kubesvc.proxy.layout import TABLE, TCP, UDP, pack, slot, tail
-from kubesvc.proxy.ruleset import BACKENDS
+from kubesvc.proxy.maps import BACKENDS
 from support.proxy import NODE, NODE_IP, RANGES, endpoint, service, slice_of
 
 POD, HERE, THERE, OUTSIDE = "10.244.0.9", "10.244.0.5", "10.244.1.5", "192.0.2.1"

@@ -134,7 +134,13 @@ def _api_config(box: Box, identities: Identities) -> ApiConfig:
 def _proxy(box: Box, identities: Identities, name: str) -> Callable[[], Coroutine[Any, Any, None]]:
     async def run() -> None:
         address = box.node_ip(name)
-        config = ProxyConfig(node_name=name, node_ips=(address,), service_cidrs=(box.services,), pod_cidrs=(box.pods,))
+        config = ProxyConfig(
+            node_name=name,
+            node_ips=(address,),
+            service_cidrs=(box.services,),
+            pod_cidrs=(box.pods,),
+            load_balancer_ranges=(box.network.pool,),
+        )
         announcer = AnnounceConfig(node_name=name, pools=(box.network.pool,))
         async with _session(identities.nodes[name].proxy) as session, asyncio.TaskGroup() as group:
             group.create_task(proxy.run(session, config))

@@ -34,7 +34,10 @@ class Kind(StrEnum):
 
 class Frontend(msgspec.Struct, frozen=True, gc=False):
     """An address that answers. `key` and `endpoints` are packed as `layout` says; an endpoint's place in the tuple is
-    its slot, and stays when others come and go. Without endpoints, `refusal` says how connections end."""
+    its slot, and stays when others come and go. Without endpoints, `refusal` says how connections end.
+
+    `outside` holds for sources that are neither pods nor this node (externalTrafficPolicy Local): its endpoints are
+    reached without masquerade, and without any the connection is dropped; None: they are treated as all others."""
 
     key: bytes
     endpoints: tuple[bytes, ...]
@@ -44,6 +47,10 @@ class Frontend(msgspec.Struct, frozen=True, gc=False):
     kind: Kind
     service: tuple[str, str]  # namespace, name
     port_name: str
+    outside: tuple[bytes, ...] | None = None
+    sources: tuple[bytes, ...] | None = None
+    """Only these sources may connect: first and last address of each range, disjoint, one after the other in a bytes;
+    None: all."""
 
     def __str__(self) -> str:
         address, protocol, port = split_key(self.key)
@@ -56,13 +63,13 @@ class Changes:
     """What is new, and what is gone. Addresses are packed; None and False remove."""
 
     frontends: dict[bytes, Frontend | None] = field(default_factory=dict)
-    cluster_ips: dict[bytes, bool] = field(default_factory=dict)
-    """Allocated cluster IPs: a port of one that no Service has is refused at once."""
+    service_ips: dict[bytes, bool] = field(default_factory=dict)
+    """Addresses that only Services have: a port of one that no Service has is refused at once."""
     local_endpoints: dict[bytes, bool] = field(default_factory=dict)
     """Addresses of pods on this node that may be sent back to themselves."""
 
     def __bool__(self) -> bool:
-        return bool(self.frontends or self.cluster_ips or self.local_endpoints)
+        return bool(self.frontends or self.service_ips or self.local_endpoints)
 
 
 @dataclass(frozen=True, slots=True)

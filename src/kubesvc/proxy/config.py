@@ -17,6 +17,9 @@ class ProxyConfig:
     pod_cidrs: tuple[IPv4Network | IPv6Network, ...]
     """Of the whole cluster: a source inside them is a pod, and keeps its address on the way to a cluster IP."""
     node_port_addresses: tuple[IPv4Network | IPv6Network, ...] = field(default=())
+    load_balancer_ranges: tuple[tuple[IPv4Address | IPv6Address, IPv4Address | IPv6Address], ...] = ()
+    """First and last address of ranges that hold load balancers' addresses and nobody else's: a port that no Service
+    has there is refused."""
     proxy_name: str = ""
     """Services labelled service.kubernetes.io/service-proxy-name are left to the proxy of that name."""
     configure_namespace: bool = True

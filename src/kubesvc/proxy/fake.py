@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from kubesvc.kernel.nft.memory import MemoryNft, Packet
+from kubesvc.kernel.nft.memory import MemoryNft
+from kubesvc.kernel.nft.trace import Packet
 from kubesvc.proxy.backend import Ranges
 from kubesvc.proxy.layout import pack, unpack
 from kubesvc.proxy.nftables import NftablesBackend
@@ -62,6 +63,7 @@ class FakeBackend(NftablesBackend):
         masqueraded = False
         hook = "output" if connection.where is Where.NODE else "prerouting"
         while hook:
+            packet.outgoing = "" if hook in ("prerouting", "input") else "lo" if self._here(packet) else "eth0"
             self.nft.run(hook, packet, draw)
             if packet.verdict in ("drop", "reject"):
                 return Trace(packet.verdict, False)
@@ -73,9 +75,12 @@ class FakeBackend(NftablesBackend):
         """Every place the connection may end up at."""
         return {self.trace(connection, draw=n).output for n in range(draws)}
 
+    def _here(self, packet: Packet) -> bool:
+        return packet.destination in self._node_ips
+
     def _next(self, hook: str, packet: Packet) -> str:
         """The hook after this one; "" where the packet leaves the node or reaches a process."""
-        here = packet.destination in self._node_ips
+        here = self._here(packet)
         match hook:
             case "prerouting":
                 return "input" if here else "forward"

@@ -41,7 +41,11 @@ class Proxy:
         """Set once everything known at the start is in force."""
         self._backend = backend
         self._frontends = Frontends(
-            Locality(config.node_name), [ip.packed for ip in config.node_port_ips()], proxy_name=config.proxy_name
+            Locality(config.node_name),
+            [ip.packed for ip in config.node_port_ips()],
+            proxy_name=config.proxy_name,
+            node_ips=[ip.packed for ip in config.node_ips],
+            load_balancer_ranges=[(first.packed, last.packed) for first, last in config.load_balancer_ranges],
         )
         self._services = Informer[Service](session, SERVICE, Service)
         self._slices = Informer[EndpointSlice](session, ENDPOINT_SLICE, EndpointSlice)

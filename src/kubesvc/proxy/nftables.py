@@ -12,7 +12,7 @@ resync; a packet may be on its way to them.
 from __future__ import annotations
 
 from kubesvc.kernel.nft.expressions import native32
-from kubesvc.kernel.nft.objects import Table
+from kubesvc.kernel.nft.objects import Chain, Table
 from kubesvc.kernel.nft.transaction import (
     AddChain,
     AddElements,
@@ -27,10 +27,10 @@ from kubesvc.kernel.nft.transaction import (
     NftError,
     Transaction,
 )
-from kubesvc.proxy import ruleset
+from kubesvc.proxy import maps, ruleset
 from kubesvc.proxy.backend import BackendError, Changes, Frontend, Ranges
 from kubesvc.proxy.layout import LAYOUT, TABLE
-from kubesvc.proxy.ruleset import CLASSES, DATA_MAPS, Elements
+from kubesvc.proxy.maps import CLASSES, DATA_MAPS, DYNAMIC_MAPS, Elements
 
 _UNCHANGED = object()
 
@@ -48,23 +48,22 @@ class NftablesBackend:
         self._nft.close()
 
     def apply(self, changes: Changes, revision: str) -> None:
-        gone, come = ruleset.no_elements(), ruleset.no_elements()
+        gone, come = maps.no_elements(), maps.no_elements()
         missing: set[int] = set()
         for key, frontend in changes.frontends.items():
             before = self._frontends.get(key)
             if before is not None:
-                ruleset.place(before, gone)
+                maps.place(before, gone)
             if frontend is not None:
-                ruleset.place(frontend, come)
-                if number := ruleset.class_number(frontend):
-                    missing.add(number)
-        for address, present in changes.cluster_ips.items():
-            ruleset.place_cluster_ip(address, come if present else gone)
+                maps.place(frontend, come)
+                missing.update(maps.classes_of(frontend))
+        for address, present in changes.service_ips.items():
+            maps.place_service_ip(address, come if present else gone)
         for address, present in changes.local_endpoints.items():
-            ruleset.place_hairpin(address, come if present else gone)
+            maps.place_hairpin(address, come if present else gone)
         missing -= self._classes
         transaction = Transaction()
-        _add_classes(transaction, missing)
+        _add_classes(transaction, missing, self._classes)
         _replace(transaction, gone, come)
         self._commit(transaction)
         self._classes |= missing
@@ -75,15 +74,15 @@ class NftablesBackend:
                 self._frontends[key] = frontend
 
     def resync(self, everything: Changes) -> None:
-        wanted = ruleset.no_elements()
+        wanted = maps.no_elements()
         frontends = {k: f for k, f in everything.frontends.items() if f is not None}
         for frontend in frontends.values():
-            ruleset.place(frontend, wanted)
-        for address in everything.cluster_ips:
-            ruleset.place_cluster_ip(address, wanted)
+            maps.place(frontend, wanted)
+        for address in everything.service_ips:
+            maps.place_service_ip(address, wanted)
         for address in everything.local_endpoints:
-            ruleset.place_hairpin(address, wanted)
-        classes = {number for f in frontends.values() if (number := ruleset.class_number(f))}
+            maps.place_hairpin(address, wanted)
+        classes = {number for f in frontends.values() for number in maps.classes_of(f)}
         try:
             transaction = self._all_again(wanted, classes)
         except (NftError, OSError) as error:
@@ -99,11 +98,12 @@ class NftablesBackend:
         if comment is not None and not adopt:
             transaction.add(DeleteTable(TABLE))
         transaction.add(AddTable(Table(TABLE, LAYOUT)))
-        for map_ in (*DATA_MAPS.values(), CLASSES):
+        for map_ in (*DATA_MAPS.values(), CLASSES, *DYNAMIC_MAPS):
             transaction.add(AddMap(TABLE, map_))
-            if adopt:
+            if adopt and not map_.dynamic:
                 transaction.add(FlushMap(TABLE, map_))
-        chains = [*ruleset.constant_chains(self._ranges), *(ruleset.pick(number) for number in sorted(classes))]
+        chains = [*ruleset.constant_chains(self._ranges), *ruleset.memories(classes).values()]
+        chains += [ruleset.pick(number) for number in sorted(classes)]
         for chain in chains:
             transaction.add(AddChain(TABLE, chain))
         for chain in chains:
@@ -114,9 +114,11 @@ class NftablesBackend:
                 transaction.add(AddElements(TABLE, DATA_MAPS[name], elements))
         if adopt:
             known = {chain.name for chain in chains}
-            for name in self._nft.chains(TABLE):
-                if name not in known:
-                    transaction.add(DeleteChain(TABLE, name))
+            left = [name for name in self._nft.chains(TABLE) if name not in known]
+            for name in left:
+                transaction.add(FillChain(TABLE, Chain(name, ())))  # they may jump to each other
+            for name in left:
+                transaction.add(DeleteChain(TABLE, name))
         return transaction
 
     def _commit(self, transaction: Transaction) -> None:
@@ -128,10 +130,14 @@ class NftablesBackend:
             raise BackendError(str(error)) from error
 
 
-def _add_classes(transaction: Transaction, numbers: set[int]) -> None:
+def _add_classes(transaction: Transaction, numbers: set[int], known: set[int]) -> None:
     chains = [ruleset.pick(number) for number in sorted(numbers)]
+    if memories := ruleset.memories(numbers):
+        there = ruleset.memories(known)
+        chains = [*(chain for name, chain in memories.items() if name not in there), *chains]
     for chain in chains:
         transaction.add(AddChain(TABLE, chain))
+    for chain in chains:
         transaction.add(FillChain(TABLE, chain))
     _name_classes(transaction, numbers)
 

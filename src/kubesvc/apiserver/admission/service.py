@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_interface
 
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import names, unserved
+from kubesvc.apiserver.admission import names
 from kubesvc.apiserver.admission import service_spec as ask
 from kubesvc.apiserver.admission.rules import Rules
 from kubesvc.apiserver.admission.service_defaults import default
@@ -47,7 +47,7 @@ def warnings(tree: JSON) -> list[str]:
         found.append('spec.externalName is ignored when spec.type is not "ExternalName"')
     if spec.get("trafficDistribution") == "PreferClose":
         found.append('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"')
-    return found + list(unserved.in_service(tree))
+    return found
 
 
 def _spelling(path: str, text: str) -> list[str]:

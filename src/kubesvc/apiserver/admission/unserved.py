@@ -11,13 +11,7 @@ from kubesvc.api.meta import JSON
 
 _SERVED_VOLUMES = ("name", "emptyDir", "configMap", "secret")
 
-# a field of a Service's spec -> whether its value asks for something that isn't done, and what happens instead
-_SERVICE: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "sessionAffinity": (lambda value: value == "ClientIP", "each connection picks an endpoint anew"),
-    "externalTrafficPolicy": (lambda value: value == "Local", "traffic is spread as with Cluster"),
-    "loadBalancerSourceRanges": (bool, "every source is let in"),
-}
-
+# a field of a spec -> whether its value asks for something that isn't done, and what happens instead
 _POD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "affinity": (bool, "the pod is scheduled without it"),
     "topologySpreadConstraints": (bool, "pods are spread over nodes by their own number alone"),
@@ -33,16 +27,6 @@ _CONTAINER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "resources": (lambda value: bool(value and value.get("limits")), "limits are not enforced"),
     "volumeDevices": (bool, "there are no block devices"),
 }
-
-
-def in_service(tree: JSON) -> Iterator[str]:
-    spec = tree.get("spec") or {}
-    if spec.get("type") == "ExternalName" or spec.get("clusterIP") == "None":
-        return
-    yield from _told(_SERVICE, spec, "spec")
-    for index, port in enumerate(spec.get("ports") or ()):
-        if port.get("protocol") == "SCTP":
-            yield f"spec.ports[{index}].protocol: SCTP is programmed, but has not been tried with traffic"
 
 
 def in_pod_spec(spec: JSON, path: str) -> Iterator[str]:

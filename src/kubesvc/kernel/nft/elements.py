@@ -4,7 +4,7 @@
     elements  = the same, again and again; a message holds as many as its 16-bit length allows
 
 Keys and data are packed as the kernel holds them in registers: fields in order, each padded to four bytes. A verdict
-map's data is the name of the chain to go to.
+map's data is the name of the chain to go to; an interval's key is its first key and then its last.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kubesvc.kernel.nft.objects import Map
 
 # enum nft_set_elem_list_attributes and nft_set_elem_attributes
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS, _LIST_SET_ID = 1, 2, 3, 4
-_LIST_ELEM, _KEY, _DATA, _VALUE = 1, 1, 2, 1
+_LIST_ELEM, _KEY, _DATA, _KEY_END, _VALUE = 1, 1, 2, 10, 1
 _MOST = 0xFFFF - 4  # bytes of elements in one message: an attribute's length is 16 bits
 
 
@@ -46,6 +46,9 @@ def encode_additions(map_: Map, elements: Mapping[bytes, bytes]) -> Iterator[byt
     if map_.verdicts:
         yield from _chunks([_goto(key, chain.decode()) for key, chain in elements.items()])
         return
+    if map_.interval:
+        yield from _chunks([_range(key) for key in elements])
+        return
     if not map_.data:
         frame = _key_frame(map_.key_length, None)
         yield from _cut(b"".join([part for key in elements for part in (frame, key)]), len(frame) + map_.key_length)
@@ -57,6 +60,9 @@ def encode_additions(map_: Map, elements: Mapping[bytes, bytes]) -> Iterator[byt
 
 def encode_deletions(map_: Map, keys: Iterable[bytes]) -> Iterator[bytes]:
     """The keys, as chunks for one message each."""
+    if map_.interval:
+        yield from _chunks([_range(key) for key in keys])
+        return
     frame = _key_frame(map_.key_length, None)
     yield from _cut(b"".join([part for key in keys for part in (frame, key)]), len(frame) + map_.key_length)
 
@@ -83,7 +89,7 @@ def decode(map_: Map, bodies: Iterable[bytes]) -> dict[bytes, bytes]:
         start = 0
         while start < len(listed):
             (size,) = _LENGTH.unpack_from(listed, start)
-            if size == length and not map_.verdicts:
+            if size == length and not (map_.verdicts or map_.interval or map_.dynamic):
                 found[listed[start + 12 : start + key_end]] = listed[start + data_start : start + length]
             else:
                 key, data = _decode_one(listed[start + 4 : start + size])
@@ -96,6 +102,8 @@ def _decode_one(element: bytes) -> tuple[bytes, bytes]:
     """An element of any shape: with verdicts, time-outs or whatever the kernel adds."""
     parts = attributes(element)
     key = attributes(parts[_KEY])[_VALUE]
+    if _KEY_END in parts:
+        key += attributes(parts[_KEY_END])[_VALUE]
     if _DATA not in parts:
         return key, b""
     data = attributes(parts[_DATA])
@@ -106,6 +114,12 @@ def _decode_one(element: bytes) -> tuple[bytes, bytes]:
 
 def _goto(key: bytes, chain: str) -> bytes:
     return nested(_LIST_ELEM, nested(_KEY, attribute(_VALUE, key)), nested(_DATA, verdict(GOTO, chain)))
+
+
+def _range(key: bytes) -> bytes:
+    middle = len(key) // 2
+    first, last = attribute(_VALUE, key[:middle]), attribute(_VALUE, key[middle:])
+    return nested(_LIST_ELEM, nested(_KEY, first), nested(_KEY_END, last))
 
 
 def _chunks(elements: list[bytes]) -> Iterator[bytes]:

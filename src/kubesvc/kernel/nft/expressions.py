@@ -16,13 +16,15 @@ from kubesvc.kernel.netlink import attribute, be32, nested, text
 NFPROTO_IPV4, NFPROTO_IPV6 = 2, 10
 
 # enum nft_meta_keys
-META_PRIORITY, META_MARK, META_NFPROTO, META_L4PROTO = 2, 3, 15, 16
+META_PRIORITY, META_MARK, META_OIFNAME, META_NFPROTO, META_L4PROTO = 2, 3, 7, 15, 16
 # enum nft_ct_keys
 CT_STATE, CT_STATUS = 0, 2
 CT_STATE_NEW = 0x8
 CT_STATUS_DNAT = 0x20
 # enum nft_payload_bases
 NETWORK, TRANSPORT = 1, 2
+# enum nft_dynset_ops
+UPDATE, DELETE = 1, 2
 # enum nft_verdicts
 DROP, ACCEPT, JUMP, GOTO, RETURN = 0, 1, -3, -4, -5
 
@@ -185,18 +187,38 @@ def verdict(code: int, chain: str = "") -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Lookup(Expression):
-    """Look a key up: in a set, go on only if it is there; in a map, also load what it maps to. A map of verdicts
-    (`verdicts`) is obeyed at once."""
+    """Look a key up: in a set, go on only if it is there (`negated`: only if not); in a map, also load what it maps to.
+    A map of verdicts (`verdicts`) is obeyed at once."""
 
     name: ClassVar[str] = "lookup"
     set: str
     source: int = 0
     into: int | None = None
     verdicts: bool = False
+    negated: bool = False
 
     def attributes(self) -> bytes:
         into = be32(3, 0) if self.verdicts else b"" if self.into is None else be32(3, register(self.into))
-        return text(1, self.set) + be32(2, register(self.source)) + into
+        flags = be32(5, 1) if self.negated else b""  # NFT_LOOKUP_F_INV
+        return text(1, self.set) + be32(2, register(self.source)) + into + flags
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicSet(Expression):
+    """Change the element whose key is in registers. UPDATE adds it for `timeout` seconds, or if it is there gives it
+    that long again and *leaves its data alone*; go on only if there was room. DELETE always goes on."""
+
+    name: ClassVar[str] = "dynset"
+    set: str
+    operation: int
+    key: int
+    data: int
+    timeout: int = 0
+
+    def attributes(self) -> bytes:
+        lasts = attribute(6, struct.pack(">Q", self.timeout * 1000)) if self.timeout else b""
+        named = text(1, self.set) + be32(3, self.operation)
+        return named + be32(4, register(self.key)) + be32(5, register(self.data)) + lasts
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,15 @@
-"""nftables in memory: commits transactions by the kernel's rules, and runs a packet through the chains.
-
-The trace interprets the very expressions the kernel is sent, so a packet-flow table tests the rules themselves. Left
-out: reply packets, timeouts, and everything our rules don't use. The rules that matched are kept in order, as nft
-prints them: a failing test lists them.
-"""
+"""nftables in memory: commits transactions by the kernel's rules, and runs a packet through the chains (`trace`)."""
 
 from __future__ import annotations
 
 import errno
 import os
-import sys
 from copy import deepcopy
-from dataclasses import dataclass, field
+from math import inf
 
 from kubesvc.kernel.nft import expressions as nft
 from kubesvc.kernel.nft.objects import Chain, Map
+from kubesvc.kernel.nft.trace import Packet, Run, State
 from kubesvc.kernel.nft.transaction import (
     AddChain,
     AddElements,
@@ -31,37 +26,15 @@ from kubesvc.kernel.nft.transaction import (
 )
 
 
-@dataclass(slots=True)
-class _Table:
-    comment: str
-    maps: dict[str, Map] = field(default_factory=dict)
-    chains: dict[str, Chain] = field(default_factory=dict)
-    elements: dict[str, dict[bytes, bytes]] = field(default_factory=dict)  # map -> key -> data
-
-
-@dataclass(slots=True)
-class Packet:
-    """The first packet of a connection, as it is now. Addresses packed, ports numbers, `mark` and `priority` the
-    kernel's own notes on it."""
-
-    source: bytes
-    destination: bytes
-    protocol: int
-    port: int
-    mark: int = 0
-    priority: int = 0
-    translated: bool = False
-    verdict: str = ""  # drop, reject, dnat, masquerade: how the last chain ended
-    matched: list[str] = field(default_factory=list)
-
-
 class MemoryNft:
-    """`Nft` without a kernel. `refuse_next` makes the next commit fail, as a kernel short of memory would."""
+    """`Nft` without a kernel. `refuse_next` makes the next commit fail, as a kernel short of memory would; `now` is
+    the clock, in seconds, that time-outs go by."""
 
     def __init__(self) -> None:
-        self._tables: dict[str, _Table] = {}
+        self._tables: dict[str, State] = {}
         self.refuse_next = 0  # an errno
         self.commits = 0
+        self.now = 0.0
 
     def close(self) -> None:
         return None
@@ -93,12 +66,12 @@ class MemoryNft:
         found = self._tables.get(table)
         if found is None or map_.name not in found.maps:
             raise NftError(f"list {map_.name} of table inet {table}: {os.strerror(errno.ENOENT)}")
-        return dict(found.elements[map_.name])
+        return {k: v for k, v in found.elements[map_.name].items() if found.expiry[map_.name].get(k, inf) > self.now}
 
     def _do(self, operation: Operation) -> None:
         match operation:
             case AddTable(made):
-                self._tables.setdefault(made.name, _Table(made.comment))
+                self._tables.setdefault(made.name, State(made.comment))
                 return
             case DeleteTable(name):
                 if self._tables.pop(name, None) is None:
@@ -111,8 +84,10 @@ class MemoryNft:
             case AddMap(_, map_):
                 found.maps.setdefault(map_.name, map_)
                 found.elements.setdefault(map_.name, {})
+                found.expiry.setdefault(map_.name, {})
             case FlushMap(_, map_):
                 found.elements[map_.name].clear()
+                found.expiry[map_.name].clear()
             case AddChain(_, chain):
                 found.chains.setdefault(chain.name, Chain(chain.name, (), chain.hook))
             case FillChain(_, chain):
@@ -122,10 +97,14 @@ class MemoryNft:
             case DeleteChain(_, name):
                 if found.chains.pop(name, None) is None:
                     raise _refused(operation, errno.ENOENT)
+                if name in found.targets():
+                    raise _refused(operation, errno.EBUSY)
             case AddElements(_, map_, added):
                 held = found.elements[map_.name]
                 for key, data in added.items():
-                    if len(key) != map_.key_length or (not map_.verdicts and len(data) != map_.data_length):
+                    if len(key) != map_.key_length * (1 + map_.interval) or (
+                        not map_.verdicts and len(data) != map_.data_length
+                    ):
                         raise _refused(operation, errno.EINVAL)
                     if held.setdefault(key, data) != data:
                         raise _refused(operation, errno.EEXIST)
@@ -137,12 +116,8 @@ class MemoryNft:
     def _check_references(self) -> None:
         """Rules and verdict maps may name only chains and maps that exist."""
         for table in self._tables.values():
-            expressions = [e for chain in table.chains.values() for rule in chain.rules for e in rule.expressions]
-            chains = {e.chain for e in expressions if isinstance(e, nft.Verdict) and e.chain}
-            maps = {e.set for e in expressions if isinstance(e, nft.Lookup)}
-            for name in (m.name for m in table.maps.values() if m.verdicts):
-                chains |= {chain.decode() for chain in table.elements[name].values()}
-            if not chains <= table.chains.keys() or not maps <= table.maps.keys():
+            maps = {e.set for e in table.expressions() if isinstance(e, nft.Lookup | nft.DynamicSet)}
+            if not table.targets() <= table.chains.keys() or not maps <= table.maps.keys():
                 raise NftError(f"nftables transaction: {os.strerror(errno.EBUSY)}: a chain or map in use is missing")
 
     # ── tracing ──
@@ -157,135 +132,10 @@ class MemoryNft:
         ]
         for _, table, chain in sorted(based, key=lambda b: b[0]):
             packet.verdict = ""
-            _Run(table, packet, draw).chain(chain)
+            Run(table, packet, draw, self.now).chain(chain)
             if packet.verdict in ("drop", "reject"):
                 return
 
 
 def _refused(operation: Operation, number: int) -> NftError:
     return NftError(f"{str(operation)[:200]}: {os.strerror(number)}")
-
-
-class _Run:
-    """One packet in one base chain. A chain's result is True when the packet's way through the hook has ended."""
-
-    def __init__(self, table: _Table, packet: Packet, draw: int) -> None:
-        self._table, self._packet, self._draw = table, packet, draw
-        self._registers = bytearray(64)
-
-    def chain(self, chain: Chain) -> bool:
-        for rule in chain.rules:
-            ended = self._rule(rule.expressions, f"{chain.name}: {rule.text}")
-            if ended is not None:
-                return ended
-        return False
-
-    def _rule(self, expressions: tuple[nft.Expression, ...], text: str) -> bool | None:
-        """None: go on with the next rule. False: leave this chain. True: the hook has ended."""
-        for expression in expressions:
-            match expression:
-                case nft.Verdict(code, name):
-                    self._packet.matched.append(text)
-                    return self._obey(code, name)
-                case nft.Lookup(name, source, _, verdicts=True):
-                    key = self._load(source, self._table.maps[name].key_length)
-                    target = self._table.elements[name].get(key)
-                    if target is None:
-                        return None
-                    self._packet.matched.append(f"{text} ({target.decode()})")
-                    return self._obey(nft.GOTO, target.decode())
-                case nft.Dnat() | nft.Masquerade() | nft.Reject():
-                    self._packet.matched.append(text)
-                    self._end(expression)
-                    return True
-                case _ if not self._step(expression):
-                    return None
-        self._packet.matched.append(text)
-        return None
-
-    def _obey(self, code: int, name: str) -> bool | None:
-        if code == nft.DROP:
-            self._packet.verdict = "drop"
-            return True
-        if code == nft.RETURN:
-            return False
-        ended = self.chain(self._table.chains[name])
-        return ended if code == nft.GOTO else (True if ended else None)
-
-    def _end(self, expression: nft.Expression) -> None:
-        packet = self._packet
-        match expression:
-            case nft.Dnat(_, address, port):
-                packet.destination = self._load(address, len(packet.destination))
-                packet.port = int.from_bytes(self._load(port, 2), "big")
-                packet.translated, packet.verdict = True, "dnat"
-            case nft.Masquerade():
-                packet.verdict = "masquerade"
-            case _:
-                packet.verdict = "reject"
-
-    def _step(self, expression: nft.Expression) -> bool:
-        """Run one expression; False where the packet doesn't match."""
-        match expression:
-            case nft.Payload(base, offset, length, into):
-                self._store(into, self._header(base)[offset : offset + length])
-            case nft.Meta(key, into):
-                self._store(into, self._meta(key))
-            case nft.SetMeta(key, source):
-                value = int.from_bytes(self._load(source, 4), sys.byteorder)
-                if key == nft.META_MARK:
-                    self._packet.mark = value
-                else:
-                    self._packet.priority = value
-            case nft.Conntrack(key, into):
-                status = nft.CT_STATUS_DNAT if self._packet.translated else 0
-                self._store(into, (nft.CT_STATE_NEW if key == nft.CT_STATE else status).to_bytes(4, sys.byteorder))
-            case nft.Compare(value, source, negated):
-                return (self._load(source, len(value)) == value) is not negated
-            case nft.Bitwise(mask, xor, word):
-                value = int.from_bytes(self._load(word, 4), sys.byteorder)
-                self._store(word, ((value & mask) ^ xor).to_bytes(4, sys.byteorder))
-            case nft.Mask(prefix):
-                self._store(0, bytes(a & b for a, b in zip(self._load(0, len(prefix)), prefix, strict=True)))
-            case nft.Immediate(value, into):
-                self._store(into, value)
-            case nft.RandomNumber(modulus, offset, into):
-                self._store(into, (offset + self._draw % modulus).to_bytes(4, sys.byteorder))
-            case nft.Lookup(name, source, into):
-                key_ = self._load(source, self._table.maps[name].key_length)
-                data = self._table.elements[name].get(key_)
-                if data is None:
-                    return False
-                if into is not None:
-                    self._store(into, data)
-            case _:
-                raise NotImplementedError(expression.name)
-        return True
-
-    def _load(self, word: int, length: int) -> bytes:
-        return bytes(self._registers[4 * word : 4 * word + length])
-
-    def _store(self, word: int, value: bytes) -> None:
-        """A load fills whole words: the kernel zeroes what it pads."""
-        padded = value + bytes(-len(value) % 4)
-        self._registers[4 * word : 4 * word + len(padded)] = padded
-
-    def _meta(self, key: int) -> bytes:
-        packet = self._packet
-        match key:
-            case nft.META_PRIORITY:
-                return packet.priority.to_bytes(4, sys.byteorder)
-            case nft.META_MARK:
-                return packet.mark.to_bytes(4, sys.byteorder)
-            case nft.META_L4PROTO:
-                return bytes((packet.protocol,))
-            case nft.META_NFPROTO:
-                return bytes((nft.NFPROTO_IPV4 if len(packet.destination) == 4 else nft.NFPROTO_IPV6,))
-        raise NotImplementedError(key)
-
-    def _header(self, base: int) -> bytes:
-        packet = self._packet
-        if base == nft.TRANSPORT:
-            return bytes(2) + packet.port.to_bytes(2, "big")
-        before = 12 if len(packet.destination) == 4 else 8
-        return bytes(before) + packet.source + packet.destination

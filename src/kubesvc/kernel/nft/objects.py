@@ -14,7 +14,8 @@ from kubesvc.kernel.nft.expressions import Expression
 
 # enum nft_registers, nf_tables.h
 _VERDICT_TYPE = 0xFFFFFF00
-_SET_MAP = 0x8  # NFT_SET_MAP
+# enum nft_set_flags
+_SET_INTERVAL, _SET_MAP, _SET_TIMEOUT, _SET_EVAL, _SET_CONCAT = 0x4, 0x8, 0x10, 0x20, 0x80
 # enum udata_set_type, libnftnl
 _KEY_BYTE_ORDER, _DATA_BYTE_ORDER = 0, 1
 _HOST_ENDIAN, _BIG_ENDIAN = 1, 2
@@ -53,11 +54,17 @@ VERDICT = Type("verdict", _VERDICT_TYPE, 0)
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """A set of keys, or with `data` a map from each key to data. Types in order of the concatenation."""
+    """A set of keys, or with `data` a map from each key to data. Types in order of the concatenation.
+
+    interval: an element is a range in each field; its key is packed as the first key of the ranges, then the last.
+    dynamic: packets add elements, up to this many, and each has a time-out (see `DynamicSet`).
+    """
 
     name: str
     key: tuple[Type, ...]
     data: tuple[Type, ...] = ()
+    interval: bool = False
+    dynamic: int = 0
 
     @property
     def key_length(self) -> int:
@@ -74,12 +81,23 @@ class Map:
     def body(self, table: str, number: int) -> bytes:
         """NFTA_SET_*: `number` names the set inside its batch."""
         parts = [
-            text(1, table) + text(2, self.name) + be32(3, _SET_MAP if self.data else 0),
+            text(1, table) + text(2, self.name) + be32(3, self._flags()),
             be32(4, _type_number(self.key)) + be32(5, self.key_length),
         ]
         if self.data:
             parts.append(be32(6, _type_number(self.data)) + be32(7, self.data_length))
+        if self.interval:  # NFTA_SET_DESC { NFTA_SET_DESC_CONCAT { NFTA_LIST_ELEM { NFTA_SET_FIELD_LEN } … } }
+            parts.append(nested(9, nested(2, *(nested(1, be32(1, t.size)) for t in self.key))))
+        if self.dynamic:  # NFTA_SET_DESC { NFTA_SET_DESC_SIZE }
+            parts.append(nested(9, be32(1, self.dynamic)))
         return b"".join((*parts, be32(10, number), attribute(13, self._user_data())))
+
+    def _flags(self) -> int:
+        return (
+            (_SET_MAP if self.data else 0)
+            | (_SET_INTERVAL | _SET_CONCAT if self.interval else 0)
+            | (_SET_TIMEOUT | _SET_EVAL if self.dynamic else 0)
+        )
 
     def _user_data(self) -> bytes:
         found = _udata32(_KEY_BYTE_ORDER, _byte_order(self.key))

@@ -45,7 +45,10 @@ class AddMap:
         types = " . ".join(t.name for t in self.map.key)
         if self.map.data:
             types += " : " + " . ".join(t.name for t in self.map.data)
-        return f"add {'map' if self.map.data else 'set'} inet {self.table} {self.map.name} {{ type {types}; }}"
+        more = " flags interval;" if self.map.interval else ""
+        if self.map.dynamic:
+            more = f" size {self.map.dynamic}; flags timeout,dynamic;"
+        return f"add {'map' if self.map.data else 'set'} inet {self.table} {self.map.name} {{ type {types};{more} }}"
 
 
 @dataclass(frozen=True, slots=True)

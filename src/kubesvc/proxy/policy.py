@@ -1,0 +1,174 @@
+"""One Service and the endpoints it may choose from -> its frontends, each with its traffic policy. Pure.
+
+                                  ┌─ cluster IPs          internalTrafficPolicy
+    port + candidates ─► Choice ──┼─ node ports         ┐
+                                  ├─ external IPs       ├ externalTrafficPolicy
+                                  └─ load balancer IPs  ┘ and, these alone, loadBalancerSourceRanges
+
+    policy               a pod                  this node               from outside
+    internal Cluster     cluster set            cluster set, masq.      cluster set, masq.
+    internal Local       local set              local set, masq.        local set, masq.
+    external Cluster     cluster set, masq.     cluster set, masq.      cluster set, masq.
+    external Local       cluster set            cluster set, masq.      local set
+
+No endpoint anywhere: rejected. Endpoints, but none in the local set where that one counts: dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from kubesvc.api.core import Service
+from kubesvc.api.labels import SERVICE_PROXY_NAME
+from kubesvc.proxy.backend import Frontend, Kind
+from kubesvc.proxy.endpoints import Candidates, Choice, arrange, choose
+from kubesvc.proxy.layout import MOST_ENDPOINTS, PROTOCOLS, Masquerade, Refusal, pack, split_endpoint, tail
+from kubesvc.proxy.sources import allowed
+
+_DEFAULT_TIMEOUT = 10800  # seconds; what the API server fills in
+
+
+@dataclass(slots=True)
+class Decided:
+    """What is in force for one Service."""
+
+    frontends: dict[bytes, Frontend]
+    service_ips: tuple[bytes, ...] = ()
+    local_endpoints: frozenset[bytes] = frozenset()
+
+
+NOTHING = Decided({})
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the decisions need to know of this node and its cluster. Addresses are packed."""
+
+    node_port_ips: tuple[bytes, ...]
+    node_ips: tuple[bytes, ...]
+    load_balancer_ranges: tuple[tuple[bytes, bytes], ...] = ()
+    """First and last address of ranges that hold nobody's addresses but Services'."""
+    proxy_name: str = ""
+
+
+def decide(service: Service, candidates: Sequence[Candidates], site: Site, old: Decided) -> Decided:
+    """Every frontend of the Service, endpoints in the slots they had in `old`; NOTHING when it is not ours."""
+    if not ours(service, site.proxy_name):
+        return NOTHING
+    cluster_ips = tuple(_packed(service.spec.cluster_ips or [service.spec.cluster_ip]))
+    external = tuple(_external(service))
+    addresses = [(Kind.CLUSTER_IP, a) for a in cluster_ips]
+    addresses += external
+    decided = Decided({}, cluster_ips)
+    if external and site.load_balancer_ranges:
+        decided.service_ips = tuple(dict.fromkeys((*cluster_ips, *_only_services(external, site))))
+    affinity = _affinity(service)
+    local: set[bytes] = set()
+    for port in service.spec.ports:
+        protocol = PROTOCOLS.get(port.protocol)
+        if protocol is None:
+            continue
+        for length in {len(a) for a in cluster_ips}:
+            choice = choose(candidates, length, (port.name, protocol))
+            at = [(kind, a + tail(protocol, port.port)) for kind, a in addresses if len(a) == length]
+            if port.node_port:
+                ending = tail(protocol, port.node_port)
+                at += [(Kind.NODE_PORT, ip + ending) for ip in site.node_port_ips if len(ip) == length]
+            for kind, place in at:
+                before = old.frontends.get(place)
+                if kind is Kind.CLUSTER_IP:
+                    found = _inside(service, port.name, place, choice, affinity, before)
+                else:
+                    found = _from_outside(service, port.name, kind, place, choice, affinity, before, site)
+                decided.frontends[place] = found
+            if choice.local:
+                local.update([split_endpoint(e)[0] for e in choice.local])
+    if local:
+        decided.local_endpoints = frozenset(local)
+    return decided
+
+
+def ours(service: Service, proxy_name: str) -> bool:
+    """Whether this proxy answers for the Service at all."""
+    spec = service.spec
+    if spec.type == "ExternalName" or spec.cluster_ip in ("", "None"):
+        return False
+    return service.metadata.labels.get(SERVICE_PROXY_NAME) == (proxy_name or None)
+
+
+def _inside(
+    service: Service, port_name: str, key: bytes, choice: Choice, affinity: int, before: Frontend | None
+) -> Frontend:
+    """A cluster IP's frontend."""
+    wanted = choice.local if service.spec.internal_traffic_policy == "Local" else choice.cluster
+    endpoints = _slots(wanted, () if before is None else before.endpoints)
+    refusal = None
+    if not endpoints:
+        refusal = Refusal.DROP if choice.cluster else Refusal.REJECT
+    return Frontend(key, endpoints, Masquerade.OFF_CLUSTER, refusal, affinity, Kind.CLUSTER_IP, service.key, port_name)
+
+
+def _from_outside(
+    service: Service,
+    port_name: str,
+    kind: Kind,
+    key: bytes,
+    choice: Choice,
+    affinity: int,
+    before: Frontend | None,
+    site: Site,
+) -> Frontend:
+    """The frontend of a node port, an external IP or a load balancer's address."""
+    endpoints = _slots(choice.cluster, () if before is None else before.endpoints)
+    masquerade, outside = Masquerade.ALWAYS, None
+    if service.spec.external_traffic_policy == "Local":
+        masquerade = Masquerade.OFF_CLUSTER
+        if endpoints:
+            outside = _slots(choice.local, (before.outside or ()) if before is not None else ())
+    sources = None
+    if kind is Kind.LOAD_BALANCER and service.spec.load_balancer_source_ranges:
+        sources = allowed(service.spec.load_balancer_source_ranges, key[:-8], site.node_ips)
+    refusal = None if endpoints else Refusal.REJECT
+    return Frontend(key, endpoints, masquerade, refusal, affinity, kind, service.key, port_name, outside, sources)
+
+
+def _slots(wanted: tuple[bytes, ...], before: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    if len(wanted) > MOST_ENDPOINTS:
+        wanted = wanted[:MOST_ENDPOINTS]
+    return arrange(before, wanted)
+
+
+def _affinity(service: Service) -> int:
+    if service.spec.session_affinity != "ClientIP":
+        return 0
+    config = service.spec.session_affinity_config
+    seconds = None if config is None or config.client_ip is None else config.client_ip.timeout_seconds
+    return seconds or _DEFAULT_TIMEOUT
+
+
+def _external(service: Service) -> Iterator[tuple[Kind, bytes]]:
+    for address in _packed(service.spec.external_ips):
+        yield Kind.EXTERNAL_IP, address
+    for ingress in service.status.load_balancer.ingress:
+        if ingress.ip and ingress.ip_mode in (None, "VIP"):
+            for address in _packed([ingress.ip]):
+                yield Kind.LOAD_BALANCER, address
+
+
+def _only_services(external: Iterable[tuple[Kind, bytes]], site: Site) -> Iterator[bytes]:
+    """Load balancer addresses that are no host's for sure: an ingress may as well name a node."""
+    for kind, address in external:
+        if kind is Kind.LOAD_BALANCER:
+            for first, last in site.load_balancer_ranges:
+                if len(first) == len(address) and first <= address <= last:
+                    yield address
+
+
+def _packed(addresses: Iterable[str]) -> Iterator[bytes]:
+    """The addresses that are ones; the API server keeps others out, a foreign one may not."""
+    for address in addresses:
+        try:
+            yield pack(address)
+        except ValueError:
+            continue

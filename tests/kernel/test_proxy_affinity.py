@@ -1,0 +1,187 @@
+"""ClientIP affinity with real packets: TCP and UDP, both families, cluster IPs, node ports, load balancer addresses."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from kubesvc.proxy import maps
+from kubesvc.proxy.endpoints import Locality
+from kubesvc.proxy.frontends import Frontends
+from kubesvc.proxy.layout import TABLE, pack
+from kubesvc.proxy.nftables import NftablesBackend
+from support.flows import HOSTS, PODS, RANGES
+from support.net import DEADLINE, Lab, ask
+from support.proxy import NODE, endpoint, service, slice_of
+from support.wires import Wires, build
+
+PORTS = [
+    {"name": "http", "port": 80, "nodePort": 30080},
+    {"name": "alt", "port": 90, "nodePort": 30090},
+    {"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30053},
+]
+TARGETS = [
+    {"name": "http", "port": 8080},
+    {"name": "alt", "port": 8080},
+    {"name": "dns", "port": 8080, "protocol": "UDP"},
+]
+ADDRESSES = {"4": ("10.96.0.10", "172.29.8.10"), "6": ("fd00:96::10", "fd00:29:8::10")}
+TWELVE = 12  # connections: by chance they all meet one of three pods once in 180,000 runs
+
+
+@dataclass
+class Sticky:
+    """A Service with affinity in front of three pods."""
+
+    wires: Wires
+    frontends: Frontends
+    now: dict[str, Any]  # family -> slice
+
+    def put(self, *pods: str, timeout: int = 3600, **spec: Any) -> None:
+        """Its pods from now on."""
+        config = {"clientIP": {"timeoutSeconds": timeout}}
+        spec = {"sessionAffinity": "ClientIP", "sessionAffinityConfig": config} | spec
+        made = service(
+            clusterIPs=[ADDRESSES[f][0] for f in "46"],
+            type="LoadBalancer",
+            ports=PORTS,
+            status_ips=[ADDRESSES[f][1] for f in "46"],
+            **spec,
+        )
+        self.frontends.set_service(made.key, made)
+        for family in "46":
+            endpoints = [endpoint(PODS[family][pod], node="node2" if pod == "pod3" else NODE) for pod in pods]
+            changed = slice_of(*endpoints, name=f"web-{family}", ports=TARGETS, family=f"IPv{family}")
+            self.frontends.set_slice(self.now.get(family), changed)
+            self.now[family] = changed
+        self.wires.backend.apply(self.frontends.take(), "1")
+
+    def asks(self, client: str, address: str, port: int = 80, times: int = TWELVE) -> set[str]:
+        where = self.wires.at[client]
+        return {ask(where, address, port, udp=port in (53, 30053))[0] for _ in range(times)}
+
+    def remembered(self, map_: str) -> int:
+        nft = self.wires.backend._nft
+        return len(nft.elements(TABLE, next(m for m in maps.DYNAMIC_MAPS if m.name == map_)))
+
+
+@pytest.fixture(scope="module")
+def wires() -> Iterator[Wires]:
+    with Lab("sticky") as lab:
+        made = build(lab)
+        yield made
+        made.backend.close()
+
+
+@pytest.fixture
+def sticky(wires: Wires) -> Sticky:
+    nft = wires.backend._nft
+    wires.at["node"].run("sh", "-c", "nft delete table inet kubesvc 2>/dev/null; conntrack -F 2>/dev/null; true")
+    wires.backend = NftablesBackend(nft, RANGES)
+    frontends = Frontends(Locality(NODE), [pack(HOSTS[f]["node"]) for f in "46"])
+    wires.backend.resync(frontends.take())
+    made = Sticky(wires, frontends, {})
+    made.put("pod1", "pod2", "pod3")
+    return made
+
+
+@pytest.mark.parametrize("family", ["4", "6"])
+@pytest.mark.parametrize("client", ["pod1", "node", "client"])
+def test_a_client_keeps_one_pod_at_every_port(sticky: Sticky, client: str, family: str) -> None:
+    """TCP and UDP, at the cluster IP and at the load balancer's address."""
+    for address in ADDRESSES[family]:
+        found = sticky.asks(client, address)
+        assert len(found) == 1
+        assert sticky.asks(client, address, 90) == found
+        assert sticky.asks(client, address, 53) == found
+
+
+@pytest.mark.parametrize("family", ["4", "6"])
+def test_a_node_port_keeps_a_client(sticky: Sticky, family: str) -> None:
+    """TCP and UDP, from outside, from a pod and from the node itself."""
+    for client in ("client", "pod1", "node"):
+        for port in (30080, 30053):
+            assert len(sticky.asks(client, HOSTS[family]["node"], port)) == 1
+    assert sticky.remembered(f"affinity-ports{family}") == 6
+
+
+@pytest.mark.parametrize("family", ["4", "6"])
+def test_a_client_moves_when_its_pod_leaves(sticky: Sticky, family: str) -> None:
+    """To one other pod, and stays there when the first comes back."""
+    address = ADDRESSES[family][0]
+    (first,) = sticky.asks("client", address)
+    sticky.put(*{"pod1", "pod2", "pod3"} - {first})
+    (second,) = sticky.asks("client", address, 90)
+    assert second != first
+    sticky.put("pod1", "pod2", "pod3")
+    assert sticky.asks("client", address) == {second}
+
+
+def test_policy_local_moves_a_client_to_this_node(sticky: Sticky) -> None:
+    """A session with a pod elsewhere ends; the one that follows sees the client's own address."""
+    vip = ADDRESSES["4"][1]
+    sticky.put("pod3")
+    assert sticky.asks("client", vip) == {"pod3"}
+    sticky.put("pod1", "pod2", "pod3", externalTrafficPolicy="Local")
+    found = {ask(sticky.wires.at["client"], vip, 80) for _ in range(TWELVE)}
+    assert len(found) == 1
+    assert found <= {("pod1", HOSTS["4"]["client"]), ("pod2", HOSTS["4"]["client"])}
+
+
+def test_connections_renew_a_session_and_its_end_is_the_kernels(sticky: Sticky) -> None:
+    """Asked all the time it outlives its time-out; left alone it goes."""
+    sticky.put("pod1", "pod2", "pod3", timeout=1)
+    address = ADDRESSES["4"][0]
+    end = time.monotonic() + 2.5
+    found: set[str] = set()
+    while time.monotonic() < end:
+        found |= sticky.asks("client", address, times=1)
+    assert len(found) == 1
+    deadline = time.monotonic() + DEADLINE
+    while sticky.remembered("affinity4"):
+        assert time.monotonic() < deadline
+
+
+def test_a_restart_forgets_nobody(sticky: Sticky) -> None:
+    """The memory is the kernel's; a proxy that adopts the table leaves it."""
+    address = ADDRESSES["4"][0]
+    found = sticky.asks("client", address)
+    restarted = NftablesBackend(sticky.wires.backend._nft, RANGES)
+    restarted.resync(sticky.frontends.everything())
+    assert sticky.asks("client", address) == found
+
+
+def test_connections_made_at_once_meet_one_pod(sticky: Sticky) -> None:
+    """A browser's: the first to be remembered decides."""
+    address = ADDRESSES["4"][0]
+    for _ in range(10):
+        sticky.wires.at["node"].run("nft", "flush", "map", "inet", TABLE, "affinity4")
+        found: list[str] = []
+        gate = threading.Barrier(6)
+
+        def connect(gate: threading.Barrier = gate, found: list[str] = found) -> None:
+            gate.wait(DEADLINE)
+            found.append(ask(sticky.wires.at["client"], address, 80)[0])
+
+        threads = [threading.Thread(target=connect) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 6
+        assert len(set(found)) == 1
+
+
+def test_an_administrator_can_read_who_is_remembered(sticky: Sticky) -> None:
+    """Clients, addresses, time-outs; and every rule as its text says."""
+    sticky.asks("client", ADDRESSES["4"][0])
+    sticky.asks("client", HOSTS["6"]["node"], 30080)
+    printed = sticky.wires.at["node"].run("nft", "list", "table", "inet", TABLE)
+    assert f"{HOSTS['4']['client']} . {ADDRESSES['4'][0]} timeout 1h expires" in printed
+    assert f"{HOSTS['6']['client']} . tcp . 30080 timeout 1h expires" in printed
+    assert "size 65536" in printed

@@ -1,0 +1,266 @@
+"""One world and one table of packet flows, for the tracer and for real packets.
+
+                          ┌── pod1 ::1, pod2 ::2           this node's
+    client ── node network ┤ node
+                          └ peer ── pod3                   another node's
+
+`FLOWS` says where a connection from each kind of source ends: at which pods, whether masqueraded, or how it is refused.
+Every row holds in both families.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any
+
+from kubesvc.proxy.backend import Changes, Ranges
+from kubesvc.proxy.endpoints import Locality
+from kubesvc.proxy.frontends import Frontends
+from kubesvc.proxy.layout import SCTP, TCP, UDP, pack
+from support.proxy import NODE, endpoint, service, slice_of
+
+RANGES = Ranges(
+    (ip_network("10.96.0.0/16"), ip_network("fd00:96::/108")),
+    (ip_network("10.244.0.0/16"), ip_network("fd00:10:244::/56")),
+)
+# family -> name -> address
+HOSTS = {
+    "4": {"node": "172.29.7.11", "peer": "172.29.7.12", "client": "172.29.7.99"},
+    "6": {"node": "fd00:29::11", "peer": "fd00:29::12", "client": "fd00:29::99"},
+}
+PODS = {
+    "4": {"pod1": "10.244.0.1", "pod2": "10.244.0.2", "pod3": "10.244.1.1"},
+    "6": {"pod1": "fd00:10:244::1", "pod2": "fd00:10:244::2", "pod3": "fd00:10:244:1::1"},
+}
+NETWORKS = {
+    "4": ("172.29.8.0/24", "203.0.113.0/24", "10.96.0.0/16"),
+    "6": ("fd00:29:8::/64", "2001:db8:113::/64", "fd00:96::/108"),
+}
+_PREFIX = {
+    "4": {"cluster": "10.96.0.", "lb": "172.29.8.", "external": "203.0.113."},
+    "6": {"cluster": "fd00:96::", "lb": "fd00:29:8::", "external": "2001:db8:113::"},
+}
+LOAD_BALANCER_RANGES = [
+    (pack("172.29.8.0"), pack("172.29.8.255")),
+    (pack("fd00:29:8::"), pack("fd00:29:8::ffff")),
+]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Service in few words: its number is the end of its addresses; node ports are 30000 and 31000 plus it."""
+
+    number: int
+    endpoints: dict[str, str]  # pod -> state
+    spec: dict[str, Any]
+    hints: dict[str, str] | None = None  # pod -> zone
+
+
+_LOCAL = {"externalTrafficPolicy": "Local"}
+_INSIDE = {"internalTrafficPolicy": "Local"}
+_RANGES = "loadBalancerSourceRanges"
+
+SERVICES = {
+    "web": Shape(11, {"pod1": "ready", "pod2": "ready", "pod3": "ready"}, {}),
+    "local": Shape(12, {"pod1": "ready", "pod3": "ready"}, _LOCAL),
+    "far": Shape(13, {"pod3": "ready"}, _LOCAL),
+    "empty": Shape(14, {}, {}),
+    "empty-local": Shape(15, {}, _LOCAL),
+    "inner": Shape(16, {"pod1": "ready", "pod3": "ready"}, _INSIDE),
+    "inner-far": Shape(17, {"pod3": "ready"}, _INSIDE),
+    "self": Shape(18, {"pod1": "ready"}, {}),
+    "self-local": Shape(19, {"pod1": "ready"}, _LOCAL),
+    "draining": Shape(20, {"pod1": "dead", "pod2": "draining", "pod3": "starting"}, {}),
+    "drained-here": Shape(21, {"pod1": "draining", "pod3": "ready"}, _LOCAL | _INSIDE),
+    "hinted": Shape(22, {"pod1": "ready", "pod3": "ready"}, _LOCAL, {"pod1": "a", "pod3": "b"}),
+    "for-client": Shape(23, {"pod3": "ready"}, {_RANGES: [" 172.29.7.99/32 ", "fd00:29::99/128", "192.0.2.0/24"]}),
+    "for-others": Shape(24, {"pod3": "ready"}, {_RANGES: ["192.0.2.0/24", "198.51.100.0/24", "2001:db8:1::/48"]}),
+    "for-all": Shape(25, {"pod3": "ready"}, {_RANGES: ["192.0.2.0/24", "0.0.0.0/0", "::/0"]}),
+    "for-node": Shape(26, {"pod3": "ready"}, {_RANGES: ["172.29.7.11/32", "fd00:29::11/128"]}),
+    "for-nobody-yet": Shape(27, {}, {_RANGES: ["192.0.2.0/24", "2001:db8:1::/48"]}),
+    "other-proxy": Shape(28, {"pod1": "ready"}, {"labels": {"service.kubernetes.io/service-proxy-name": ""}}),
+}
+PROXY_MODE = 29  # an address the load balancer proxies itself
+
+
+def address(family: str, name: str, kind: str) -> str:
+    """kind: cluster, lb, external or node."""
+    return HOSTS[family]["node"] if kind == "node" else f"{_PREFIX[family][kind]}{SERVICES[name].number}"
+
+
+def place(family: str, destination: str) -> tuple[str, int, int]:
+    """Address, protocol and port of "web lb", "web node udp", "web lb :81" or an address in words of its own."""
+    name, kind, *rest = destination.split()
+    protocol = {"udp": UDP, "sctp": SCTP}.get(rest[0] if rest else "", TCP)
+    port = {TCP: 80, UDP: 53, SCTP: 80}[protocol]
+    if kind == "node":
+        port = SERVICES[name].number + (30000 if protocol == TCP else 31000)
+    if rest and rest[-1].startswith(":"):
+        port = int(rest[-1][1:])
+    if name == "nobody":
+        return _PREFIX[family][kind] + "99", protocol, port
+    if name == "proxied":
+        return f"{_PREFIX[family][kind]}{PROXY_MODE}", protocol, port
+    return address(family, name, kind), protocol, port
+
+
+def world() -> Frontends:
+    """The decisions of the node in the middle."""
+    frontends = Frontends(
+        Locality(NODE, "a"),
+        [pack(HOSTS[f]["node"]) for f in "46"],
+        load_balancer_ranges=LOAD_BALANCER_RANGES,
+    )
+    for name, shape in SERVICES.items():
+        ports = [
+            {"name": "http", "port": 80, "nodePort": 30000 + shape.number},
+            {"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 31000 + shape.number},
+            {"name": "sctp", "port": 80, "protocol": "SCTP"},
+        ]
+        ingress: list[Any] = [address(f, name, "lb") for f in "46"]
+        if name == "web":
+            ingress += [{"ip": f"{_PREFIX[f]['lb']}{PROXY_MODE}", "ipMode": "Proxy"} for f in "46"]
+        made = service(
+            name,
+            address("4", name, "cluster"),
+            ports=ports,
+            clusterIPs=[address(f, name, "cluster") for f in "46"],
+            type="LoadBalancer",
+            externalIPs=[address(f, name, "external") for f in "46"],
+            status_ips=ingress,
+            **shape.spec,
+        )
+        frontends.set_service(made.key, made)
+        for family in "46":
+            frontends.set_slice(None, _slice(name, shape, family))
+    return frontends
+
+
+def everything() -> Changes:
+    frontends = world()
+    frontends.take()
+    return frontends.everything()
+
+
+def _slice(name: str, shape: Shape, family: str) -> Any:
+    endpoints = []
+    for pod, state in shape.endpoints.items():
+        more = {"hints": {"forZones": [{"name": shape.hints[pod]}]}} if shape.hints else {}
+        node = "node2" if pod == "pod3" else NODE
+        endpoints.append(endpoint(PODS[family][pod], node=node, state=state, **more))
+    ports = [
+        {"name": "http", "port": 8080, "protocol": "TCP"},
+        {"name": "dns", "port": 8080, "protocol": "UDP"},
+        {"name": "sctp", "port": 8080, "protocol": "SCTP"},
+    ]
+    return slice_of(*endpoints, owner=name, name=f"{name}-{family}", ports=ports, family=f"IPv{family}")
+
+
+@dataclass(frozen=True)
+class Flow:
+    """source: pod1, pod3, node or client. ends: pods, or reject, drop, untouched."""
+
+    source: str
+    destination: str
+    ends: str
+    masqueraded: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.source} to {self.destination}"
+
+
+KEPT, MASQUERADED = False, True
+
+FLOWS = [
+    # a pod
+    Flow("pod2", "self cluster", "pod1", KEPT),
+    Flow("pod1", "self cluster", "pod1", MASQUERADED),  # hairpin
+    Flow("pod1", "self-local lb", "pod1", MASQUERADED),
+    Flow("pod1", "far lb udp", "pod3", KEPT),
+    Flow("pod1", "far external", "pod3", KEPT),
+    Flow("pod1", "far node", "pod3", KEPT),
+    Flow("pod2", "local lb", "pod1 pod3", KEPT),
+    Flow("pod2", "web node", "pod1 pod2 pod3", MASQUERADED),
+    Flow("pod2", "web lb udp", "pod1 pod2 pod3", MASQUERADED),
+    Flow("pod2", "inner cluster", "pod1", KEPT),
+    Flow("pod2", "inner-far cluster", "drop"),
+    Flow("pod2", "inner-far lb", "pod3", MASQUERADED),
+    Flow("pod1", "draining cluster", "pod2", KEPT),
+    Flow("pod2", "drained-here cluster", "pod1", KEPT),
+    Flow("pod2", "drained-here lb", "pod3", KEPT),
+    Flow("pod2", "hinted cluster", "pod1", KEPT),
+    Flow("pod1", "empty cluster", "reject"),
+    Flow("pod1", "empty cluster udp", "reject"),
+    Flow("pod1", "empty lb", "reject"),
+    Flow("pod1", "empty node", "reject"),
+    Flow("pod1", "for-client lb", "drop"),
+    Flow("pod1", "for-client cluster", "pod3", KEPT),
+    Flow("pod1", "web cluster :81", "reject"),
+    Flow("pod1", "web lb :81", "reject"),
+    Flow("pod1", "nobody cluster", "drop"),
+    Flow("pod1", "proxied lb", "untouched"),
+    # this node
+    Flow("node", "web cluster", "pod1 pod2 pod3", MASQUERADED),
+    Flow("node", "web node", "pod1 pod2 pod3", MASQUERADED),
+    Flow("node", "far lb", "pod3", MASQUERADED),
+    Flow("node", "far node udp", "pod3", MASQUERADED),
+    Flow("node", "local external", "pod1 pod3", MASQUERADED),
+    Flow("node", "inner-far cluster", "drop"),
+    Flow("node", "inner cluster udp", "pod1", MASQUERADED),
+    Flow("node", "empty cluster", "reject"),
+    Flow("node", "empty node", "reject"),
+    Flow("node", "empty node udp", "reject"),
+    Flow("node", "for-node lb", "pod3", MASQUERADED),
+    Flow("node", "for-others lb", "drop"),
+    Flow("node", "web lb :81", "reject"),
+    Flow("node", "nobody cluster", "drop"),
+    # outside
+    Flow("client", "web cluster", "pod1 pod2 pod3", MASQUERADED),
+    Flow("client", "web node", "pod1 pod2 pod3", MASQUERADED),
+    Flow("client", "web node udp", "pod1 pod2 pod3", MASQUERADED),
+    Flow("client", "web lb", "pod1 pod2 pod3", MASQUERADED),
+    Flow("client", "web external udp", "pod1 pod2 pod3", MASQUERADED),
+    Flow("client", "local lb", "pod1", KEPT),
+    Flow("client", "local external", "pod1", KEPT),
+    Flow("client", "local node", "pod1", KEPT),
+    Flow("client", "local node udp", "pod1", KEPT),
+    Flow("client", "local cluster", "pod1 pod3", MASQUERADED),
+    Flow("client", "far lb", "drop"),
+    Flow("client", "far node", "drop"),
+    Flow("client", "far external udp", "drop"),
+    Flow("client", "far cluster", "pod3", MASQUERADED),
+    Flow("client", "drained-here lb", "pod1", KEPT),
+    Flow("client", "drained-here cluster", "pod1", MASQUERADED),
+    Flow("client", "hinted lb", "pod1", KEPT),
+    Flow("client", "empty lb", "reject"),
+    Flow("client", "empty lb udp", "reject"),
+    Flow("client", "empty node", "reject"),
+    Flow("client", "empty external", "reject"),
+    Flow("client", "empty-local lb", "reject"),
+    Flow("client", "empty-local node udp", "reject"),
+    Flow("client", "for-client lb", "pod3", MASQUERADED),
+    Flow("client", "for-client external", "pod3", MASQUERADED),
+    Flow("client", "for-others lb", "drop"),
+    Flow("client", "for-others lb udp", "drop"),
+    Flow("client", "for-others node", "pod3", MASQUERADED),
+    Flow("client", "for-others external", "pod3", MASQUERADED),
+    Flow("client", "for-all lb", "pod3", MASQUERADED),
+    Flow("client", "for-node lb", "drop"),
+    Flow("client", "for-nobody-yet lb", "drop"),
+    Flow("client", "for-nobody-yet node", "reject"),
+    Flow("client", "web cluster :81", "reject"),
+    Flow("client", "web lb :81", "reject"),
+    Flow("client", "web lb udp :81", "reject"),
+    Flow("client", "nobody cluster", "drop"),
+    Flow("client", "web node :9", "untouched"),
+    # SCTP: an INIT packet
+    Flow("pod2", "self cluster sctp", "pod1", KEPT),
+    Flow("pod1", "far lb sctp", "pod3", KEPT),
+    Flow("node", "far cluster sctp", "pod3", MASQUERADED),
+    Flow("client", "local lb sctp", "pod1", KEPT),
+    Flow("client", "self lb sctp", "pod1", MASQUERADED),
+    Flow("client", "far lb sctp", "drop"),
+    Flow("client", "empty lb sctp", "reject"),
+    Flow("client", "other-proxy cluster", "drop"),  # to this proxy an address of nobody
+]
