@@ -44,11 +44,17 @@ def test_sockets_work_on_uvloop() -> None:
     uvloop.run(scenario())
 
 
+def way(running: Running) -> tuple[int, int]:
+    """How many answers went the fast way and the slow one."""
+    counts = running.server.counts
+    return sum(counts.fast.values()), sum(counts.others.values())
+
+
 async def test_plain_question_takes_the_fast_path(running: Running) -> None:
     """A stub resolver's pair of questions is answered from the table alone, in the case it was asked."""
     assert texts(await running.udp("Web.default.svc.cluster.local")) == ["A 10.96.0.20"]
     assert (await running.udp("web." + SVC, "AAAA")).rcode() == dns.rcode.NOERROR
-    assert (running.server.fast, running.server.slow) == (2, 0)
+    assert way(running) == (2, 0)
 
 
 async def test_plain_question_with_edns_takes_the_fast_path(running: Running) -> None:
@@ -56,7 +62,7 @@ async def test_plain_question_with_edns_takes_the_fast_path(running: Running) ->
     reply = await running.udp("web." + SVC, payload=1232)
     assert texts(reply) == ["A 10.96.0.20"]
     assert reply.edns == 0
-    assert (running.server.fast, running.server.slow) == (1, 0)
+    assert way(running) == (1, 0)
 
 
 async def test_fast_and_slow_path_agree(running: Running) -> None:

@@ -158,13 +158,14 @@ def _dns(
     socket_on_host: Callable[[int, int], socket.socket],
 ) -> Callable[[], Coroutine[Any, Any, None]]:
     async def run() -> None:
-        udp, tcp = sockets.dns[name]
+        udp, tcp, health = sockets.dns[name]
         config = DnsConfig(
             node_name=name,
             node_ip=str(box.node_ip(name)),
             port=DNS_PORT,
             udp_sockets=(udp,),
             tcp_sockets=(tcp,),
+            health_socket=health,
             dns_domain=box.dns_domain,
             upstreams=resolvers,
             zones=box.stub_zones,

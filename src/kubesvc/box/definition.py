@@ -17,6 +17,7 @@ DEFAULT_STATE = Path("/var/lib/kubesvc")
 RUN = Path("/run/kubesvc")
 API_PORT = 6443
 DNS_PORT = 10053
+DNS_HEALTH_PORT = 9153  # where CoreDNS has its metrics
 AGENT_PORT = 10250
 
 

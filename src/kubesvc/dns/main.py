@@ -20,6 +20,7 @@ from kubesvc.dns.config import DnsConfig
 from kubesvc.dns.forward import Forwarder
 from kubesvc.dns.health import HealthServer
 from kubesvc.dns.kube_dns import Announcement
+from kubesvc.dns.metrics import render
 from kubesvc.dns.neighbour import Watch
 from kubesvc.dns.resolver import Resolver
 from kubesvc.dns.server import Server
@@ -57,13 +58,10 @@ async def run(session: Session, config: DnsConfig) -> None:
     health = None
     if config.health_socket is not None:
 
-        def metrics() -> dict[str, int]:
-            return {
-                "kubesvc_dns_answers_fast_total": server.fast,
-                "kubesvc_dns_answers_slow_total": server.slow,
-                "kubesvc_dns_answers_failed_total": server.failed,
-                "kubesvc_dns_upstream_questions_total": forwarder.asked,
-            }
+        def metrics() -> str:
+            family = "2" if ":" in config.node_ip else "1"
+            zone = config.dns_domain
+            return render(server.counts, forwarder, zone=zone, port=config.port, family=family)
 
         health = HealthServer(config.health_socket, lambda: answers.synced, metrics)
         await health.start()

@@ -1,4 +1,4 @@
-"""The sockets: UDP with a fast path for plain questions, TCP, and a bound on what is under way.
+"""The sockets: UDP with a fast path for plain questions, and a bound on what is under way. TCP is `tcp`'s.
 
     datagram ──► header plain? ──► one look-up ──► id + head + question + body ──► send          the fast path
         └──────► resolver.local ──► an answer, sent at once                                      odd, cut, turned
@@ -19,15 +19,15 @@ from typing import Any
 from kubesvc.dns import wire
 from kubesvc.dns.answers import Answers
 from kubesvc.dns.entry import Entry
+from kubesvc.dns.metrics import Counts
 from kubesvc.dns.resolver import Resolver
+from kubesvc.dns.tcp import TcpServer
 
 log = logging.getLogger(__name__)
 
 BATCH = 64  # datagrams a wake-up
 RECEIVE = 4096  # bytes; a query is never longer
 MAX_UNDER_WAY = 1000  # questions waiting for upstreams; beyond them SERVFAIL
-TCP_IDLE = 10.0  # seconds
-MAX_CONNECTIONS = 256
 BUFFER = 1 << 20  # bytes of kernel buffer for bursts
 
 _TAIL = wire.OPT_SIZE
@@ -49,15 +49,10 @@ class Server:
         self._answers = answers
         self._resolver = resolver
         self._udp_sockets = tuple(udp_sockets)
-        self._tcp_sockets = tuple(tcp_sockets)
         self._clients = clients  # source address -> namespace, of those whose search path is completed
-        self._tcp_servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._connections = 0
-        # for the metrics
-        self.fast = 0
-        self.slow = 0
-        self.failed = 0
+        self.counts = Counts()
+        self.tcp = TcpServer(resolver, tcp_sockets, clients, self.counts)
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -66,16 +61,13 @@ class Server:
             udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
             udp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
             loop.add_reader(udp.fileno(), self._drain, udp)
-        for tcp in self._tcp_sockets:
-            # A copy of the descriptor: the event loop closes what it is given.
-            self._tcp_servers.append(await asyncio.start_server(self._connected, sock=tcp.dup()))
+        await self.tcp.start()
 
     async def stop(self) -> None:
         loop = asyncio.get_running_loop()
         for udp in self._udp_sockets:
             loop.remove_reader(udp.fileno())
-        for server in self._tcp_servers:
-            server.close()
+        await self.tcp.stop()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -89,7 +81,7 @@ class Server:
         look_up = (self._answers.table if self._answers.synced else {}).get
         plain, with_opt, our_opt = wire.QUERY_PLAIN, wire.QUERY_OPT, wire.OUR_OPT
         namespace = self._clients.get
-        fast = 0
+        seen = self.counts.fast
         try:
             for _ in range(BATCH):
                 data, peer = receive(RECEIVE)
@@ -98,14 +90,14 @@ class Server:
                     question = data[12:]
                     found = look_up(question.lower()) or find(question, namespace(peer[0], b""))
                     if isinstance(found, Entry) and found.quick:
-                        fast += 1
+                        seen[question[-4:-2] + found.head[1:2]] += 1
                         send(data[:2] + found.head + question + found.body, peer)
                         continue
                 elif header == with_opt and data[-11:-8] == _OPT_START and data[-6:] == _OPT_END:
                     question = data[12:-_TAIL]
                     found = look_up(question.lower()) or find(question, namespace(peer[0], b""))
                     if isinstance(found, Entry) and found.quick:
-                        fast += 1
+                        seen[question[-4:-2] + found.head[1:2]] += 1
                         send(data[:2] + found.head_opt + question + found.body + our_opt, peer)
                         continue
                 self._other(udp, data, peer)
@@ -113,18 +105,16 @@ class Server:
             pass
         except OSError as error:  # an ICMP error of an earlier send, reported here
             log.debug("UDP: %s", error)
-        finally:
-            self.fast += fast
 
     def _other(self, udp: socket.socket, data: bytes, peer: Any) -> None:
-        self.slow += 1
         namespace = self._clients.get(peer[0], b"")
         found = self._resolver.local(data, tcp=False, namespace=namespace)
         if isinstance(found, bytes):
+            self.counts.slow("udp", found, forwarded=False)
             udp.sendto(found, peer)
         elif isinstance(found, wire.Query):
             if len(self._tasks) >= MAX_UNDER_WAY:
-                self.failed += 1
+                self.counts.failed += 1
                 udp.sendto(wire.error(data, wire.SERVFAIL, found.question), peer)
                 return
             self._begin(self._remote(udp, data, found, peer, namespace))
@@ -133,9 +123,10 @@ class Server:
         try:
             answer = await self._resolver.remote(data, query, tcp=False, namespace=namespace)
         except Exception:  # the top of a task
-            self.failed += 1
+            self.counts.failed += 1
             log.exception("%s: can't be answered", wire.to_text(query.name))
             answer = wire.error(data, wire.SERVFAIL, query.question)
+        self.counts.slow("udp", answer, forwarded=True)
         try:
             udp.sendto(answer, peer)
         except OSError as error:
@@ -145,34 +136,3 @@ class Server:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    # ── TCP ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self._connections += 1
-        peer = writer.get_extra_info("peername")
-        namespace = self._clients.get(peer[0], b"") if peer else b""
-        try:
-            while self._connections <= MAX_CONNECTIONS:
-                async with asyncio.timeout(TCP_IDLE):
-                    size = int.from_bytes(await reader.readexactly(2), "big")
-                    data = await reader.readexactly(size)
-                self.slow += 1
-                answer = await self._resolver.answer(data, tcp=True, namespace=namespace)
-                if answer is None:
-                    break
-                writer.write(len(answer).to_bytes(2, "big") + answer)
-                async with asyncio.timeout(TCP_IDLE):
-                    await writer.drain()
-        except (OSError, EOFError, TimeoutError):  # the client left, or has nothing more to ask
-            pass
-        except Exception:  # the top of a task
-            self.failed += 1
-            log.exception("TCP: a question can't be answered")
-        finally:
-            self._connections -= 1
-            self._tasks.discard(task)
-            writer.close()
