@@ -21,7 +21,7 @@ from kubesvc.dns.forward import Forwarder
 from kubesvc.dns.health import HealthServer
 from kubesvc.dns.kube_dns import Announcement
 from kubesvc.dns.metrics import render
-from kubesvc.dns.neighbour import Watch
+from kubesvc.dns.neighbour import Watch, asking
 from kubesvc.dns.resolver import Resolver
 from kubesvc.dns.server import Server
 from kubesvc.dns.world import World
@@ -76,7 +76,7 @@ async def run(session: Session, config: DnsConfig) -> None:
             gc.collect()
             gc.freeze()
             group.create_task(announcement.run())
-            group.create_task(Watch(session, world.slices, node=config.node_name, zone=answers.zone).run())
+            group.create_task(Watch(session, world.slices, node=config.node_name, probe=asking(answers.zone)).run())
     finally:
         await _withdraw(announcement, config.drain_seconds)
         await server.stop()

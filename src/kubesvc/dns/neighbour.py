@@ -14,7 +14,7 @@ import asyncio
 import logging
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from kubesvc.api.discovery import EndpointSlice
@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 PROBE_SECONDS = 1.0  # between two questions, and until one counts as unanswered
 MISSES = 2  # in a row, until a neighbour is taken out
 MOST_MISSES = 64  # what MISSES grows to for one whose owner says that it is well
+
+
+Probe = Callable[[str, int], Awaitable[bool]]
+"""(address, port) -> does the server there answer from its caches?"""
 
 
 @dataclass(slots=True)
@@ -53,6 +57,28 @@ def neighbours(own: str, serving: Mapping[str, bool]) -> list[str]:
     return found
 
 
+def asking(zone: bytes, seconds: float = PROBE_SECONDS) -> Probe:
+    """A probe that asks for the zone's version over UDP, and waits so long for the answer."""
+    question = wire.question(wire.join([b"dns-version"], zone), wire.TXT)
+
+    async def probe(address: str, port: int) -> bool:
+        loop = asyncio.get_running_loop()
+        query = secrets.token_bytes(2) + wire.QUERY_PLAIN + question
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            async with asyncio.timeout(seconds):
+                with socket.socket(family, socket.SOCK_DGRAM) as udp:
+                    udp.setblocking(False)
+                    udp.connect((address, port))
+                    await loop.sock_sendall(udp, query)
+                    reply = await loop.sock_recv(udp, wire.UDP_SIZE)
+        except (OSError, TimeoutError):
+            return False
+        return len(reply) > wire.HEADER and reply[:2] == query[:2] and reply[3] & 0xF == wire.NOERROR
+
+    return probe
+
+
 class Watch:
     """Asks the neighbours of `node` until cancelled, once `slices` (this cluster's) have synced."""
 
@@ -62,13 +88,13 @@ class Watch:
         slices: Informer[EndpointSlice],
         *,
         node: str,
-        zone: bytes,
+        probe: Probe,
         probe_seconds: float = PROBE_SECONDS,
     ) -> None:
         self._session = session
         self._slices = slices
         self._node = node
-        self._question = wire.question(wire.join([b"dns-version"], zone), wire.TXT)
+        self._probe = probe
         self._probe_seconds = probe_seconds
         self._watched: dict[str, _Watched] = {}
 
@@ -95,29 +121,13 @@ class Watch:
             if not ready:
                 continue
             state = self._watched.setdefault(name, _Watched())
-            if await self._answers(address, port):
+            if await self._probe(address, port):
                 state.misses = 0
                 continue
             state.misses += 1
             if state.misses >= state.allowed and sum(serving.values()) > 1:
                 state.misses, state.allowed = 0, min(state.allowed * 2, MOST_MISSES)
                 await self._take_out(name)
-
-    async def _answers(self, address: str, port: int) -> bool:
-        """Does the server there answer from its caches within `probe_seconds`?"""
-        loop = asyncio.get_running_loop()
-        query = secrets.token_bytes(2) + wire.QUERY_PLAIN + self._question
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        try:
-            async with asyncio.timeout(self._probe_seconds):
-                with socket.socket(family, socket.SOCK_DGRAM) as udp:
-                    udp.setblocking(False)
-                    udp.connect((address, port))
-                    await loop.sock_sendall(udp, query)
-                    reply = await loop.sock_recv(udp, wire.UDP_SIZE)
-        except (OSError, TimeoutError):
-            return False
-        return len(reply) > wire.HEADER and reply[:2] == query[:2] and reply[3] & 0xF == wire.NOERROR
 
     async def _take_out(self, name: str) -> None:
         conditions = {"ready": False, "serving": False, "terminating": False}
