@@ -133,6 +133,11 @@ def test_exec_that_cannot_be(kubectl: Kubectl, pod: str, command: str, message: 
     assert message in kubectl.fails("exec", pod, "--", command)
 
 
+def test_an_agent_s_refusal_reaches_the_terminal(kubectl: Kubectl) -> None:
+    """kubectl tries a WebSocket, then SPDY; both are refused, and the last refusal is what is shown."""
+    assert "the agent refuses this" in kubectl.fails("exec", "running", "--", "refuse")
+
+
 def test_a_node_that_does_not_answer_is_named(kubectl: Kubectl) -> None:
     assert "error dialing backend: node lost" in kubectl.fails("logs", "on-lost")
     assert "error dialing backend: node lost" in kubectl.fails("exec", "on-lost", "--", "true")

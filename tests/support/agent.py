@@ -88,6 +88,7 @@ async def agent(directory: Path) -> AsyncIterator[Agent]:
     app = web.Application()
     app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", found.answer_logs)
     app.router.add_get("/exec/{namespace}/{pod}/{container}", found.answer_exec)
+    app.router.add_post("/exec/{namespace}/{pod}/{container}", found.answer_exec)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(directory / "node.crt", directory / "node.key")
     tls.load_verify_locations(directory / "ca.crt")

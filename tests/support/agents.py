@@ -28,6 +28,7 @@ class Agent:
         self._addresses = count(1)
         self._pods.on_change(lambda old, new: self._queue.add(new.key) if new else None)
         self.unready: Callable[[Pod], bool] = lambda pod: False
+        self.deaf_to: set[str] = set()  # nodes whose agent is dead
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -36,7 +37,7 @@ class Agent:
 
     async def _report(self, key: tuple[str, str]) -> None:
         pod = self._pods.items.get(key)
-        if pod is None or not pod.spec.node_name:
+        if pod is None or not pod.spec.node_name or pod.spec.node_name in self.deaf_to:
             return
         with suppress(NotFound, Conflict):
             if pod.metadata.deletion_timestamp:

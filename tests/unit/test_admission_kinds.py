@@ -163,9 +163,7 @@ def test_a_slices_address_type_stays() -> None:
 def test_endpoints_need_an_address_and_are_deprecated() -> None:
     tree = named(ENDPOINTS, "web", subsets=[{"ports": [{"port": 80}]}])
     assert texts(ENDPOINTS, tree) == ["subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"]
-    assert admission.warnings(ENDPOINTS, tree) == [
-        "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
-    ]
+    assert ENDPOINTS.deprecated == "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
 
 
 # ── configuration ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -49,7 +49,7 @@ async def test_a_stranger_may_ask_for_health_and_version(handler: Handler, path:
 
 async def test_health_names_its_checks(handler: Handler) -> None:
     response, _ = await send(handler, "/readyz", verbose="")
-    assert response.body == b"[+]ping ok\n[+]store ok\nreadyz check passed\n"
+    assert response.body == b"[+]ping ok\n[+]store ok\n[+]bootstrap ok\nreadyz check passed\n"
 
 
 async def test_the_version_says_which_api_and_which_server(handler: Handler) -> None:

@@ -250,7 +250,8 @@ VALUES: dict[str, bytes | int | str] = {
 # Fields of the kubectl's version that the schema's doesn't have yet: clients may send them, and are warned.
 NEWER = {
     "bindMountOptions", "defaultUser", "evictionResponders", "healthStatus", "mapping", "mode", "overhead",
-    "podPreemptionPolicy", "protocol", "runningInUserNamespace", "scheduling", "user", "volumeHealth",
+    "observedGeneration", "podPreemptionPolicy", "protocol", "runningInUserNamespace", "scheduling", "user",
+    "volumeHealth",
 }  # fmt: skip
 
 

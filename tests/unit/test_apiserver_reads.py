@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from kubesvc.api.core import ConfigMap
-from kubesvc.api.errors import ApiError, BadRequest, Expired, NotAcceptable, Timeout
+from kubesvc.api.errors import ApiError, BadRequest, Expired, Invalid, NotAcceptable, Timeout
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import CONFIG_MAP, NODE, POD, SERVICE, Kind
 from kubesvc.client.informer import Informer
@@ -240,7 +240,7 @@ async def test_a_watch_list_marks_the_end_of_what_is_there(client: Client) -> No
     assert mark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
     assert mark["object"]["kind"] == "ConfigMap"
     assert int(mark["object"]["metadata"]["resourceVersion"]) == await client.store.revision()
-    with pytest.raises(BadRequest, match="sendInitialEvents requires"):
+    with pytest.raises(Invalid, match="sendInitialEvents requires"):
         await client.session.raw("GET", CONFIG_MAP.path(), query={"watch": "1", "sendInitialEvents": "true"})
 
 

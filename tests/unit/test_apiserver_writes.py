@@ -273,9 +273,9 @@ async def test_delete_answers_with_a_status_and_the_object_is_gone(session: Sess
 
 async def test_delete_preconditions(session: Session) -> None:
     made = await session.create(CONFIG_MAP, configmap())
-    with pytest.raises(Conflict, match="UID in precondition: another"):
+    with pytest.raises(Conflict, match=r"the UID in the precondition \(another\) does not match"):
         await session.delete(CONFIG_MAP, "default", "x", uid="another")
-    with pytest.raises(Conflict, match="ResourceVersion in precondition: 1,"):
+    with pytest.raises(Conflict, match=r"the ResourceVersion in the precondition \(1\) does not match"):
         await session.delete(CONFIG_MAP, "default", "x", resource_version="1")
     metadata = made["metadata"]
     await session.delete(CONFIG_MAP, "default", "x", uid=metadata["uid"], resource_version=metadata["resourceVersion"])

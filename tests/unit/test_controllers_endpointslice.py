@@ -10,6 +10,7 @@ import pytest
 from kubesvc.api.core import Pod, Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.labels import HEADLESS, LAST_CHANGE_TRIGGER_TIME, ZONE
+from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.endpointslice import plan as planning
 from kubesvc.controllers.endpointslice.members import members
 from kubesvc.controllers.endpointslice.plan import Plan, plan, tree
@@ -35,6 +36,9 @@ def carry_out(svc: Service, pods: list[Pod], slices: list[EndpointSlice], most: 
             "labels": {k: v for k, v in wire["metadata"]["labels"].items() if v is not None},
             "annotations": {},
         }
+        if draft.found:  # a patch leaves the owner alone
+            owners = draft.found.metadata.owner_references
+            wire["metadata"]["ownerReferences"] = [msgspec.to_builtins(r) for r in owners]
         made = msgspec.convert(wire, EndpointSlice)
         kept[made.name] = made
     return sorted(kept.values(), key=lambda s: s.name)
@@ -248,3 +252,65 @@ def test_a_new_slice_is_owned_and_named_after_its_service() -> None:
     assert wire["endpoints"][0]["conditions"] == {"ready": True, "serving": True, "terminating": False}
     assert wire["ports"] == [{"name": "http", "protocol": "TCP", "port": 8080}]
     assert planning.is_ours(msgspec.convert({"metadata": {"name": "x", **meta}}, EndpointSlice))
+
+
+def test_a_service_being_deleted_keeps_its_slices_true_but_gets_no_new_one() -> None:
+    """As while its load balancer is taken down: a pod's change still shows; a deleted slice stays deleted."""
+    svc = service()
+    slices = carry_out(svc, [pod("a", "10.0.0.1")], [])
+    meta = msgspec.structs.replace(svc.metadata, deletion_timestamp="2026-01-02T00:00:00Z")
+    going = msgspec.structs.replace(svc, metadata=meta)
+    assert len(decide(going, [pod("a", "10.0.0.1", ready=False)], slices).update) == 1
+    assert decide(going, [pod("a", "10.0.0.1")], []) == Plan()
+
+
+def test_a_hand_edited_slice_is_put_right() -> None:
+    """An endpoint twice, a foreign address, another port, a lost owner: each is undone, in one write."""
+    svc, pods = service(), [pod("a", "10.0.0.1"), pod("b", "10.0.0.2")]
+    (right,) = carry_out(svc, pods, [])
+
+    def after(edited: EndpointSlice) -> list[EndpointSlice]:
+        assert edited != right
+        decided = decide(svc, pods, [edited])
+        assert len(decided.update) + len(decided.create) == 1
+        return carry_out(svc, pods, [edited])
+
+    replace = msgspec.structs.replace
+    stray = replace(right.endpoints[0], addresses=["10.9.9.9"])
+    for endpoints in ([*right.endpoints, right.endpoints[0]], [*right.endpoints, stray], right.endpoints[:1]):
+        (mended,) = after(replace(right, endpoints=endpoints))
+        assert sorted(e.addresses for e in mended.endpoints) == [["10.0.0.1"], ["10.0.0.2"]]
+    assert right.ports is not None
+    (mended,) = after(replace(right, ports=[replace(right.ports[0], port=9)]))
+    assert mended.ports == right.ports
+    disowned = replace(right, metadata=replace(right.metadata, owner_references=[]))
+    assert decide(svc, pods, [disowned]).delete == [disowned], "one without its owner would never be collected"
+
+
+def test_two_pods_of_one_address_are_two_endpoints() -> None:
+    """As on the host's network."""
+    (found,) = carry_out(service(), [pod("a", "192.0.2.1"), pod("b", "192.0.2.1")], [])
+    assert [e.target_ref.name for e in found.endpoints if e.target_ref] == ["a", "b"]
+
+
+def test_a_sidecars_named_port_counts() -> None:
+    """An init container that stays is one of the pod's servers."""
+    svc = service(ports=[{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "web"}])
+    init = {"name": "mesh", "restartPolicy": "Always", "ports": [{"name": "web", "containerPort": 15001}]}
+    (found,) = carry_out(svc, [pod("a", "10.0.0.1", initContainers=[init])], [])
+    assert [p.port for p in found.ports or []] == [15001]
+
+
+@pytest.mark.parametrize("most", [0, 1001])
+def test_a_slice_holds_one_to_a_thousand_endpoints(most: int) -> None:
+    with pytest.raises(ValueError, match="expected 1 to 1000"):
+        ControllersConfig(max_endpoints_per_slice=most)
+
+
+def test_a_lowered_limit_splits_a_slice() -> None:
+    """The limit is held by moving the surplus; nothing else moves."""
+    svc, pods = service(), [pod(f"p{i}", f"10.0.0.{i}") for i in range(1, 6)]
+    slices = carry_out(svc, pods, [], most=1000)
+    slices = carry_out(svc, pods, slices, most=2)
+    assert sorted(len(s.endpoints) for s in slices) == [1, 2, 2]
+    assert decide(svc, pods, slices, most=2) == Plan()

@@ -11,17 +11,20 @@ import dns.message
 import dns.rcode
 import pytest
 
+from kubesvc.api.core import Node as NodeObject
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.errors import NotFound
 from kubesvc.api.meta import JSON
-from kubesvc.api.registry import ENDPOINT_SLICE, NAMESPACE, SERVICE
+from kubesvc.api.registry import ENDPOINT_SLICE, NAMESPACE, NODE, SERVICE
 from kubesvc.client.session import Session
 from kubesvc.dns.config import DnsConfig
 from kubesvc.dns.kube_dns import change, wanted
 from kubesvc.dns.main import run
+from support.agents import add_node
 from support.apiserver import local_session
 from support.dns_upstream import bound_pair
 from support.dns_zone import texts
+from support.watching import following
 
 DEADLINE = 5.0
 NODE_IP = "172.29.7.2"  # what is announced; the sockets of a test are on loopback
@@ -129,11 +132,15 @@ async def test_new_namespace_exists(session: Session) -> None:
 
 async def test_each_node_announces_itself_and_withdraws(session: Session) -> None:
     """kube-dns-NODE is there while its DNS answers, for its own node, and gone after an orderly end."""
+    for name in ("node1", "node2"):
+        await add_node(session, name)
     async with node(session, "node1") as first, node(session, "node2"):
         for name in ("node1", "node2"):
             await _announced(session, name)
         found = await session.get(ENDPOINT_SLICE, "kube-system", "kube-dns-node1")
-        assert change(found, wanted("node1", NODE_IP, first.port)) is None
+        known = await session.read(NODE, NodeObject, "", "node1")
+        assert change(found, wanted(known, NODE_IP, first.port)) is None
+        assert [(o["kind"], o["name"]) for o in found["metadata"]["ownerReferences"]] == [("Node", "node1")]
         assert found["metadata"]["labels"] == {
             "kubernetes.io/service-name": "kube-dns",
             "endpointslice.kubernetes.io/managed-by": "dns.kubesvc.dev",
@@ -146,6 +153,7 @@ async def test_each_node_announces_itself_and_withdraws(session: Session) -> Non
 
 async def test_announcement_is_put_back_when_somebody_changes_it(session: Session) -> None:
     """The node keeps its slice: deleted or emptied, it is as before a moment later; others' labels stay."""
+    await add_node(session, "node1")
     async with node(session) as one:
         await _announced(session, "node1")
         await session.delete(ENDPOINT_SLICE, "kube-system", "kube-dns-node1")
@@ -153,7 +161,7 @@ async def test_announcement_is_put_back_when_somebody_changes_it(session: Sessio
         await session.patch(
             ENDPOINT_SLICE, "kube-system", "kube-dns-node1", {"endpoints": [], "metadata": {"labels": {"mine": "1"}}}
         )
-        want = wanted("node1", NODE_IP, one.port)
+        want = wanted(await session.read(NODE, NodeObject, "", "node1"), NODE_IP, one.port)
         async with asyncio.timeout(DEADLINE):
             async for event in session.watch(ENDPOINT_SLICE, since="0", namespace="kube-system"):
                 tree = event.object
@@ -162,6 +170,25 @@ async def test_announcement_is_put_back_when_somebody_changes_it(session: Sessio
         found = await session.get(ENDPOINT_SLICE, "kube-system", "kube-dns-node1")
         assert change(found, want) is None
         assert found["metadata"]["labels"]["mine"] == "1"
+
+
+async def test_a_nodes_endpoint_is_ready_with_its_node_and_goes_with_it(session: Session) -> None:
+    """No Node, no slice; a Node taken for lost, not ready; the Node back, ready again; deleted, withdrawn."""
+    async with node(session), following(session, ENDPOINT_SLICE, EndpointSlice) as slices:
+
+        def ready() -> bool | None:
+            found = slices.get("kube-dns-node1", "kube-system")
+            return found.endpoints[0].ready if found else None
+
+        assert ready() is None
+        await add_node(session, "node1")
+        await slices.until(lambda: ready() is True, "announced with the Node")
+        for status, shown in (("Unknown", False), ("True", True)):
+            patch = {"status": {"conditions": [{"type": "Ready", "status": status}]}}
+            await session.patch(NODE, "", "node1", patch, subresource="status")
+            await slices.until(lambda shown=shown: ready() is shown, f"ready {shown}: the Node is {status}")
+        await session.delete(NODE, "", "node1")
+        await slices.until(lambda: ready() is None, "withdrawn with the Node")
 
 
 async def _announced(session: Session, name: str) -> None:

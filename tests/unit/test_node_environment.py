@@ -222,8 +222,9 @@ def test_oci_command_is_expanded_and_required() -> None:
     found = config(Container(name="c", command=["echo"], args=["$(A)", "$$(A)"], working_dir="/tmp"))
     assert found["process"]["args"] == ["echo", "1", "$(A)"]
     assert found["process"]["cwd"] == "/tmp"
+    assert config(Container(name="c", args=["x"]))["process"]["args"] == ["x"]
     with pytest.raises(ConfigError, match="set `command`"):
-        config(Container(name="c", args=["x"]))
+        config(Container(name="c"))
 
 
 def test_oci_namespaces_and_cgroup() -> None:

@@ -136,10 +136,9 @@ def test_exec_frames(frame: bytes, meaning: object) -> None:
 
 
 def test_final_status_carries_the_exit_code() -> None:
-    assert msgspec.json.decode(channels.final_status(0)[1:]) == {"metadata": {}, "status": "Success"}
+    assert msgspec.json.decode(channels.final_status(0)) == {"metadata": {}, "status": "Success"}
     failed = channels.final_status(3)
-    assert failed[0] == channels.ERROR
-    assert msgspec.json.decode(failed[1:])["details"]["causes"] == [{"reason": "ExitCode", "message": "3"}]
+    assert msgspec.json.decode(failed)["details"]["causes"] == [{"reason": "ExitCode", "message": "3"}]
 
 
 def test_only_masters_with_a_certificate_may_ask() -> None:

@@ -208,6 +208,7 @@ class Container(Struct, frozen=True):
     restart_policy: str | None = None  # Always: an init container that stays, a sidecar
     security_context: SecurityContext | None = None
     stdin: bool = False
+    stdin_once: bool = False
     tty: bool = False
 
 

@@ -35,7 +35,7 @@ def resolve_target_port(port: ServicePort, pod: Pod) -> int | None:
     """The pod's port number that `port.target_port` means, or None when the pod names no such port.
 
     A number means itself, a name is looked up among the containers' ports of the same protocol, nothing means
-    the Service's own port.
+    the Service's own port. Sidecars, the init containers that stay, come after the containers.
     """
     target = port.target_port
     if target is None or target == 0 or target == "":
@@ -44,7 +44,8 @@ def resolve_target_port(port: ServicePort, pod: Pod) -> int | None:
         return target
     if target.isdigit():
         return int(target)
-    for container in pod.spec.containers:
+    sidecars = [c for c in pod.spec.init_containers if c.restart_policy == "Always"]
+    for container in (*pod.spec.containers, *sidecars):
         for declared in container.ports:
             if declared.name == target and declared.protocol == port.protocol:
                 return declared.container_port

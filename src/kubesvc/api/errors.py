@@ -88,9 +88,20 @@ class Conflict(ApiError):
 
 
 class Expired(ApiError):
-    """The revision asked for is gone: list again, then watch from the list's resourceVersion."""
+    """The revision asked for is gone: list again, then watch from the list's resourceVersion.
+
+    `continue_token` is where a list in pages can go on, at a newer revision than it began with.
+    """
 
     code, reason = 410, "Expired"
+
+    def __init__(self, message: str, *, continue_token: str = "", **more: Any) -> None:
+        super().__init__(message, **more)
+        self.continue_token = continue_token
+
+    def to_status(self) -> JSON:
+        status = super().to_status()
+        return status | {"metadata": {"continue": self.continue_token}} if self.continue_token else status
 
 
 class TooLarge(ApiError):

@@ -16,8 +16,9 @@ JSON = dict[str, Any]
 """A decoded JSON object of unknown shape: what passes through the API server untouched."""
 
 
-class Struct(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
-    """Base of all typed views: frozen, camelCase on the wire, defaults left out when encoded."""
+class Struct(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True, gc=False):
+    """Base of all typed views: frozen, camelCase on the wire, defaults left out when encoded. Decoded objects hold no
+    cycles, so the cycle collector needn't look at them."""
 
 
 class OwnerReference(Struct, frozen=True):
@@ -80,6 +81,7 @@ class Condition(Struct, frozen=True):
     message: str = ""
     last_transition_time: str | None = None
     last_update_time: str | None = None  # Deployments alone
+    last_heartbeat_time: str | None = None  # Nodes alone
     observed_generation: int | None = None
 
 

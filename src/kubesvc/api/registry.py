@@ -1,13 +1,14 @@
 """The registry of kinds: what each is called, where it lives, what it can do, and whether anything acts on it.
 
-Adding a kind is one entry here plus, at most, one file in `apiserver/admission`. `KINDS` maps (group, plural) -> Kind.
+Adding a kind is one entry here plus, at most, one file in `apiserver/admission`; then scripts/generate-schema and
+scripts/generate-protobuf. `KINDS` maps (group, plural) -> Kind.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubesvc.api import apps, core, discovery, networking
+from kubesvc.api import apps, coordination, core, discovery, networking
 from kubesvc.api.meta import Object
 
 READ = ("get", "list", "watch")
@@ -17,7 +18,11 @@ WRITE = ("create", "update", "patch", "delete", "deletecollection")
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One resource. `view` is the typed struct rooms decode it into; `fields` its selectable fields beside
-    metadata.name and metadata.namespace; `acted_on` is False when it is stored but no room does anything with it."""
+    metadata.name and metadata.namespace; `acted_on` is False when it is stored but no room does anything with it.
+
+    `deprecated` is what every request for it is warned with. `put_creates`: a PUT makes it where there is none.
+    `stored_as` is the (group, plural) of the kind whose objects this one shows in another shape.
+    """
 
     group: str
     version: str
@@ -32,6 +37,9 @@ class Kind:
     fields: tuple[str, ...] = ()
     acted_on: bool = True
     verbs: tuple[str, ...] = READ + WRITE
+    deprecated: str = ""
+    put_creates: bool = False
+    stored_as: tuple[str, str] | None = None
 
     @property
     def api_version(self) -> str:
@@ -70,7 +78,9 @@ NAMESPACE = Kind(
     core.Namespace,
     ("status.phase",),
 )
-NODE = Kind("", "v1", "Node", "nodes", "node", False, ("no",), (), ("status",), core.Node, ("spec.unschedulable",))
+NODE = Kind(
+    "", "v1", "Node", "nodes", "node", False, ("no",), (), ("status", "proxy"), core.Node, ("spec.unschedulable",)
+)
 POD = Kind(
     "",
     "v1",
@@ -80,7 +90,7 @@ POD = Kind(
     True,
     ("po",),
     ("all",),
-    ("status", "binding", "log", "exec", "attach", "portforward"),
+    ("status", "binding", "eviction", "log", "exec", "attach", "portforward", "proxy"),
     core.Pod,
     (
         "spec.nodeName",
@@ -89,6 +99,7 @@ POD = Kind(
         "spec.serviceAccountName",
         "status.phase",
         "status.podIP",
+        "status.nominatedNodeName",
         "spec.hostNetwork",
     ),
 )
@@ -101,11 +112,23 @@ SERVICE = Kind(
     True,
     ("svc",),
     ("all",),
-    ("status",),
+    ("status", "proxy"),
     core.Service,
     ("spec.clusterIP", "spec.type"),
+    put_creates=True,
 )
-ENDPOINTS = Kind("", "v1", "Endpoints", "endpoints", "endpoints", True, ("ep",), (), (), core.Endpoints)
+ENDPOINTS = Kind(
+    "",
+    "v1",
+    "Endpoints",
+    "endpoints",
+    "endpoints",
+    True,
+    ("ep",),
+    view=core.Endpoints,
+    deprecated="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+    put_creates=True,
+)
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", "configmap", True, ("cm",), (), (), core.ConfigMap)
 SECRET = Kind("", "v1", "Secret", "secrets", "secret", True, (), (), (), core.Secret, ("type",))
 EVENT = Kind(
@@ -132,6 +155,30 @@ EVENT = Kind(
         "source",
         "type",
     ),
+    put_creates=True,
+)
+EVENTS_EVENT = Kind(
+    "events.k8s.io",
+    "v1",
+    "Event",
+    "events",
+    "event",
+    True,
+    ("ev",),
+    fields=(
+        "regarding.kind",
+        "regarding.namespace",
+        "regarding.name",
+        "regarding.uid",
+        "regarding.apiVersion",
+        "regarding.resourceVersion",
+        "regarding.fieldPath",
+        "reason",
+        "reportingController",
+        "type",
+    ),
+    put_creates=True,
+    stored_as=("", "events"),
 )
 SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", True, ("sa",))
 DEPLOYMENT = Kind(
@@ -157,6 +204,7 @@ REPLICA_SET = Kind(
     ("all",),
     ("status", "scale"),
     apps.ReplicaSet,
+    ("status.replicas",),
 )
 ENDPOINT_SLICE = Kind(
     "discovery.k8s.io",
@@ -195,7 +243,7 @@ IP_ADDRESS = Kind(
     networking.IPAddress,
     ("spec.parentRef.name",),
 )
-LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", "lease", True)
+LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", "lease", True, view=coordination.Lease, put_creates=True)
 INGRESS = Kind(
     "networking.k8s.io", "v1", "Ingress", "ingresses", "ingress", True, ("ing",), (), ("status",), acted_on=False
 )
@@ -217,17 +265,108 @@ DAEMON_SET = Kind(
 NETWORK_POLICY = Kind(
     "networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", "networkpolicy", True, ("netpol",), acted_on=False
 )
-JOB = Kind("batch", "v1", "Job", "jobs", "job", True, (), ("all",), ("status",), acted_on=False)
+JOB = Kind(
+    "batch",
+    "v1",
+    "Job",
+    "jobs",
+    "job",
+    True,
+    (),
+    ("all",),
+    ("status",),
+    fields=("status.successful",),
+    acted_on=False,
+)
 
-# (group, plural) -> kind
-KINDS: dict[tuple[str, str], Kind] = {
-    (k.group, k.plural): k
-    for k in (
-        NAMESPACE, NODE, POD, SERVICE, ENDPOINTS, CONFIG_MAP, SECRET, EVENT, SERVICE_ACCOUNT,
-        DEPLOYMENT, REPLICA_SET, STATEFUL_SET, DAEMON_SET, JOB,
-        ENDPOINT_SLICE, SERVICE_CIDR, IP_ADDRESS, INGRESS, NETWORK_POLICY, LEASE,
-    )
-}  # fmt: skip
+# ── stored, and answered with a warning ──────────────────────────────────────────────────────────────────────────────
+
+CRON_JOB = Kind("batch", "v1", "CronJob", "cronjobs", "cronjob", True, ("cj",), ("all",), ("status",), acted_on=False)
+REPLICATION_CONTROLLER = Kind(
+    "",
+    "v1",
+    "ReplicationController",
+    "replicationcontrollers",
+    "replicationcontroller",
+    True,
+    ("rc",),
+    ("all",),
+    ("status", "scale"),
+    fields=("status.replicas",),
+    acted_on=False,
+)
+CONTROLLER_REVISION = Kind(
+    "apps", "v1", "ControllerRevision", "controllerrevisions", "controllerrevision", True, acted_on=False
+)
+INGRESS_CLASS = Kind("networking.k8s.io", "v1", "IngressClass", "ingressclasses", "ingressclass", False, acted_on=False)
+PERSISTENT_VOLUME = Kind(
+    "",
+    "v1",
+    "PersistentVolume",
+    "persistentvolumes",
+    "persistentvolume",
+    False,
+    ("pv",),
+    (),
+    ("status",),
+    acted_on=False,
+)
+PERSISTENT_VOLUME_CLAIM = Kind(
+    "",
+    "v1",
+    "PersistentVolumeClaim",
+    "persistentvolumeclaims",
+    "persistentvolumeclaim",
+    True,
+    ("pvc",),
+    (),
+    ("status",),
+    acted_on=False,
+)
+STORAGE_CLASS = Kind(
+    "storage.k8s.io", "v1", "StorageClass", "storageclasses", "storageclass", False, ("sc",), acted_on=False
+)
+POD_DISRUPTION_BUDGET = Kind(
+    "policy",
+    "v1",
+    "PodDisruptionBudget",
+    "poddisruptionbudgets",
+    "poddisruptionbudget",
+    True,
+    ("pdb",),
+    (),
+    ("status",),
+    acted_on=False,
+)
+HORIZONTAL_POD_AUTOSCALER = Kind(
+    "autoscaling",
+    "v2",
+    "HorizontalPodAutoscaler",
+    "horizontalpodautoscalers",
+    "horizontalpodautoscaler",
+    True,
+    ("hpa",),
+    ("all",),
+    ("status",),
+    acted_on=False,
+)
+RESOURCE_QUOTA = Kind(
+    "", "v1", "ResourceQuota", "resourcequotas", "resourcequota", True, ("quota",), (), ("status",), acted_on=False
+)
+LIMIT_RANGE = Kind(
+    "", "v1", "LimitRange", "limitranges", "limitrange", True, ("limits",), acted_on=False, put_creates=True
+)
+PRIORITY_CLASS = Kind(
+    "scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "priorityclass", False, ("pc",), acted_on=False
+)
+
+# (group, plural) -> kind: every entry above, in their order
+KINDS: dict[tuple[str, str], Kind] = {(k.group, k.plural): k for k in list(globals().values()) if isinstance(k, Kind)}
+
+
+def stored() -> list[Kind]:
+    """The kinds with objects of their own: all but those that only show another's in another shape."""
+    return [kind for kind in KINDS.values() if kind.stored_as is None]
 
 
 def find(group: str, plural: str) -> Kind | None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import yaml
 
-from kubesvc.api.errors import BadRequest, Invalid, UnsupportedMediaType
+from kubesvc.api.errors import BadRequest, Cause, UnsupportedMediaType, invalid
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
-from kubesvc.apiserver import fields, protobuf
+from kubesvc.apiserver import duplicates, fields, protobuf
+from kubesvc.apiserver.admission.causes import forbidden, not_supported, too_long
+from kubesvc.apiserver.admission.causes import invalid as invalid_value
 from kubesvc.apiserver.routing import Target
 from kubesvc.client.transport import Request
 
 _decode = msgspec.json.Decoder().decode
+_POLICIES = ("Foreground", "Background", "Orphan")
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml")
 
 
@@ -37,22 +41,38 @@ class WriteOptions:
     field_validation: str = "Warn"
 
 
+_OPTIONS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions", "DELETE": "DeleteOptions"}
+_VALIDATIONS = ("", "Ignore", "Strict", "Warn")
+_LONGEST_MANAGER = 128
+
+
 def write_options(request: Request) -> WriteOptions:
     """Raises Invalid for values nobody knows."""
-    dry_run = request.query.get("dryRun", "")
-    if dry_run not in ("", "All"):
-        raise Invalid(f'dryRun: Unsupported value: "{dry_run}": supported values: "All"')
-    validation = request.query.get("fieldValidation", "") or "Warn"
-    if validation not in ("Ignore", "Warn", "Strict"):
-        raise Invalid(
-            f'fieldValidation: Unsupported value: "{validation}": supported values: "", "Ignore", "Strict", "Warn"'
-        )
-    return WriteOptions(dry_run == "All", validation)
+    query, causes = request.query, []
+    if (dry_run := query.get("dryRun", "")) not in ("", "All"):
+        causes.append(not_supported("dryRun", [dry_run], ("All",)))
+    if (validation := query.get("fieldValidation", "")) not in _VALIDATIONS:
+        causes.append(not_supported("fieldValidation", validation, _VALIDATIONS))
+    manager = query.get("fieldManager", "")
+    if len(manager.encode()) > _LONGEST_MANAGER:
+        causes.append(too_long("fieldManager", _LONGEST_MANAGER))
+    if not manager.isprintable():
+        causes.append(invalid_value("fieldManager", manager, "should only contain printable characters"))
+    if request.method == "PATCH" and "force" in query and "apply" not in request.headers.get("content-type", ""):
+        causes.append(forbidden("force", "may not be specified for non-apply patch"))
+    refuse_options(_OPTIONS.get(request.method, "CreateOptions"), causes)
+    return WriteOptions(dry_run == "All", validation or "Warn")
+
+
+def refuse_options(kind: str, causes: Sequence[Cause]) -> None:
+    """Raises Invalid where there are causes: `CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported …`."""
+    if causes:
+        raise invalid(kind, "", causes, "meta.k8s.io")
 
 
 def parse(request: Request) -> JSON:
     """The body as a tree. Raises BadRequest or UnsupportedMediaType."""
-    media = request.headers.get("content-type", "application/json").partition(";")[0].strip()
+    media = _media(request)
     if media == "application/json":
         try:
             tree: Any = _decode(request.body)
@@ -73,6 +93,10 @@ def parse(request: Request) -> JSON:
     if not isinstance(tree, dict):
         raise BadRequest("the request's body must be one object")
     return tree
+
+
+def _media(request: Request) -> str:
+    return request.headers.get("content-type", "application/json").partition(";")[0].strip()
 
 
 def read_object(request: Request, target: Target) -> JSON:
@@ -111,17 +135,28 @@ def check_shape(kind: Kind, tree: JSON) -> None:
         raise BadRequest(f'{kind.kind} in version "{kind.version}" cannot be handled: metadata must be an object')
 
 
-def check_fields(kind: Kind, tree: JSON, options: WriteOptions) -> list[str]:
-    """Warnings about fields the schema doesn't know. Raises BadRequest for them where they are to be strict."""
+def check_fields(kind: Kind, tree: JSON, options: WriteOptions, request: Request) -> list[str]:
+    """Warnings about fields the schema doesn't know, and those that the body has twice. Raises BadRequest for them
+    where they are to be strict."""
     if options.field_validation == "Ignore":
         return []
-    unknown = fields.check_fields(kind, tree)
-    if unknown and options.field_validation == "Strict":
+    unknown, twice = fields.check_fields(kind, tree), _given_twice(request)
+    if (unknown or twice) and options.field_validation == "Strict":
+        if twice and twice[0].startswith("line "):
+            twice = ["yaml: unmarshal errors:" + "".join(f"\n  {line}" for line in twice)]
+            unknown, twice = twice, unknown
         raise BadRequest(
             f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
-            f"strict decoding error: {', '.join(unknown)}"
+            f"strict decoding error: {', '.join(unknown + twice)}"
         )
-    return unknown
+    return unknown + twice
+
+
+def _given_twice(request: Request) -> list[str]:
+    media = _media(request)
+    if media in _YAML:
+        return duplicates.in_yaml(request.body)
+    return duplicates.in_json(request.body) if "json" in media else []
 
 
 class Preconditions(msgspec.Struct, rename="camel", frozen=True):
@@ -140,24 +175,32 @@ class DeleteOptions(msgspec.Struct, rename="camel", frozen=True):
 
 
 def delete_options(request: Request) -> DeleteOptions:
-    """From the body or, where there is none, the query. Raises BadRequest."""
+    """From the body or, where there is none, the query. Raises BadRequest, Invalid."""
     tree: JSON = {}
     if request.body.strip():
         tree = {key: value for key, value in parse(request).items() if value is not None}
     query = request.query
-    if "gracePeriodSeconds" in query:
-        tree.setdefault("gracePeriodSeconds", query["gracePeriodSeconds"])
-    if "propagationPolicy" in query:
-        tree.setdefault("propagationPolicy", query["propagationPolicy"])
+    for name in ("gracePeriodSeconds", "propagationPolicy", "orphanDependents"):
+        if name in query:
+            tree.setdefault(name, query[name])
     if "dryRun" in query:
         tree.setdefault("dryRun", [query["dryRun"]])
+    return convert_delete_options(tree)
+
+
+def convert_delete_options(tree: JSON) -> DeleteOptions:
+    """Raises BadRequest for what isn't DeleteOptions, Invalid for values nobody knows."""
     try:
         options = msgspec.convert(tree, DeleteOptions, strict=False)
     except msgspec.ValidationError as error:
         raise BadRequest(f"DeleteOptions can't be read: {error}") from error
-    policy = options.propagation_policy
-    if policy not in (None, "", "Foreground", "Background", "Orphan"):
-        raise Invalid(
-            f'propagationPolicy: Invalid value: "{policy}": supported values: "Foreground", "Background", "Orphan", ""'
-        )
+    causes, policy = [], options.propagation_policy
+    if policy is not None and options.orphan_dependents is not None:
+        why = "orphanDependents and deletionPropagation cannot be both set"
+        causes.append(invalid_value("propagationPolicy", policy, why))
+    if policy not in (None, "", *_POLICIES):
+        causes.append(not_supported("propagationPolicy", policy, (*_POLICIES, "nil")))
+    if options.dry_run not in ([], ["All"]):
+        causes.append(not_supported("dryRun", options.dry_run, ("All",)))
+    refuse_options("DeleteOptions", causes)
     return options

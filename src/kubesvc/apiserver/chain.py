@@ -7,10 +7,11 @@ further than health and version.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from kubesvc.api.errors import ApiError, InternalError, MethodNotAllowed, NotFound, ServiceUnavailable, Unauthorized
-from kubesvc.apiserver import discovery, encode, health, openapi, openapi_protobuf, warnings
+from kubesvc.apiserver import conditional, discovery, encode, health, metrics, openapi, openapi_protobuf, warnings
 from kubesvc.apiserver.create import create
 from kubesvc.apiserver.delete import delete
 from kubesvc.apiserver.deletecollection import deletecollection
@@ -19,7 +20,7 @@ from kubesvc.apiserver.list import list_
 from kubesvc.apiserver.patching import patching
 from kubesvc.apiserver.routing import Target, resolve
 from kubesvc.apiserver.state import State
-from kubesvc.apiserver.subresources import binding, exec, finalize, scale
+from kubesvc.apiserver.subresources import binding, eviction, exec, finalize, proxy, scale
 from kubesvc.apiserver.subresources import log as log_of
 from kubesvc.apiserver.update import update
 from kubesvc.apiserver.watch import watch
@@ -38,10 +39,13 @@ _COLLECTION: dict[str, Verb] = {"GET": list_, "POST": create, "DELETE": deleteco
 _SUBRESOURCE: dict[str, dict[str, Verb]] = {
     "scale": {"GET": scale.get, "PUT": scale.update, "PATCH": scale.patching},
     "binding": {"POST": binding.create},
+    "eviction": {"POST": eviction.create},
     "finalize": {"PUT": finalize.update},
     "log": {"GET": log_of.get},
     "exec": {"GET": exec.connect, "POST": exec.connect},
     "attach": {"GET": exec.connect, "POST": exec.connect},
+    "portforward": {"GET": exec.port_forward, "POST": exec.port_forward},
+    "proxy": dict.fromkeys(proxy.METHODS, proxy.connect),
 }
 
 
@@ -49,19 +53,43 @@ def chain(state: State) -> Handler:
     """The whole handler: what a listener or a LocalTransport calls."""
 
     async def handle(request: Request) -> Response:
+        began, kind = time.perf_counter(), state.metrics.started(request)
+        target = resolve(request.path)
         with warnings.collecting() as texts:
-            response = await _recovered(state, request)
+            if target is not None and target.kind.deprecated:
+                texts.append(target.kind.deprecated)
+            try:
+                response = await _recovered(state, request, target)
+            finally:
+                state.metrics.ended(kind)
         if texts:
             response.headers["Warning"] = warnings.header(texts)
-        return response
+        state.metrics.answered(request, target, response, time.perf_counter() - began)
+        if response.stream is not None and target is not None and not target.name:
+            response.stream = _counted(state, request, target, response.stream)
+        return await conditional.packed(request, response)
 
     return handle
 
 
-async def _recovered(state: State, request: Request) -> Response:
+async def _counted(
+    state: State, request: Request, target: Target, stream: AsyncIterator[bytes]
+) -> AsyncGenerator[bytes]:
+    """The lines of a watch, which is counted as long as somebody reads them."""
+    state.metrics.watching(request, target, 1)
+    try:
+        async for line in stream:
+            yield line
+    finally:
+        state.metrics.watching(request, target, -1)
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
+
+
+async def _recovered(state: State, request: Request, target: Target | None) -> Response:
     """The answer; every failure is one too."""
     try:
-        return await _answer(state, request)
+        return await _answer(state, request, target)
     except ApiError as error:
         return encode.failure(error)
     except StoreError as error:
@@ -72,18 +100,24 @@ async def _recovered(state: State, request: Request) -> Response:
         return encode.failure(InternalError(f"Internal error occurred: {error}"))
 
 
-async def _answer(state: State, request: Request) -> Response:
-    if request.path in health.OPEN:
+async def _answer(state: State, request: Request, target: Target | None) -> Response:
+    if health.is_open(request.path):
         return await health.answer(state, request)
     if request.user is None:
         raise Unauthorized("Unauthorized")
-    target = resolve(request.path)
+    if target is None and request.path == "/metrics" and request.method == "GET":
+        return await _metrics(state)
     if target is None:
         found = document(request) if request.method == "GET" else None
         if found is None:
             raise NotFound("the server could not find the requested resource")
-        return found
+        return conditional.unless_known(request, found)
     return await verb(request, target)(state, request, target)
+
+
+async def _metrics(state: State) -> Response:
+    text = state.metrics.text(health.VERSION["gitVersion"], await state.count())
+    return Response(200, text.encode(), content_type=metrics.CONTENT_TYPE)
 
 
 def document(request: Request) -> Response | None:

@@ -25,7 +25,7 @@ async def create(state: State, request: Request, target: Target) -> Response:
         raise BadRequest("an empty namespace may not be set during creation")
     options = body.write_options(request)
     tree = body.read_object(request, target)
-    warnings = body.check_fields(target.kind, tree, options)
+    warnings = body.check_fields(target.kind, tree, options, request)
     for _ in range(ATTEMPTS):
         generated = not tree["metadata"].get("name")
         try:

@@ -17,7 +17,7 @@ from kubesvc.apiserver import body, encode, stored
 from kubesvc.apiserver.body import DeleteOptions
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
-from kubesvc.apiserver.update import STALE, is_done, uid_conflict
+from kubesvc.apiserver.update import STALE, is_done
 from kubesvc.apiserver.writing import ATTEMPTS, Raced, commit
 from kubesvc.client.transport import Request, Response
 from kubesvc.store.protocol import Versioned
@@ -44,7 +44,7 @@ async def remove(state: State, target: Target, options: DeleteOptions) -> tuple[
     dry_run = bool(options.dry_run)
     for _ in range(ATTEMPTS):
         current = await state.read(target)
-        old = stored.tree_of(current)
+        old = stored.tree_of(current, target.kind)
         _check_preconditions(target, old, options)
         await _refuse_in_use(state, target, old)
         new = _marked(state, target, stored.copy(old), options)
@@ -65,14 +65,17 @@ async def remove(state: State, target: Target, options: DeleteOptions) -> tuple[
 def _check_preconditions(target: Target, tree: JSON, options: DeleteOptions) -> None:
     wanted, metadata = options.preconditions, tree["metadata"]
     if wanted.uid and wanted.uid != metadata["uid"]:
-        raise uid_conflict(target, wanted.uid, metadata["uid"])
-    if wanted.resource_version and wanted.resource_version != metadata["resourceVersion"]:
-        raise conflict(
-            target.kind.resource,
-            target.name,
-            f"Precondition failed: ResourceVersion in precondition: {wanted.resource_version}, "
-            f"ResourceVersion in object meta: {metadata['resourceVersion']}",
+        why = (
+            f"the UID in the precondition ({wanted.uid}) does not match the UID in record ({metadata['uid']}). "
+            "The object might have been deleted and then recreated"
         )
+        raise conflict(target.kind.kind, target.name, why)
+    if wanted.resource_version and wanted.resource_version != metadata["resourceVersion"]:
+        why = (
+            f"the ResourceVersion in the precondition ({wanted.resource_version}) does not match the ResourceVersion "
+            f"in record ({metadata['resourceVersion']}). The object might have been modified"
+        )
+        raise conflict(target.kind.kind, target.name, why)
 
 
 async def _refuse_in_use(state: State, target: Target, tree: JSON) -> None:
@@ -128,4 +131,4 @@ def _grace(target: Target, tree: JSON, options: DeleteOptions) -> int:
     asked = options.grace_period_seconds
     if asked is None:
         asked = spec.get("terminationGracePeriodSeconds", 30)
-    return max(0, asked)
+    return asked if asked >= 0 else 1  # a negative one is upstream's old way to say "at once, but in order"

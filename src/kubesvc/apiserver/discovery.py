@@ -31,10 +31,12 @@ SUBRESOURCES: dict[str, Subresource] = {
     "status": Subresource("", "", "", ("get", "patch", "update")),
     "scale": Subresource("autoscaling", "v1", "Scale", ("get", "patch", "update")),
     "binding": Subresource("", "v1", "Binding", ("create",)),
+    "eviction": Subresource("policy", "v1", "Eviction", ("create",)),
     "finalize": Subresource("", "", "", ("update",)),
     "log": Subresource("", "", "", ("get",)),
     "exec": Subresource("", "v1", "PodExecOptions", ("create", "get")),
     "attach": Subresource("", "v1", "PodAttachOptions", ("create", "get")),
+    "portforward": Subresource("", "v1", "PodPortForwardOptions", ("create", "get")),
 }
 
 
@@ -77,7 +79,9 @@ def _kinds(group: str, version: str) -> list[Kind]:
 
 
 def _served(kind: Kind) -> list[tuple[str, Subresource]]:
-    return [(name, SUBRESOURCES[name]) for name in kind.subresources if name in SUBRESOURCES]
+    proxy = Subresource("", "v1", f"{kind.kind}ProxyOptions", ("create", "delete", "get", "patch", "update"))
+    known = {**SUBRESOURCES, "proxy": proxy}
+    return [(name, known[name]) for name in kind.subresources if name in known]
 
 
 # ── legacy ───────────────────────────────────────────────────────────────────────────────────────────────────────────

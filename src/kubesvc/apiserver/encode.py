@@ -6,18 +6,20 @@ Whole objects are never decoded on the way out; tables and metadata are made fro
 from __future__ import annotations
 
 import msgspec
+import yaml
 
 from kubesvc.api.errors import ApiError
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 from kubesvc.apiserver import stored, tables
-from kubesvc.apiserver.negotiation import Representation, negotiate
+from kubesvc.apiserver.negotiation import YAML_TYPE, Representation, negotiate
 from kubesvc.apiserver.state import State
 from kubesvc.client.transport import Request, Response
 from kubesvc.store.protocol import Page, Versioned
 
 _encode = msgspec.json.Encoder().encode
 _META = "meta.k8s.io/"
+_Dumper: type = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def representation(request: Request) -> Representation:
@@ -47,7 +49,16 @@ def failure(error: ApiError) -> Response:
 def one(state: State, request: Request, kind: Kind, item: Versioned, status: int = 200) -> Response:
     """One object, as the request wants it."""
     form = representation(request)
-    return Response(status, _one(state, kind, form, item))
+    return _written(form, Response(status, _one(state, kind, form, item)))
+
+
+def _written(form: Representation, response: Response) -> Response:
+    """`response` in YAML, where that was asked for."""
+    if form.media == YAML_TYPE:
+        text = yaml.dump(msgspec.json.decode(response.body), Dumper=_Dumper, default_flow_style=False, sort_keys=True,
+                         allow_unicode=True)  # fmt: skip
+        response.body, response.content_type = text.encode(), YAML_TYPE
+    return response
 
 
 def _one(state: State, kind: Kind, form: Representation, item: Versioned) -> bytes:
@@ -72,6 +83,10 @@ def _partial(form: Representation, whole: JSON) -> JSON:
 def many(state: State, request: Request, kind: Kind, page: Page, continue_token: str = "") -> Response:
     """A list, as the request wants it."""
     form = representation(request)
+    return _written(form, _many(state, form, kind, page, continue_token))
+
+
+def _many(state: State, form: Representation, kind: Kind, page: Page, continue_token: str) -> Response:
     metadata: JSON = {"resourceVersion": str(page.revision)}
     if continue_token:
         metadata["continue"] = continue_token

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from kubesvc.api.errors import BadRequest, Expired, Timeout
+from kubesvc.api.errors import BadRequest, Cause, Expired, Timeout
 from kubesvc.apiserver import encode, selection, stored
+from kubesvc.apiserver.admission.causes import forbidden, not_supported
+from kubesvc.apiserver.body import refuse_options
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.selection import Selection
 from kubesvc.apiserver.state import State
@@ -23,8 +25,12 @@ from kubesvc.store.protocol import Compacted, Page, Versioned
 _CHUNK = 500
 _GONE = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
-    "the continue parameter."
+    "the continue parameter, or use the continue token in this response to retrieve the remainder of the results. "
+    "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
+    "deleted between the time the first chunk was returned and now may show up in the list."
 )
+_ANY = -1  # the revision in a token that goes on at whatever is the present
+_EXACT, _NOT_OLDER = "Exact", "NotOlderThan"
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -45,16 +51,34 @@ class Token(msgspec.Struct, frozen=True):
 
 
 async def list_(state: State, request: Request, target: Target) -> Response:
-    """Raises BadRequest, Expired (a page's revision is gone), Timeout (a revision that isn't there yet)."""
+    """Raises BadRequest, Invalid (parameters), Expired (a page's revision is gone; the Status has a token to go on with
+    at the present one), Timeout (a revision that isn't there yet).
+
+        resourceVersion  resourceVersionMatch  limit      the list is of
+        none, 0                                           now
+        N                                                 now, which isn't older
+        N                                      given      revision N
+        N                Exact                            revision N
+        N                NotOlderThan                     now
+    """
+    check_options(request.query, watch=False)
     selected = selection.parse(target.kind, request.query)
+    page, token = await read_page(state, request, target, selected)
+    return encode.many(state, request, target.kind, page, token)
+
+
+async def read_page(state: State, request: Request, target: Target, selected: Selection) -> tuple[Page, str]:
+    """The page that the request asks for, and the token for the next. Raises BadRequest, Expired, Timeout."""
     limit = _number(request.query, "limit")
     revision, start = await _position(state, target, request.query)
     try:
         page = await read(state, target, selected, limit=limit, start=start, revision=revision)
     except Compacted as gone:
-        raise Expired(_GONE if start else too_old(revision, gone.oldest)) from gone
-    token = Token(page.revision, page.next_key).write() if page.next_key else ""
-    return encode.many(state, request, target.kind, page, token)
+        if not start:
+            raise Expired(too_old(revision, gone.oldest)) from gone
+        raise Expired(_GONE, continue_token=Token(_ANY, start).write()) from gone
+    token = Token(page.revision, page.next_key).write() if limit and page.next_key else ""
+    return page, token
 
 
 async def read(
@@ -89,20 +113,38 @@ async def _position(state: State, target: Target, query: Mapping[str, str]) -> t
         found = Token.read(token)
         if not found.start.startswith(stored.collection(target.kind, target.namespace)):
             raise BadRequest("continue key is not valid: it is of another collection")
-        return found.rv, found.start
-    if match not in ("", "Exact", "NotOlderThan"):
-        raise BadRequest(f'resourceVersionMatch: Unsupported value: "{match}": use Exact or NotOlderThan')
-    if match and not text:
-        raise BadRequest(
-            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"
-        )
+        return max(found.rv, 0), found.start
     wanted = revision_of(text)
     await refuse_future(state, wanted)
-    if match == "Exact":
-        if not wanted:
-            raise BadRequest('resourceVersionMatch: Forbidden: "Exact" is forbidden for resourceVersion "0"')
+    if wanted and (match == _EXACT or (not match and _number(query, "limit"))):
         return wanted, ""
     return 0, ""
+
+
+def check_options(query: Mapping[str, str], *, watch: bool) -> None:
+    """Raises Invalid for parameters that don't go together. Source: ValidateListOptions of apimachinery."""
+    match, initial = query.get("resourceVersionMatch", ""), "sendInitialEvents" in query
+    causes: list[Cause] = []
+
+    def refuse(why: str) -> None:
+        causes.append(forbidden("resourceVersionMatch", why))
+
+    if watch and initial and match != _NOT_OLDER:
+        refuse(f"sendInitialEvents requires setting resourceVersionMatch to {_NOT_OLDER}")
+    if match and watch and not initial:
+        refuse("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+    if match and not watch and not query.get("resourceVersion"):
+        refuse("resourceVersionMatch is forbidden unless resourceVersion is provided")
+    if match and query.get("continue"):
+        refuse("resourceVersionMatch is forbidden when continue is provided")
+    allowed = (_NOT_OLDER,) if watch else (_EXACT, _NOT_OLDER, "")
+    if match and match not in allowed:
+        causes.append(not_supported("resourceVersionMatch", match, allowed))
+    if match == _EXACT and not watch and query.get("resourceVersion") == "0":
+        refuse('resourceVersionMatch "exact" is forbidden for resourceVersion "0"')
+    if initial and not watch:
+        causes.append(forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+    refuse_options("ListOptions", causes)
 
 
 def revision_of(text: str) -> int:

@@ -16,6 +16,8 @@ from aiohttp import web
 from kubesvc.api.errors import TooLarge
 from kubesvc.apiserver import encode
 from kubesvc.apiserver.config import ApiConfig
+from kubesvc.apiserver.routing import streamed
+from kubesvc.client.takeover import take_over
 from kubesvc.client.transport import Handler, Request, Response, Upgrade, User
 
 _LARGEST_BODY = 3 << 20  # bytes, as upstream's limit for a request
@@ -51,8 +53,9 @@ class Listener:
             self._runner = None
 
     async def _answer(self, incoming: web.BaseRequest) -> web.StreamResponse:
+        content = incoming.content.iter_any() if incoming.body_exists and streamed(incoming.path) else None
         try:
-            body = await incoming.read() if incoming.body_exists else b""
+            body = await incoming.read() if incoming.body_exists and content is None else b""
         except web.HTTPRequestEntityTooLarge:
             error = TooLarge(f"Request entity too large: limit is {_LARGEST_BODY}")
             return _whole(encode.failure(error))
@@ -60,10 +63,12 @@ class Listener:
             incoming.method,
             incoming.path,
             incoming.query,
-            {name.lower(): value for name, value in incoming.headers.items()},
+            _headers(incoming),
             body,
             _user(incoming),
             incoming.rel_url.raw_query_string,
+            incoming.rel_url.raw_path,
+            content,
         )
         response = await self._handler(request)
         if response.stream is not None:
@@ -73,6 +78,15 @@ class Listener:
         return _whole(response)
 
 
+def _headers(incoming: web.BaseRequest) -> dict[str, str]:
+    """By name in lower case; what came more than once is joined, which is the same to HTTP."""
+    found: dict[str, str] = {}
+    for name, value in incoming.headers.items():
+        key = name.lower()
+        found[key] = f"{found[key]}{'; ' if key == 'cookie' else ', '}{value}" if key in found else value
+    return found
+
+
 def _whole(response: Response) -> web.Response:
     headers = {"Content-Type": response.content_type, **response.headers}
     return web.Response(status=response.status, body=response.body, headers=headers)
@@ -80,8 +94,11 @@ def _whole(response: Response) -> web.Response:
 
 async def _stream(incoming: web.BaseRequest, response: Response) -> web.StreamResponse:
     assert response.stream is not None
-    answer = web.StreamResponse(status=response.status, headers={"Content-Type": response.content_type})
-    answer.headers.update(response.headers)
+    answer = web.StreamResponse(status=response.status, headers=response.headers)
+    if response.content_type:
+        answer.headers["Content-Type"] = response.content_type
+    for cookie in response.cookies:
+        answer.headers.add("Set-Cookie", cookie)
     await answer.prepare(incoming)
     try:
         async for chunk in response.stream:
@@ -96,14 +113,11 @@ async def _stream(incoming: web.BaseRequest, response: Response) -> web.StreamRe
 
 
 async def _upgrade(incoming: web.BaseRequest, upgrade: Upgrade) -> web.StreamResponse:
-    client = web.WebSocketResponse(protocols=(upgrade.protocol,), max_msg_size=0)
     try:
-        await client.prepare(incoming)
-    except BaseException:
-        await upgrade.abandon()
+        return await take_over(incoming, upgrade.head, upgrade.run)
+    except ConnectionResetError:
+        upgrade.abandon()
         raise
-    await upgrade.run(client)
-    return client
 
 
 def _user(incoming: web.BaseRequest) -> User | None:

@@ -21,15 +21,18 @@ _VERSIONS: dict[Form, tuple[str, tuple[str, ...]]] = {
     "metadata": ("meta.k8s.io", ("v1", "v1beta1")),
     "aggregated": ("apidiscovery.k8s.io", ("v2", "v2beta1")),
 }
-_JSON = ("application/json", "application/*", "*/*")
+JSON_TYPE, YAML_TYPE = "application/json", "application/yaml"
+_JSON = (JSON_TYPE, "application/*", "*/*")
 
 
 class Representation(NamedTuple):
-    """`include` is what a table's row carries of its object: None, Metadata or Object."""
+    """`include` is what a table's row carries of its object: None, Metadata or Object. `media` is how it is written: as
+    JSON or as YAML."""
 
     form: Form = "object"
     version: str = "v1"
     include: str = "Metadata"
+    media: str = JSON_TYPE
 
 
 @lru_cache(maxsize=256)
@@ -37,15 +40,16 @@ def negotiate(accept: str, include: str = "") -> Representation:
     """The first form in `accept` that can be given. Raises NotAcceptable when there is none."""
     for part in accept.split(",") if accept.strip() else ["application/json"]:
         media, *rest = (p.strip() for p in part.split(";"))
-        if media not in _JSON:
+        if media not in (*_JSON, YAML_TYPE):
             continue
+        written = YAML_TYPE if media == YAML_TYPE else JSON_TYPE
         parameters = dict(p.partition("=")[::2] for p in rest)
         if "as" not in parameters:
-            return Representation()
+            return Representation(media=written)
         form = _FORMS.get(parameters["as"])
         if form is None:
             continue
         group, versions = _VERSIONS[form]
         if parameters.get("g", group) == group and (version := parameters.get("v", versions[0])) in versions:
-            return Representation(form, version, include or "Metadata")
-    raise NotAcceptable("only the following media types are accepted: application/json")
+            return Representation(form, version, include or "Metadata", written)
+    raise NotAcceptable("only the following media types are accepted: application/json, application/yaml")

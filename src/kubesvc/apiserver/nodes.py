@@ -1,23 +1,30 @@
 """Calling the agent of a node: HTTPS with the server's own client certificate, to the node's internal address.
 
-kubectl ──TLS──► API server ──TLS──► node:10250 /containerLogs/…, /exec/…
+kubectl ──TLS──► API server ──TLS──► node:10250 /containerLogs/…, /exec/…, /portForward/…, /proxy/…
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterable
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from kubesvc.api.core import Node
 from kubesvc.api.errors import ApiError, BadRequest, InternalError, from_status
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.client.kubeconfig import tls_context
+from kubesvc.client.transport import Response, Upgrade
+from kubesvc.client.tunnel import Duplex, Head, Wire, ask, join
 
 _PORT = 10250
 _CONNECT_SECONDS = 5.0
+_ANSWER_SECONDS = 30.0  # for an upgrade to be agreed to
+_LARGEST_REFUSAL = 1 << 20  # bytes
+_AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
 class Nodes:
@@ -26,52 +33,94 @@ class Nodes:
     def __init__(self, config: ApiConfig) -> None:
         self._config = config
         self._http: aiohttp.ClientSession | None = None
+        self._trust: ssl.SSLContext | None = None
 
-    def _session(self) -> aiohttp.ClientSession:
-        if self._http is None:
-            tls = tls_context(
+    def _tls(self) -> ssl.SSLContext:
+        if self._trust is None:
+            self._trust = tls_context(
                 self._config.client_ca.read_bytes(),
                 self._config.node_client_cert.read_bytes(),
                 self._config.node_client_key.read_bytes(),
             )
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
-            self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls, limit=0), timeout=timeout)
+        return self._trust
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            self._http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._tls(), limit=0),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+                auto_decompress=False,  # what is proxied goes on as it came
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
         return self._http
 
     async def get(self, node: Node, path: str) -> aiohttp.ClientResponse:
         """A 200 answer whose body is still to be read. Raises the node's own ApiError, or InternalError."""
-        try:
-            answer = await self._session().get(base_url(node) + path)
-        except (OSError, aiohttp.ClientError, TimeoutError) as error:
-            raise _unreachable(node, error) from error
+        answer = await self.forward(node, "GET", path, ())
         if answer.status >= 400:
             async with answer:
-                raise _refusal(answer.status, await answer.read())
+                raise refusal(answer.status, await answer.read())
         return answer
 
-    async def reach(self, node: Node) -> None:
-        """Raises InternalError when the agent doesn't answer at all."""
+    async def forward(
+        self,
+        node: Node,
+        method: str,
+        path: str,
+        headers: Iterable[tuple[str, str]],
+        content: AsyncIterator[bytes] | None = None,
+    ) -> aiohttp.ClientResponse:
+        """Whatever the node answers, its body still to be read. Raises InternalError when it doesn't."""
         try:
-            async with self._session().get(base_url(node) + "/healthz"):
-                return
+            return await self._session().request(
+                method,
+                URL(base_url(node) + path, encoded=True),
+                headers=list(headers),
+                data=content,
+                allow_redirects=False,
+                skip_auto_headers=_AUTOMATIC,
+            )
         except (OSError, aiohttp.ClientError, TimeoutError) as error:
             raise _unreachable(node, error) from error
 
-    async def websocket(
-        self, node: Node, path: str, protocols: Sequence[str]
-    ) -> aiohttp.ClientWebSocketResponse[Literal[True]]:
-        """An open WebSocket with one of `protocols`. Raises ApiError."""
+    async def upgrade(self, node: Node, method: str, path: str, headers: Iterable[tuple[str, str]]) -> Response:
+        """The node's answer to a request for an upgrade: the way on, or its refusal. Raises InternalError."""
+        url = URL(base_url(node))
+        assert url.host is not None
+        assert url.port is not None
         try:
-            return await self._session().ws_connect(base_url(node) + path, protocols=protocols, max_msg_size=0)
-        except aiohttp.WSServerHandshakeError as error:
-            raise _refusal(error.status, error.message.encode()) from error
-        except (OSError, aiohttp.ClientError, TimeoutError) as error:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                head, wire = await ask(
+                    url.host, url.port, self._tls(), method, path, [("Host", url.authority), *headers]
+                )
+        except (OSError, TimeoutError) as error:
             raise _unreachable(node, error) from error
+        length = head.headers.get("content-length", "")
+        if head.status >= 400 and length.isdigit() and int(length) <= _LARGEST_REFUSAL:
+            return await _refused(head, wire, int(length))
+
+        async def run(client: Duplex) -> None:
+            await join(client, wire)
+
+        return Response(head.status, upgrade=Upgrade(head.final(), run, wire.close))
 
     async def close(self) -> None:
         if self._http is not None:
             await self._http.close()
             self._http = None
+
+
+async def _refused(head: Head, wire: Wire, length: int) -> Response:
+    body = b""
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            while len(body) < length and (piece := await wire.read()):
+                body += piece
+    except TimeoutError:
+        pass
+    finally:
+        wire.close()
+    return Response(head.status, body, content_type=head.headers.get("content-type", "text/plain"))
 
 
 def base_url(node: Node) -> str:
@@ -87,7 +136,7 @@ def _unreachable(node: Node, error: Exception) -> InternalError:
     return InternalError(f"Internal error occurred: error dialing backend: node {node.name}: {error}")
 
 
-def _refusal(status: int, body: bytes) -> ApiError:
+def refusal(status: int, body: bytes) -> ApiError:
     """What the agent answered: a Status, or plain text."""
     try:
         found = msgspec.json.decode(body)

@@ -25,7 +25,7 @@ async def patching(state: State, request: Request, target: Target) -> Response:
             raise BadRequest(
                 f"the name of the object ({new['metadata']['name']}) does not match the name on the URL ({target.name})"
             )
-        warnings[:] = body.check_fields(target.kind, new, options)
+        warnings[:] = body.check_fields(target.kind, new, options, request)
         warnings.extend(admission.warnings(target.kind, new))
         return new
 

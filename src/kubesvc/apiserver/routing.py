@@ -2,6 +2,8 @@
 
 /api/v1/namespaces/NAMESPACE/services/NAME/status        /apis/GROUP/VERSION/…
 └ root ┘└──── namespace ────┘└plural┘└name┘└subresource┘
+
+What follows `/proxy` is a path of somebody else's.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kubesvc.api.registry import NAMESPACE, Kind, find
+
+PROXY = "proxy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ def resolve(path: str) -> Target | None:
     namespace = ""
     if rest[0] == "namespaces" and len(rest) > 2 and not (group == "" and rest[2] in NAMESPACE.subresources):
         namespace, rest = rest[1], rest[2:]
+    if len(rest) > 3 and rest[2] == PROXY:
+        rest = rest[:3]
     kind = find(group, rest[0])
     if kind is None or kind.version != version or len(rest) > 3 or "" in rest or (namespace and not kind.namespaced):
         return None
@@ -43,3 +49,11 @@ def resolve(path: str) -> Target | None:
     if name and kind.namespaced and not namespace:
         return None
     return Target(kind, namespace, name, subresource)
+
+
+def streamed(path: str) -> bool:
+    """Whether the body of a request for `path` is passed on as it comes, instead of being read first."""
+    if f"/{PROXY}" not in path:
+        return False
+    target = resolve(path)
+    return target is not None and target.subresource == PROXY

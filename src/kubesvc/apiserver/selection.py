@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from kubesvc.api.errors import BadRequest
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 from kubesvc.api.selectors import FieldRequirement, Selector, matches, parse_field_selector, parse_label_selector
-from kubesvc.apiserver import stored
+from kubesvc.apiserver import stored, views
 
 Decode = Callable[[str, bytes, int], JSON]
 """(key, value, revision) -> the object, to look at and not to change."""
 
-_UNSET = {"spec.unschedulable": "false", "spec.hostNetwork": "false"}  # field -> what it is when it is left out
+# field -> what it is when it is left out
+_UNSET = {"spec.unschedulable": "false", "spec.hostNetwork": "false", "status.replicas": "0", "status.succeeded": "0"}
+_SPELLED = {"status.successful": "status.succeeded"}  # field as it is selected by -> as it is called
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,23 @@ def parse(kind: Kind, query: Mapping[str, str]) -> Selection:
     text = query.get("fieldSelector", "")
     if not text:
         return Selection(labels)
-    allowed = {"metadata.name", "metadata.namespace", *kind.fields}
-    fields = parse_field_selector(text, allowed.__contains__)
+    fields = parse_field_selector(text, lambda path: _selectable(kind, path))
     of_key = tuple(r for r in fields if r.path.startswith("metadata."))
-    return Selection(labels, tuple(r for r in fields if r not in of_key), of_key)
+    others = (r for r in fields if r not in of_key)
+    return Selection(labels, tuple(r._replace(path=_path(kind, r.path)) for r in others), of_key)
+
+
+def _selectable(kind: Kind, path: str) -> bool:
+    """Raises BadRequest, where upstream has words of its own for a kind without fields to select by."""
+    if path in ("metadata.name", "metadata.namespace") or path in kind.fields:
+        return True
+    if kind.fields:
+        return False
+    raise BadRequest(f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"')
+
+
+def _path(kind: Kind, path: str) -> str:
+    return views.field_path(kind, _SPELLED.get(path, path))
 
 
 def field_value(tree: JSON, path: str) -> str:

@@ -8,10 +8,12 @@ from random import Random
 
 from kubesvc.api.errors import not_found
 from kubesvc.api.meta import format_time
+from kubesvc.api.registry import stored as stored_kinds
 from kubesvc.apiserver import stored
 from kubesvc.apiserver.admission import Cluster, Context
 from kubesvc.apiserver.hints import Hints
 from kubesvc.apiserver.lines import Lines
+from kubesvc.apiserver.metrics import Metrics
 from kubesvc.apiserver.nodes import Nodes
 from kubesvc.apiserver.routing import Target
 from kubesvc.store.protocol import Store, Versioned
@@ -34,6 +36,7 @@ class State:
         self.random = random or Random()
         self.hints = Hints(store)
         self.lines = Lines()
+        self.metrics = Metrics()
         self.ready = False  # bootstrap is done
 
     def context(self, subresource: str = "") -> Context:
@@ -42,6 +45,14 @@ class State:
     def now(self) -> str:
         """The time as metadata has it."""
         return format_time(self.clock())
+
+    async def count(self) -> dict[str, int]:
+        """Resource -> how many objects of it there are."""
+        found: dict[str, int] = {}
+        for kind in stored_kinds():
+            page = await self.store.list(stored.collection(kind), limit=1)
+            found[kind.resource] = len(page.items) + page.remaining
+        return found
 
     async def read(self, target: Target) -> Versioned:
         """The object as stored. Raises NotFound."""

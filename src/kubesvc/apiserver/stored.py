@@ -13,6 +13,7 @@ import msgspec
 
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
+from kubesvc.apiserver import views
 from kubesvc.store.protocol import Versioned
 
 _decode = msgspec.json.Decoder().decode
@@ -25,12 +26,13 @@ _FIRST = frozenset(("apiVersion", "kind", "metadata"))
 
 def collection(kind: Kind, namespace: str = "") -> str:
     """The prefix of all keys of a kind, or of those in one namespace."""
-    root = f"{kind.group or 'core'}/{kind.plural}/"
+    group, plural = kind.stored_as or (kind.group, kind.plural)
+    root = f"{group or 'core'}/{plural}/"
     return f"{root}{namespace}/" if namespace else root
 
 
 def key(kind: Kind, namespace: str, name: str) -> str:
-    return f"{kind.group or 'core'}/{kind.plural}/{namespace or '-'}/{name}"
+    return f"{collection(kind)}{namespace or '-'}/{name}"
 
 
 def name_of(key: str) -> tuple[str, str]:
@@ -49,6 +51,8 @@ def head(kind: Kind) -> bytes:
 
 def encode(kind: Kind, tree: JSON) -> bytes:
     """The bytes to store for `tree`."""
+    if kind.stored_as is not None:
+        kind, tree = views.stored_kind(kind), views.keep(kind, tree)
     whole = {
         "apiVersion": kind.api_version,
         "kind": kind.kind,
@@ -60,6 +64,8 @@ def encode(kind: Kind, tree: JSON) -> bytes:
 
 def stamped(kind: Kind, value: bytes, revision: int) -> bytes:
     """The stored bytes as clients see them: with the resourceVersion."""
+    if kind.stored_as is not None:
+        return _encode(views.show(kind, decode(value, revision)))
     start = head(kind)
     return b'%s"resourceVersion":"%d",%s' % (start, revision, value[len(start) :])
 
@@ -71,8 +77,10 @@ def decode(value: bytes, revision: int) -> JSON:
     return tree
 
 
-def tree_of(item: Versioned) -> JSON:
-    return decode(item.value, item.revision)
+def tree_of(item: Versioned, kind: Kind | None = None) -> JSON:
+    """The object as a tree; in the shape of `kind`, where that is another than the stored one's."""
+    tree = decode(item.value, item.revision)
+    return tree if kind is None else views.show(kind, tree)
 
 
 def copy(tree: JSON) -> JSON:

@@ -12,7 +12,8 @@ from typing import Any
 
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
-from kubesvc.apiserver.printing import cluster, network, pods, workloads
+from kubesvc.apiserver import views
+from kubesvc.apiserver.printing import cluster, limits, network, pods, workloads
 from kubesvc.apiserver.printing.columns import AGE, NAME, Printer
 from kubesvc.apiserver.printing.duration import age
 
@@ -21,6 +22,7 @@ _PRINTERS: dict[tuple[str, str], Printer] = {
     **workloads.PRINTERS,
     **network.PRINTERS,
     **cluster.PRINTERS,
+    **limits.PRINTERS,
 }  # (group, plural) -> its printer
 
 
@@ -34,23 +36,23 @@ _PLAIN = Printer((NAME, AGE), _name_and_age)
 def table(
     kind: Kind, objects: Sequence[JSON], now: datetime, *, resource_version: str, include: str = "Metadata"
 ) -> JSON:
-    """A Table of `objects`; `include` (None, Metadata or Object) is what each row carries of its object."""
-    printer = _PRINTERS.get((kind.group, kind.plural), _PLAIN)
+    """A Table of `objects`, as stored; `include` (None, Metadata or Object) is what a row carries of its own."""
+    printer = _PRINTERS.get(kind.stored_as or (kind.group, kind.plural), _PLAIN)
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": {"resourceVersion": resource_version},
         "columnDefinitions": [column.definition() for column in printer.columns],
-        "rows": [_row(printer, tree, now, include) for tree in objects],
+        "rows": [_row(kind, printer, tree, now, include) for tree in objects],
     }
 
 
-def _row(printer: Printer, tree: JSON, now: datetime, include: str) -> JSON:
+def _row(kind: Kind, printer: Printer, tree: JSON, now: datetime, include: str) -> JSON:
     row: JSON = {"cells": printer.cells(tree, now)}
     if printer.conditions is not None and (conditions := printer.conditions(tree)):
         row["conditions"] = conditions
     if include == "Object":
-        row["object"] = tree
+        row["object"] = views.show(kind, tree)
     elif include != "None":
         row["object"] = {
             "kind": "PartialObjectMetadata",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from kubesvc.api.errors import BadRequest, Conflict, conflict
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver import admission, body, encode, stored
+from kubesvc.apiserver.create import create
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.warnings import warn
@@ -25,13 +27,16 @@ _OWNED = ("name", "namespace", "generateName", "uid", "creationTimestamp", "dele
 
 
 async def update(state: State, request: Request, target: Target) -> Response:
-    """Raises NotFound, Conflict (a stale resourceVersion), Invalid. Without a resourceVersion the last writer wins."""
+    """Raises NotFound, Conflict (a stale resourceVersion), Invalid. Without a resourceVersion the last writer wins.
+    Of a few kinds, as upstream, it makes what isn't there, 201."""
     options = body.write_options(request)
     tree = body.read_object(request, target)
     name = tree["metadata"].setdefault("name", target.name)
     if name != target.name:
         raise BadRequest(f"the name of the object ({name}) does not match the name on the URL ({target.name})")
-    warnings = body.check_fields(target.kind, tree, options)
+    if target.kind.put_creates and not target.subresource and await state.store.get(key_of(target)) is None:
+        return await create(state, request, replace(target, name=""))
+    warnings = body.check_fields(target.kind, tree, options, request)
     item = await modify(state, target, lambda _: body.read_object(request, target), dry_run=options.dry_run)
     warn(warnings + admission.warnings(target.kind, tree))
     return encode.one(state, request, target.kind, item)
@@ -47,7 +52,7 @@ async def modify(
     """
     for _ in range(ATTEMPTS):
         current = await state.read(target)
-        old = stored.tree_of(current)
+        old = stored.tree_of(current, target.kind)
         new = change(old)
         wanted = new.setdefault("metadata", {}).get("resourceVersion") or ""
         if wanted and wanted != old["metadata"]["resourceVersion"]:
@@ -68,6 +73,10 @@ async def modify(
         assert item is not None
         return item
     raise conflict(target.kind.resource, target.name, STALE)
+
+
+def key_of(target: Target) -> str:
+    return stored.key(target.kind, target.namespace, target.name)
 
 
 def is_done(target: Target, tree: JSON) -> bool:

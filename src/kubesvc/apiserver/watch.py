@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 
-from kubesvc.api.errors import BadRequest, Expired
+from kubesvc.api.errors import Expired, NotAcceptable
 from kubesvc.api.registry import Kind
 from kubesvc.apiserver import encode, selection, stored
-from kubesvc.apiserver.list import read, refuse_future, revision_of, too_old
-from kubesvc.apiserver.negotiation import Representation
+from kubesvc.apiserver.list import check_options, read, refuse_future, revision_of, too_old
+from kubesvc.apiserver.negotiation import JSON_TYPE, Representation
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.selection import Selection
 from kubesvc.apiserver.state import State
@@ -28,10 +28,16 @@ _TRUE = ("1", "true")
 
 
 async def watch(state: State, request: Request, target: Target) -> Response:
-    """Raises BadRequest, and Timeout for a revision that isn't there yet; Expired comes as the watch's first line."""
+    """Raises BadRequest, Invalid (parameters), NotAcceptable, and Timeout for a revision that isn't there yet; Expired
+    comes as the watch's first line."""
     query = request.query
+    check_options(query, watch=True)
     selected = selection.parse(target.kind, query)
     form = encode.representation(request)
+    if form.media != JSON_TYPE:
+        raise NotAcceptable(
+            "only the following media types are accepted: application/json, application/json;stream=watch"
+        )
     text = query.get("resourceVersion", "")
     since = revision_of(text)
     await refuse_future(state, since)
@@ -45,20 +51,9 @@ async def watch(state: State, request: Request, target: Target) -> Response:
 
 
 def _initial_events(query: Mapping[str, str]) -> bool | None:
-    """sendInitialEvents, None where it isn't given. Raises BadRequest for a use that upstream refuses too."""
-    text, match = query.get("sendInitialEvents"), query.get("resourceVersionMatch", "")
-    if text is None:
-        if match:
-            raise BadRequest(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless "
-                "sendInitialEvents is provided"
-            )
-        return None
-    if match != "NotOlderThan":
-        raise BadRequest(
-            "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-        )
-    return text in _TRUE
+    """sendInitialEvents, None where it isn't given."""
+    text = query.get("sendInitialEvents")
+    return None if text is None else text in _TRUE
 
 
 class Follow:
@@ -76,6 +71,8 @@ class Follow:
     ) -> None:
         self._state, self._target, self._selected, self._form = state, target, selected, form
         self._bookmarks, self._deadline = bookmarks, deadline
+        # Lines are shared by the object's key; a view's are not those of the kind whose objects it shows.
+        self._apart = "" if target.kind.stored_as is None else f"{target.kind.api_version} "
 
     @property
     def _kind(self) -> Kind:
@@ -128,7 +125,7 @@ class Follow:
     def _shared(self, type: str, item: Versioned) -> bytes:
         """The line, made once for all who watch in the same form."""
         return self._state.lines.line(
-            item.key,
+            self._apart + item.key,
             item.revision,
             type,
             self._form,

@@ -107,13 +107,17 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
             group.create_task(server.serve(listeners))
             os.write(progress, b"API server\n")
             await ensure_addons(session, box)
-            group.create_task(
-                controllers.run(session, ControllersConfig(pod_cidrs=(box.pods,), ca_pem=identities.ca_pem))
-            )
+            group.create_task(controllers.run(session, _controllers_config(box, identities)))
             group.create_task(loadbalancer.run(session, LoadBalancerConfig(pools=pools)))
             group.create_task(_report_ready(session, box, progress))
     finally:
         await server.close()
+
+
+def _controllers_config(box: Box, identities: Identities) -> ControllersConfig:
+    return ControllersConfig(
+        pod_cidrs=(box.pods,), ca_pem=identities.ca_pem, node_grace=box.node_grace, gone_node_grace=box.node_grace
+    )
 
 
 def _api_config(box: Box, identities: Identities) -> ApiConfig:
@@ -192,6 +196,7 @@ def _node_config(box: Box, name: str) -> NodeConfig:
         key=pki / f"{name}-serving.key",
         client_ca=pki / "ca.crt",
         port=AGENT_PORT,
+        lease_renewal=box.node_grace / 4,
     )
 
 

@@ -34,6 +34,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     egress: bool | None = None
     forward: tuple[str, ...] | None = None
     zone: tuple[str, ...] | None = None
+    node_grace: float | None = None
 
 
 class Box(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +52,7 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     egress: bool = False
     forward: tuple[str, ...] = ()  # DNS upstreams; none: this machine's own
     zone: tuple[str, ...] = ()  # NAME=ADDRESS[,ADDRESS …]: who is asked for the names in a DNS zone
+    node_grace: float = 40.0  # seconds without a sign of life after which a node counts as lost
     api_port: int = 0  # on the host's 127.0.0.1
 
     @property
@@ -157,6 +159,8 @@ def define(name: str, directory: Path, options: Options, remembered: Box | None)
 def _check(box: Box) -> None:
     if not 1 <= box.nodes <= 100:
         raise BoxError(f"--nodes {box.nodes}: expected 1 to 100")
+    if not box.node_grace >= 1:
+        raise BoxError(f"--node-grace {box.node_grace}: expected at least 1 second")
     networks = {
         "--service-cidr": _network("--service-cidr", box.service_cidr, 27),
         "--pod-cidr": _network("--pod-cidr", box.pod_cidr, 24),

@@ -24,6 +24,7 @@ from kubesvc.cli.progress import show
 @click.option("--node-cidr", metavar="CIDR", help="The nodes' own network.  [default: a free one]")
 @click.option("--lb-pool", metavar="FIRST-LAST", help="Load-balancer addresses, inside --node-cidr.")
 @click.option("--dns-domain", metavar="NAME", help="The cluster's DNS zone.  [default: cluster.local]")
+@click.option("--node-grace", type=float, help="Seconds of silence after which a node counts as lost.  [default: 40]")
 @click.option("--egress/--no-egress", default=None, help="Let pods out through this machine.  [default: no]")
 @click.option(
     "--forward",

@@ -24,7 +24,7 @@ import msgspec
 from kubesvc.api.errors import ApiError, Expired
 from kubesvc.api.meta import Object
 from kubesvc.api.registry import Kind
-from kubesvc.client.session import Session, Unreachable
+from kubesvc.client.session import Session, Unreachable, collector_paused
 
 log = logging.getLogger(__name__)
 
@@ -114,10 +114,12 @@ class Informer(Generic[T]):
                 delay = min(delay * 2, 5.0)
 
     async def _list(self) -> str:
-        found = await self._session.list(
-            self.kind, self._view, namespace=self._namespace, labels=self._labels, fields=self._fields
+        found = await self._session.list_raw(
+            self.kind, namespace=self._namespace, labels=self._labels, fields=self._fields
         )
-        current = {item.key: item for item in found.items}
+        with collector_paused():  # one whole object at a time: only what the projection keeps of it adds up
+            slim = (self._slim(self._decoder.decode(raw)) for raw in found.items)
+            current = {item.key: item for item in slim}
         for key in [k for k in self.items if k not in current]:
             self._set(key, None)
         for key, item in current.items():
@@ -125,10 +127,10 @@ class Informer(Generic[T]):
             if before is None or before.metadata.resource_version != item.metadata.resource_version:
                 self._set(key, item)
         self.synced.set()
-        self._reached(found.resource_version)
+        self._reached(found.metadata.resource_version)
         for handler in self._on_sync:
             handler()
-        return found.resource_version
+        return found.metadata.resource_version
 
     async def _follow(self, since: str) -> None:
         """Watch from `since`; when the server ends a watch in order, go on from the last revision seen."""
@@ -140,7 +142,7 @@ class Informer(Generic[T]):
                 item = self._decoder.decode(event.object)
                 since = item.metadata.resource_version
                 if event.type in ("ADDED", "MODIFIED"):
-                    self._set(item.key, item)
+                    self._set(item.key, self._slim(item))
                 elif event.type == "DELETED":
                     self._set(item.key, None)
                 self._reached(since)
@@ -152,11 +154,13 @@ class Informer(Generic[T]):
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _set(self, key: Key, found: T | None) -> None:
+    def _slim(self, item: T) -> T:
+        return self._project(item) if self._project else item
+
+    def _set(self, key: Key, item: T | None) -> None:
         old = self.items.pop(key, None)
-        if found is None and old is None:
+        if item is None and old is None:
             return
-        item = self._project(found) if found is not None and self._project else found
         if item is not None:
             self.items[key] = item
         for name, keys in self._indexers.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -23,7 +23,7 @@ class WorkQueue(Generic[K]):
     def __init__(self, name: str, *, first_delay: float = 0.02, max_delay: float = 30.0) -> None:
         self.name = name
         self._first_delay, self._max_delay = first_delay, max_delay  # seconds
-        self._waiting: dict[K, None] = {}  # an ordered set
+        self._waiting: OrderedDict[K, None] = OrderedDict()  # the first of a dict is found in linear time
         self._working: set[K] = set()
         self._again: set[K] = set()
         self._failures: dict[K, int] = {}
@@ -69,8 +69,7 @@ class WorkQueue(Generic[K]):
             worker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._idle.append(worker)
             await worker
-        key = next(iter(self._waiting))
-        del self._waiting[key]
+        key, _ = self._waiting.popitem(last=False)
         self._working.add(key)
         return key
 

@@ -41,6 +41,13 @@ class ObjectList(msgspec.Struct, Generic[T], frozen=True):
         return self.metadata.resource_version
 
 
+class RawList(msgspec.Struct, frozen=True):
+    """A list whose items are still encoded, for who decodes one at a time."""
+
+    metadata: ListMeta
+    items: list[msgspec.Raw] = []
+
+
 class WatchEvent(msgspec.Struct, frozen=True):
     """One line of a watch; `object` is still encoded. type: ADDED, MODIFIED, DELETED, BOOKMARK or ERROR."""
 
@@ -49,6 +56,7 @@ class WatchEvent(msgspec.Struct, frozen=True):
 
 
 _event_decoder = msgspec.json.Decoder(WatchEvent)
+_raw_decoder = msgspec.json.Decoder(RawList)
 _list_decoders: dict[type[Object], msgspec.json.Decoder[Any]] = {}
 
 
@@ -122,9 +130,15 @@ class Session:
         self, kind: Kind, view: type[T], *, namespace: str = "", labels: str = "", fields: str = ""
     ) -> ObjectList[T]:
         """All objects, of one namespace or of all, that match the selectors."""
+        return _decode_list(view, await self._list_body(kind, namespace, labels, fields))
+
+    async def list_raw(self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "") -> RawList:
+        """As `list`, but nothing of the items is decoded yet."""
+        return _raw_decoder.decode(await self._list_body(kind, namespace, labels, fields))
+
+    async def _list_body(self, kind: Kind, namespace: str, labels: str, fields: str) -> bytes:
         query = {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
-        response = await self.raw("GET", kind.path(namespace), query=query)
-        return _decode_list(view, response.body)
+        return (await self.raw("GET", kind.path(namespace), query=query)).body
 
     async def create(self, kind: Kind, tree: JSON) -> JSON:
         """Raises AlreadyExists, Invalid. The namespace is taken from the object's metadata."""

@@ -13,6 +13,8 @@ from typing import Protocol
 
 import aiohttp
 
+from kubesvc.client.tunnel import Duplex
+
 
 @dataclass(frozen=True, slots=True)
 class User:
@@ -26,7 +28,8 @@ class User:
 class Request:
     """One API request. `path` starts with a slash and has no query; header names are lower-case.
 
-    `raw_query` is the query as it came, where a transport has it: for the parameters that repeat, as exec's command.
+    `raw_query` and `raw_path` are as they came, where a transport has them: for parameters that repeat, as exec's
+    command, and for what a proxy passes on. `content` is a body that is not read yet; `body` is empty then.
     """
 
     method: str
@@ -36,37 +39,25 @@ class Request:
     body: bytes = b""
     user: User | None = None
     raw_query: str = ""
-
-
-class WebSocket(Protocol):
-    """What aiohttp's client and server sockets have in common."""
-
-    @property
-    def close_code(self) -> int | None: ...
-
-    async def receive(self, timeout: float | None = None) -> aiohttp.WSMessage: ...
-
-    async def send_bytes(self, data: bytes) -> None: ...
-
-    async def send_str(self, data: str) -> None: ...
-
-    async def close(self, *, code: int = ..., message: bytes = ...) -> bool: ...
+    raw_path: str = ""
+    content: AsyncIterator[bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """An answer that goes on as a WebSocket with subprotocol `protocol`: `run` has it until it returns; `abandon`
-    is for a client that has gone before that."""
+    """An answer after which the connection is no longer HTTP: `head` is its status line and headers, as sent; `run`
+    has the bytes both ways until it returns; `abandon` is for a client that has gone before that."""
 
-    protocol: str
-    run: Callable[[WebSocket], Awaitable[None]]
-    abandon: Callable[[], Awaitable[None]]
+    head: bytes
+    run: Callable[[Duplex], Awaitable[None]]
+    abandon: Callable[[], None]
 
 
 @dataclass(slots=True)
 class Response:
     """An answer: `body`; or for a watch `stream`, an iterator of JSON lines that ends when either side does (for
-    logs, of bytes); or with status 101 an `upgrade`."""
+    logs and proxies, of bytes); or an `upgrade`. `cookies` are Set-Cookie's values, the one header that can't be
+    joined."""
 
     status: int
     body: bytes = b""
@@ -74,6 +65,7 @@ class Response:
     content_type: str = "application/json"
     stream: AsyncIterator[bytes] | None = None
     upgrade: Upgrade | None = None
+    cookies: tuple[str, ...] = ()
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -123,7 +115,8 @@ class HttpTransport:
             self._server + request.path,
             params=request.query,
             data=request.body or None,
-            headers=request.headers,
+            # Lists come over a short way, and packing them costs more than sending them.
+            headers={"accept-encoding": "identity", **request.headers},
             timeout=aiohttp.ClientTimeout(total=None if watching else 60, sock_connect=10),
         )
         content_type = answer.content_type

@@ -1,7 +1,7 @@
 """One informer a kind, shared by every controller, with the indexes they ask.
 
-Kinds that only own or are owned are kept as bare metadata; Events not at all, since nothing reads them here. Pods are
-slimmed to what decisions need: with 30,000 of them the rest is most of the memory.
+Objects are cut down to what decisions read (slim.py): kinds that only own or are owned to bare metadata. Events aren't
+kept at all, since nothing reads them here.
 """
 
 from __future__ import annotations
@@ -9,61 +9,21 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
-import msgspec
-
 from kubesvc.api import registry
 from kubesvc.api.apps import Deployment, ReplicaSet
-from kubesvc.api.core import (
-    ConfigMap,
-    Container,
-    ContainerStatus,
-    Endpoints,
-    Namespace,
-    Node,
-    Pod,
-    PodStatus,
-    Service,
-)
+from kubesvc.api.coordination import Lease
+from kubesvc.api.core import ConfigMap, Endpoints, Namespace, Node, Pod, Service
 from kubesvc.api.discovery import EndpointSlice
-from kubesvc.api.meta import Object, ObjectMeta
+from kubesvc.api.meta import Object
+from kubesvc.api.networking import ServiceCIDR
 from kubesvc.api.registry import Kind
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
 from kubesvc.controllers.ownership import controller_of
 from kubesvc.controllers.selection import Selectors
+from kubesvc.controllers.slim import bare, shown, slim_pod, slim_service, slim_slice, without_data
 
 NOT_CACHED = (registry.EVENT,)
-
-
-def slim_pod(pod: Pod) -> Pod:
-    """Ports and restart counts stay of the containers; volumes, environment, probes and messages go."""
-    containers = [Container(name=c.name, ports=c.ports) for c in pod.spec.containers]
-    spec = msgspec.structs.replace(pod.spec, containers=containers, init_containers=[], volumes=[], host_aliases=[])
-    status = PodStatus(
-        phase=pod.status.phase,
-        pod_ip=pod.status.pod_ip,
-        pod_ips=pod.status.pod_ips,
-        conditions=pod.status.conditions,
-        container_statuses=[
-            ContainerStatus(name=s.name, restart_count=s.restart_count) for s in pod.status.container_statuses
-        ],
-    )
-    return msgspec.structs.replace(pod, spec=spec, status=status)
-
-
-def bare(item: Object) -> Object:
-    """Who it is, whom it belongs to, and whether it is going."""
-    meta = item.metadata
-    kept = ObjectMeta(
-        name=meta.name,
-        namespace=meta.namespace,
-        uid=meta.uid,
-        resource_version=meta.resource_version,
-        deletion_timestamp=meta.deletion_timestamp,
-        owner_references=meta.owner_references,
-        finalizers=meta.finalizers,
-    )
-    return Object(api_version=item.api_version, kind=item.kind, metadata=kept)
 
 
 def _controller(item: Object) -> Iterable[Hashable]:
@@ -88,14 +48,16 @@ class Caches:
         self._session = session
         self.pods = self._typed(registry.POD, Pod, slim_pod)
         self.nodes = self._typed(registry.NODE, Node)
-        self.services = self._typed(registry.SERVICE, Service)
-        self.slices = self._typed(registry.ENDPOINT_SLICE, EndpointSlice)
-        self.endpoints = self._typed(registry.ENDPOINTS, Endpoints)
+        self.services = self._typed(registry.SERVICE, Service, slim_service)
+        self.slices = self._typed(registry.ENDPOINT_SLICE, EndpointSlice, slim_slice)
+        self.endpoints = self._typed(registry.ENDPOINTS, Endpoints, shown)
+        self.leases = self._typed(registry.LEASE, Lease)
+        self.service_cidrs = self._typed(registry.SERVICE_CIDR, ServiceCIDR)
         self.namespaces = self._typed(registry.NAMESPACE, Namespace)
-        self.config_maps = self._typed(registry.CONFIG_MAP, ConfigMap, _without_data)
+        self.config_maps = self._typed(registry.CONFIG_MAP, ConfigMap, without_data)
         self.deployments = self._typed(registry.DEPLOYMENT, Deployment)
         self.replica_sets = self._typed(registry.REPLICA_SET, ReplicaSet)
-        for kind in registry.KINDS.values():
+        for kind in registry.stored():
             if kind not in NOT_CACHED and (kind.group, kind.plural) not in self.of:
                 self.of[kind.group, kind.plural] = Informer(session, kind, Object, project=bare)
 
@@ -150,10 +112,3 @@ class Caches:
         """What `owner` controls and what in its namespace nobody does: the candidates of a claim."""
         orphans = informer.by_index("controller", ("orphan", owner.namespace))
         return [*informer.by_index("controller", owner.metadata.uid), *orphans]
-
-
-def _without_data(config_map: ConfigMap) -> ConfigMap:
-    """Of ConfigMaps only the published CA is compared; the rest is metadata."""
-    if config_map.name == "kube-root-ca.crt":
-        return config_map
-    return msgspec.structs.replace(config_map, data={}, binary_data={})

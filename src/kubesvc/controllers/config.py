@@ -15,6 +15,13 @@ class ControllersConfig:
     ca_pem: str = ""
     node_mask: int = 24
     node_mask6: int = 64
-    max_endpoints_per_slice: int = 100
+    max_endpoints_per_slice: int = 100  # 1 to 1000
+    node_grace: float = 40.0  # seconds without a renewed Lease after which a node counts as unreachable
+    gone_node_grace: float = 40.0  # seconds that pods of a Node that is gone are left alone
+    service_cidr_grace: float = 10.0  # seconds a ServiceCIDR being deleted waits for claims under way
     workers: int = 16
     """Keys of one controller worked on at once."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_endpoints_per_slice <= 1000:
+            raise ValueError(f"max_endpoints_per_slice {self.max_endpoints_per_slice}: expected 1 to 1000")

@@ -14,22 +14,28 @@ from kubesvc.controllers.deployment.controller import DeploymentController
 from kubesvc.controllers.endpoints.controller import EndpointsController
 from kubesvc.controllers.endpointslice.controller import EndpointSliceController
 from kubesvc.controllers.garbage.controller import GarbageController
+from kubesvc.controllers.mirroring.controller import MirroringController
 from kubesvc.controllers.namespace.controller import NamespaceController
 from kubesvc.controllers.nodeipam.controller import NodeIpamController
+from kubesvc.controllers.nodelifecycle.controller import NodeLifecycleController
 from kubesvc.controllers.replicaset.controller import ReplicaSetController
 from kubesvc.controllers.scheduler.controller import SchedulerController
+from kubesvc.controllers.servicecidr.controller import ServiceCidrController
 
 log = logging.getLogger(__name__)
 
 # in the order a change should reach them: what packets depend on first
 CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     EndpointSliceController,
+    NodeLifecycleController,
+    MirroringController,
     SchedulerController,
     NodeIpamController,
     ReplicaSetController,
     DeploymentController,
     NamespaceController,
     EndpointsController,
+    ServiceCidrController,
     GarbageController,
 )
 

@@ -79,11 +79,15 @@ class Writer:
 
         await self._caches.pods.until(bound)
 
-    async def delete(self, kind: Kind, item: Object, *, propagation: str = "") -> None:
+    async def delete(
+        self, kind: Kind, item: Object, *, propagation: str = "", grace_seconds: int | None = None
+    ) -> None:
         """Delete this very object, not another of its name; one already gone is fine."""
         uid = item.metadata.uid
         try:
-            await self._session.delete(kind, item.namespace, item.name, uid=uid, propagation=propagation)
+            await self._session.delete(
+                kind, item.namespace, item.name, uid=uid, propagation=propagation, grace_seconds=grace_seconds
+            )
         except NotFound:
             pass
         informer = self._caches.for_kind(kind)

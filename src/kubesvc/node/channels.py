@@ -60,7 +60,7 @@ def parse(frame: bytes) -> Input | EndOfInput | Resize | None:
 
 
 def final_status(code: int) -> bytes:
-    """The last frame: how the command ended."""
+    """What the error channel says at the end: how the command ended."""
     status: JSON = {"metadata": {}, "status": "Success"}
     if code != 0:
         status = {
@@ -70,11 +70,11 @@ def final_status(code: int) -> bytes:
             "message": f"command terminated with exit code {code}",
             "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
         }
-    return bytes([ERROR]) + msgspec.json.encode(status)
+    return msgspec.json.encode(status)
 
 
 def internal_error(message: str) -> bytes:
-    """The last frame when the command could not be run at all."""
+    """What the error channel says when the command could not be run at all."""
     status: JSON = {
         "metadata": {},
         "status": "Failure",
@@ -82,4 +82,4 @@ def internal_error(message: str) -> bytes:
         "message": f"Internal error occurred: {message}",
         "code": 500,
     }
-    return bytes([ERROR]) + msgspec.json.encode(status)
+    return msgspec.json.encode(status)

@@ -35,6 +35,7 @@ class NodeConfig:
     port: int = 10250
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    lease_renewal: float = 10.0  # seconds between two renewals of the node's Lease
     runtime: str = "runc"
     monitor: str = "conmon"
     resolv_conf: Path = Path("/etc/resolv.conf")  # the machine's: for dnsPolicy Default, and more search domains

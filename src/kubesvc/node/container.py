@@ -112,9 +112,10 @@ class ContainerRunner:
                 self._save()
                 log_path = self._paths.log(name, attempt)
                 log_path.parent.mkdir(parents=True, exist_ok=True)
-                terminal, stdin = self.container.tty, self.container.stdin
-                runtime = self._machine.runtime
-                pid = await runtime.create(id_, bundle, log_path, terminal=terminal, stdin=stdin)
+                runtime, plain = self._machine.runtime, self.container
+                pid = await runtime.create(
+                    id_, bundle, log_path, terminal=plain.tty, stdin=plain.stdin, stdin_once=plain.stdin_once
+                )
                 self._event("Created", f"Created container: {name}")
                 self._save(pid=pid, pid_start=processes.start_time(pid))
                 process = os.pidfd_open(pid)

@@ -17,7 +17,7 @@ from kubesvc.client.events import Recorder
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
 from kubesvc.kernel.links import Links
-from kubesvc.node import etc, registration, routes
+from kubesvc.node import etc, lease, registration, routes
 from kubesvc.node.agent import Agent
 from kubesvc.node.config import NodeConfig
 from kubesvc.node.exits import Exits
@@ -61,7 +61,8 @@ async def _serve(
     group.create_task(nodes.run())
     group.create_task(pods.run())
     await registration.register(session, config, found)
-    group.create_task(registration.heartbeat(session, config, found))
+    group.create_task(registration.heartbeat(session, config, found, nodes))
+    group.create_task(lease.keep(session, config))
     network = await _pod_network(nodes, config.node_name)
     group.create_task(routes.follow(nodes, links, config.node_name))
     events = Recorder(session, host=config.node_name, settle=SETTLE)

@@ -71,8 +71,11 @@ class PodWorker:
                 runner.hurry(grace)
         if before.spec != pod.spec or before.metadata.deletion_timestamp != pod.metadata.deletion_timestamp:
             self._wake.set()
-        if before.status.conditions != pod.status.conditions and pod.spec.readiness_gates:
-            self._publisher.changed()
+        if before.status.conditions != pod.status.conditions:
+            if self._publisher.overruled(pod.status.conditions):  # as by a controller that took this node for lost
+                self._conditions = list(pod.status.conditions)
+            elif pod.spec.readiness_gates:
+                self._publisher.changed()
 
     def remove(self) -> None:
         """The object is gone from the API: end what runs."""

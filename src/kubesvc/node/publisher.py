@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from kubesvc.api import registry
 from kubesvc.api.errors import ApiError, NotFound
-from kubesvc.api.meta import JSON
+from kubesvc.api.meta import JSON, Condition
 from kubesvc.client.session import STRATEGIC_PATCH, Session, Unreachable
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,15 @@ class Publisher:
     def changed(self) -> None:
         self._settled.clear()
         self._changed.set()
+
+    def overruled(self, conditions: Iterable[Condition]) -> bool:
+        """Whether somebody wrote another Ready than was sent last; then it is sent again."""
+        sent = {c["type"]: c["status"] for c in (self._sent or {}).get("conditions", ())}
+        if not any(c.type == "Ready" and c.status != sent.get("Ready", c.status) for c in conditions):
+            return False
+        self._sent = None
+        self.changed()
+        return True
 
     async def settled(self) -> None:
         """Wait until what is true now has been written (or the pod is gone)."""

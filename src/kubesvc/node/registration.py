@@ -14,9 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kubesvc.api import labels, registry
+from kubesvc.api.core import Node
 from kubesvc.api.errors import AlreadyExists, ApiError
 from kubesvc.api.meta import JSON, format_time
+from kubesvc.client.informer import Informer
 from kubesvc.client.session import STRATEGIC_PATCH, Session, Unreachable
+from kubesvc.node import lease
 from kubesvc.node.config import NodeConfig
 from kubesvc.node.runtime import RuntimeFailure, find_program
 
@@ -171,8 +174,30 @@ async def _patch_status(session: Session, config: NodeConfig, found: Facts, sinc
     await session.patch(registry.NODE, "", config.node_name, patch, subresource="status", patch_type=STRATEGIC_PATCH)
 
 
-async def heartbeat(session: Session, config: NodeConfig, found: Facts) -> None:
-    """Say every few minutes that the node is as it was; a deleted Node is made again."""
+async def heartbeat(session: Session, config: NodeConfig, found: Facts, nodes: Informer[Node]) -> None:
+    """Say every few minutes that the node is as it was, and at once when it was taken for lost; a deleted Node is made
+    again."""
+    doubted = asyncio.Event()
+
+    def look(old: Node | None, new: Node | None) -> None:
+        if new is not None and new.name == config.node_name and not _is_ready(new):
+            doubted.set()
+
+    nodes.on_change(look)
     while True:
-        await asyncio.sleep(HEARTBEAT * random.uniform(0.9, 1.0))
+        try:
+            async with asyncio.timeout(HEARTBEAT * random.uniform(0.9, 1.0)):
+                await doubted.wait()
+        except TimeoutError:
+            pass
+        if doubted.is_set():
+            doubted.clear()
+            try:
+                await lease.renew(session, config)
+            except (ApiError, Unreachable) as error:
+                log.warning("node %s: its Lease can't be renewed: %s", config.node_name, error)
         await register(session, config, found)
+
+
+def _is_ready(node: Node) -> bool:
+    return any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)

@@ -77,8 +77,20 @@ class Runtime:
         log = ["--log", "/dev/null"] if arguments else []
         return [find_program(self._config.runtime), "--root", str(self._paths.runtime), *rootless, *log, *arguments]
 
-    async def create(self, id_: str, bundle: Path, log: Path, *, terminal: bool = False, stdin: bool = False) -> int:
-        """Make the container of `bundle` up to the point where its program would begin; returns its pid."""
+    async def create(
+        self,
+        id_: str,
+        bundle: Path,
+        log: Path,
+        *,
+        terminal: bool = False,
+        stdin: bool = False,
+        stdin_once: bool = False,
+    ) -> int:
+        """Make the container of `bundle` up to the point where its program would begin; returns its pid.
+
+        Its stdin, if it has one, stays open when a client detaches, unless it is for one client alone.
+        """
         runtime, *runtime_arguments = self.command()
         command = [
             find_program(self._config.monitor), "--api-version", "1", "-c", id_, "-u", id_, "-n", id_,
@@ -88,7 +100,8 @@ class Runtime:
             "--socket-dir-path", str(self._paths.sockets), "--full-attach", "--no-sync-log",
         ]  # fmt: skip
         command += ["-t"] if terminal else []
-        command += ["-i", "--leave-stdin-open"] if stdin else []
+        command += ["-i"] if stdin else []
+        command += ["--leave-stdin-open"] if stdin and not stdin_once else []
         for argument in runtime_arguments:
             command += ["--runtime-arg", argument]
         ours, theirs = os.pipe()
@@ -130,9 +143,13 @@ class Runtime:
         with suppress(FileNotFoundError):
             (self._paths.exits / id_).unlink()
 
+    def pidfile(self) -> Path:
+        """Where an exec may write the pid of its command; the caller removes it."""
+        return self._paths.sockets / f"exec-{os.urandom(6).hex()}.pid"
+
     async def execute(self, id_: str, command: Sequence[str], timeout: float | None) -> Finished:
         """Run a command in a container. Raises TimeoutError; the command is killed then."""
-        pidfile = self._paths.sockets / f"exec-{os.urandom(6).hex()}.pid"
+        pidfile = self.pidfile()
         try:
             async with asyncio.timeout(timeout):
                 return await self._run("exec", "--pid-file", str(pidfile), id_, *command)

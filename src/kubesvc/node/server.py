@@ -1,7 +1,10 @@
-"""What the API server asks a node for, over HTTPS on the node's address: logs and exec.
+"""What the API server asks a node for, over HTTPS on the node's address.
 
     GET /containerLogs/NAMESPACE/POD/CONTAINER?follow&tailLines&sinceSeconds&sinceTime&timestamps&previous&limitBytes
-    GET /exec/NAMESPACE/POD/CONTAINER?command=…&stdin=1&stdout=1&stderr=1&tty=1        (WebSocket, see channels.py)
+    GET /exec/NAMESPACE/POD/CONTAINER?command=…&stdin=1&stdout=1&stderr=1&tty=1        (see clients.py)
+    GET /attach/NAMESPACE/POD/CONTAINER?stdin=1&stdout=1&stderr=1&tty=1                (see attach.py)
+    GET /portForward/NAMESPACE/POD                                                     (see portforward.py)
+    any /proxy/SCHEME/ADDRESS/PORT/…                                                   (see proxying.py)
     GET /healthz
 
 Whoever asks needs a client certificate of the cluster's CA (401 without) of the group system:masters (403).
@@ -19,8 +22,11 @@ from aiohttp import web
 
 from kubesvc.api.errors import ApiError, BadRequest, Forbidden, NotFound, Unauthorized
 from kubesvc.api.meta import parse_time
-from kubesvc.node import channels, exec, logs
+from kubesvc.kernel import netns
+from kubesvc.node import attach, exec, logs, portforward, proxying
 from kubesvc.node.agent import Agent
+from kubesvc.node.clients import Client, Wanted
+from kubesvc.node.clients import serve as serve_client
 from kubesvc.node.config import NodeConfig
 from kubesvc.node.container import ContainerRunner
 from kubesvc.node.pod import PodWorker
@@ -53,14 +59,18 @@ class NodeServer:
     def __init__(self, config: NodeConfig, agent: Agent) -> None:
         self._config = config
         self._agent = agent
+        self._proxying = proxying.Proxying()
 
     async def run(self) -> None:
         """Serve until cancelled. Raises OSError when the address is taken."""
         app = web.Application(middlewares=[_guard])
         app.router.add_get("/healthz", _healthz)
         app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
-        app.router.add_get("/exec/{namespace}/{pod}/{container}", self._exec)
-        app.router.add_post("/exec/{namespace}/{pod}/{container}", self._exec)
+        for method in ("GET", "POST"):
+            app.router.add_route(method, "/exec/{namespace}/{pod}/{container}", self._exec)
+            app.router.add_route(method, "/attach/{namespace}/{pod}/{container}", self._attach)
+            app.router.add_route(method, "/portForward/{namespace}/{pod}", self._port_forward)
+        app.router.add_route("*", proxying.PATH, self._proxying.serve)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
         await runner.setup()
         try:
@@ -72,16 +82,28 @@ class NodeServer:
             await asyncio.get_running_loop().create_future()
         finally:
             await runner.cleanup()
+            await self._proxying.close()
+
+    def _pod(self, request: web.Request) -> PodWorker:
+        """Raises NotFound."""
+        worker = self._agent.find(request.match_info["namespace"], request.match_info["pod"])
+        if worker is None:
+            raise NotFound(f'pods "{request.match_info["pod"]}" not found')
+        return worker
 
     def _find(self, request: web.Request) -> tuple[PodWorker, ContainerRunner]:
         """Raises NotFound."""
-        namespace, pod, name = (request.match_info[key] for key in ("namespace", "pod", "container"))
-        worker = self._agent.find(namespace, pod)
-        if worker is None:
-            raise NotFound(f'pods "{pod}" not found')
+        worker, name = self._pod(request), request.match_info["container"]
         runner = worker.runners.get(name)
         if runner is None:
-            raise NotFound(f"container {name} is not valid for pod {pod}")
+            raise NotFound(f"container {name} is not valid for pod {worker.pod.name}")
+        return worker, runner
+
+    def _running(self, request: web.Request) -> tuple[PodWorker, ContainerRunner]:
+        """Raises NotFound, BadRequest for a container that doesn't run."""
+        worker, runner = self._find(request)
+        if not runner.view.running:
+            raise BadRequest(f'unable to upgrade connection: container not found ("{runner.container.name}")')
         return worker, runner
 
     async def _logs(self, request: web.Request) -> web.StreamResponse:
@@ -103,21 +125,43 @@ class NodeServer:
         return response
 
     async def _exec(self, request: web.Request) -> web.StreamResponse:
-        _, runner = self._find(request)
-        query = request.query
-        command = query.getall("command", [])
+        command = request.query.getall("command", [])
         if not command:
             raise BadRequest("you must specify at least 1 command")
-        if not runner.view.running:
-            raise BadRequest(f'unable to upgrade connection: container not found ("{runner.container.name}")')
-        names = ("stdin", "stdout", "stderr", "tty")
-        stdin, stdout, stderr, tty = (_flag(query.get(name, "")) for name in names)
-        socket = web.WebSocketResponse(protocols=channels.PROTOCOLS, max_msg_size=0, heartbeat=30.0)
-        await socket.prepare(request)
-        wish = exec.Wish(command, stdin, stdout, stderr, tty)
-        await exec.serve(socket, self._agent.runtime, runner.view.id, wish)
-        await socket.close()
-        return socket
+        _, runner = self._running(request)
+        wanted = _wanted(request)
+
+        async def work(client: Client) -> bytes:
+            return await exec.serve(client, self._agent.runtime, runner.view.id, command, wanted)
+
+        return await serve_client(request, wanted, work)
+
+    async def _attach(self, request: web.Request) -> web.StreamResponse:
+        worker, runner = self._running(request)
+        wanted = _wanted(request)
+        bundle = worker.paths.bundle(runner.container.name, runner.view.attempt)
+
+        async def work(client: Client) -> bytes:
+            return await attach.serve(client, bundle, wanted)
+
+        return await serve_client(request, wanted, work)
+
+    async def _port_forward(self, request: web.Request) -> web.StreamResponse:
+        worker = self._pod(request)
+        namespace = None if worker.pod.spec.host_network else worker.paths.netns
+        if namespace is not None and not netns.is_namespace(namespace):
+            raise BadRequest(f"unable to forward port because pod {worker.pod.name} is not running")
+        name = f"{worker.pod.name}_{worker.pod.namespace}"
+        return await portforward.serve(request, portforward.Inside(namespace, name, worker.uid))
+
+
+def _wanted(request: web.Request) -> Wanted:
+    """Raises BadRequest when nothing is."""
+    names = ("stdin", "stdout", "stderr", "tty")
+    wanted = Wanted(*(_flag(request.query.get(name, "")) for name in names))
+    if not (wanted.stdin or wanted.stdout or wanted.stderr):
+        raise BadRequest("you must specify at least 1 of stdin, stdout, stderr")
+    return wanted
 
 
 def _flag(text: str) -> bool:

@@ -68,9 +68,10 @@ def _file_systems() -> list[JSON]:
 
 
 def command(container: Container, environment: Mapping[str, str]) -> list[str]:
-    """command and args with `$(VAR)` expanded. Raises ConfigError: the host image has no command of its own."""
+    """command and args with `$(VAR)` expanded. The host image has no entrypoint, so that args alone are a command
+    line, and none is a ConfigError."""
     words = [expand(word, environment) for word in (*container.command, *container.args)]
-    if not container.command or not words:
+    if not words:
         raise ConfigError(f'container "{container.name}": image host has no command of its own: set `command`')
     return words
 

@@ -13,23 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 from kubesvc.api import registry
 from kubesvc.api.errors import ApiError, Cause
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
-from kubesvc.apiserver.admission import (
-    cluster_kinds,
-    configmap,
-    endpointslice,
-    metadata,
-    networking,
-    pod,
-    service,
-    service_claims,
-    workloads,
-)
+from kubesvc.apiserver.admission import metadata, service_claims
 from kubesvc.apiserver.admission.context import ClaimChange, Cluster, Context, Taken
 from kubesvc.apiserver.admission.rules import Rules
 from kubesvc.apiserver.fields import check_types
@@ -48,30 +40,17 @@ __all__ = [
     "warnings",
 ]
 
-# (group, plural) -> what is special about that kind
-_RULES: dict[tuple[str, str], Rules] = {
-    (kind.group, kind.plural): rules
-    for kind, rules in (
-        (registry.NAMESPACE, cluster_kinds.NAMESPACE),
-        (registry.NODE, cluster_kinds.NODE),
-        (registry.POD, pod.RULES),
-        (registry.SERVICE, service.RULES),
-        (registry.ENDPOINTS, endpointslice.ENDPOINTS),
-        (registry.ENDPOINT_SLICE, endpointslice.ENDPOINT_SLICE),
-        (registry.CONFIG_MAP, configmap.CONFIG_MAP),
-        (registry.SECRET, configmap.SECRET),
-        (registry.DEPLOYMENT, workloads.DEPLOYMENT),
-        (registry.REPLICA_SET, workloads.REPLICA_SET),
-        (registry.STATEFUL_SET, workloads.STATEFUL_SET),
-        (registry.DAEMON_SET, workloads.DAEMON_SET),
-        (registry.JOB, workloads.JOB),
-        (registry.SERVICE_CIDR, networking.SERVICE_CIDR),
-        (registry.IP_ADDRESS, networking.IP_ADDRESS),
-        (registry.INGRESS, networking.INGRESS),
-        (registry.NETWORK_POLICY, networking.NETWORK_POLICY),
-        (registry.EVENT, Rules(name=metadata.path_segment)),
-    )
-}
+
+def _collect() -> dict[tuple[str, str], Rules]:
+    """What the files beside this one say of their kinds, each in its `ADMITS`: a new file needs no mention here."""
+    found: dict[tuple[str, str], Rules] = {}
+    for module in iter_modules(__path__):
+        for kind, rules in getattr(import_module(f"{__name__}.{module.name}"), "ADMITS", ()):
+            found[kind.group, kind.plural] = rules
+    return found
+
+
+_RULES = _collect()  # (group, plural) -> what is special about that kind
 _COMMON = Rules()
 
 
@@ -147,7 +126,7 @@ def warnings(kind: Kind, tree: JSON) -> list[str]:
     """Texts for Warning headers: what is deprecated, what is ignored, what nothing here acts on."""
     found: list[str] = []
     with _tolerating(kind, tree):
-        found = _rules(kind).warnings(tree)
+        found = list(_rules(kind).warnings(tree))
     if not kind.acted_on:
         found.append(f"{kind.kind} is stored, but nothing in this cluster acts on it")
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from kubesvc.api import labels
+from kubesvc.api import labels, registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver.admission import names
@@ -81,3 +81,7 @@ def validate_node(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
 
 NAMESPACE = Rules(default=default_namespace, prepare=prepare_namespace, name=names.label)
 NODE = Rules(prepare=prepare_node, validate=validate_node)
+ADMITS = (
+    (registry.NAMESPACE, NAMESPACE),
+    (registry.NODE, NODE),
+)

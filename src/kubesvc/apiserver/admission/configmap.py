@@ -9,6 +9,7 @@ import base64
 import binascii
 from collections.abc import Iterator
 
+from kubesvc.api import registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver.admission import names
@@ -78,3 +79,7 @@ def _immutable(new: JSON, old: JSON | None, fields: tuple[str, ...]) -> Iterator
 
 CONFIG_MAP = Rules(validate=validate_config_map)
 SECRET = Rules(default=default_secret, validate=validate_secret)
+ADMITS = (
+    (registry.CONFIG_MAP, CONFIG_MAP),
+    (registry.SECRET, SECRET),
+)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
+from kubesvc.api import registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver.admission import names
@@ -168,9 +169,9 @@ def validate_endpoints(new: JSON, old: JSON | None, context: Context) -> list[Ca
     return causes
 
 
-def warn_endpoints(tree: JSON) -> list[str]:
-    return ["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"]
-
-
 ENDPOINT_SLICE = Rules(default=default, prepare=prepare, validate=validate)
-ENDPOINTS = Rules(default=default_endpoints, validate=validate_endpoints, warnings=warn_endpoints)
+ENDPOINTS = Rules(default=default_endpoints, validate=validate_endpoints)
+ADMITS = (
+    (registry.ENDPOINTS, ENDPOINTS),
+    (registry.ENDPOINT_SLICE, ENDPOINT_SLICE),
+)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kubesvc.api import registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver.admission import metadata, names
@@ -109,7 +110,40 @@ def validate_network_policy(new: JSON, old: JSON | None, context: Context) -> li
     return causes
 
 
+def validate_ingress_class(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
+    spec = new.get("spec") or {}
+    causes: list[Cause] = []
+    controller = spec.get("controller") or ""
+    if not controller:
+        causes.append(required("spec.controller"))
+    elif "/" not in controller:
+        causes.append(invalid("spec.controller", controller, 'must be a domain-prefixed path (such as "acme.io/foo")'))
+    if old is not None and controller != (old.get("spec") or {}).get("controller"):
+        causes.append(invalid("spec.controller", controller, IMMUTABLE))
+    parameters = spec.get("parameters")
+    if parameters is not None:
+        causes += [required(f"spec.parameters.{name}") for name in ("kind", "name") if not parameters.get(name)]
+        scope = parameters.get("scope")
+        if scope not in ("Cluster", "Namespace"):
+            causes.append(not_supported("spec.parameters.scope", scope, ("Cluster", "Namespace")))
+    return causes
+
+
+def default_ingress_class(tree: JSON) -> None:
+    parameters = (tree.get("spec") or {}).get("parameters")
+    if parameters is not None and not parameters.get("scope"):
+        parameters["scope"] = "Cluster"
+
+
 SERVICE_CIDR = Rules(validate=validate_service_cidr)
 IP_ADDRESS = Rules(validate=validate_ip_address, name=address_name)
 INGRESS = Rules(validate=validate_ingress, counted=True)
+INGRESS_CLASS = Rules(default=default_ingress_class, validate=validate_ingress_class, counted=True)
 NETWORK_POLICY = Rules(default=default_network_policy, validate=validate_network_policy, counted=True)
+ADMITS = (
+    (registry.SERVICE_CIDR, SERVICE_CIDR),
+    (registry.IP_ADDRESS, IP_ADDRESS),
+    (registry.INGRESS, INGRESS),
+    (registry.INGRESS_CLASS, INGRESS_CLASS),
+    (registry.NETWORK_POLICY, NETWORK_POLICY),
+)

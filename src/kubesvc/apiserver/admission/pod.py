@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+from kubesvc.api import registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver.admission import containers, metadata, names, pod_defaults, unserved
@@ -182,3 +183,4 @@ def warnings(tree: JSON) -> list[str]:
 
 
 RULES = Rules(default=pod_defaults.default, prepare=prepare, validate=validate, warnings=warnings, counted=True)
+ADMITS = ((registry.POD, RULES),)

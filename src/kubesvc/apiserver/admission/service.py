@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_interface
 
+from kubesvc.api import registry
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver.admission import names
 from kubesvc.apiserver.admission import service_spec as ask
@@ -81,3 +82,4 @@ def _quoted(text: str) -> str:
 
 
 RULES = Rules(default=default, prepare=prepare, validate=validate, warnings=warnings, name=names.label)
+ADMITS = ((registry.SERVICE, RULES),)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from kubesvc.api import registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON, LabelSelector
 from kubesvc.api.selectors import from_label_selector, matches
@@ -76,6 +77,7 @@ def default_daemon_set(tree: JSON) -> None:
 
 
 def default_job(tree: JSON) -> None:
+    """Of a Job, or of the template of one."""
     spec = _template_defaults(
         tree, backoffLimit=6, completionMode="NonIndexed", suspend=False, podReplacementPolicy="TerminatingOrFailed"
     )
@@ -89,7 +91,7 @@ def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
     if context.subresource == "status":
         return []
     spec = new.get("spec") or {}
-    causes = [*_selector(new["kind"], spec), *_template(new["kind"], spec), *_counts(spec)]
+    causes = [*_selector(new["kind"], spec), *validate_template(new["kind"], spec), *_counts(spec)]
     if old is not None and spec.get("selector") != (old.get("spec") or {}).get("selector"):
         causes.append(invalid("spec.selector", spec.get("selector"), IMMUTABLE))
     return causes
@@ -107,7 +109,7 @@ def validate_job(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
     if context.subresource == "status":
         return []
     spec = new.get("spec") or {}
-    return [*_template("Job", spec), *_counts(spec)]
+    return [*validate_template("Job", spec), *_counts(spec)]
 
 
 def _selector(kind: str, spec: JSON) -> Iterator[Cause]:
@@ -130,7 +132,7 @@ def _selector(kind: str, spec: JSON) -> Iterator[Cause]:
         yield invalid("spec.template.metadata.labels", found, why)
 
 
-def _template(kind: str, spec: JSON) -> Iterator[Cause]:
+def validate_template(kind: str, spec: JSON) -> Iterator[Cause]:
     if "template" not in spec:
         yield required("spec.template")
         return
@@ -166,7 +168,7 @@ def _strategy(spec: JSON) -> Iterator[Cause]:
         yield not_supported("spec.strategy.type", strategy.get("type"), ("Recreate", "RollingUpdate"))
     elif rolling is not None:
         for name in ("maxUnavailable", "maxSurge"):
-            yield from _int_or_percent(rolling.get(name), f"{path}.{name}")
+            yield from int_or_percent(rolling.get(name), f"{path}.{name}")
         if _is_zero(rolling.get("maxUnavailable")) and _is_zero(rolling.get("maxSurge")):
             why = "may not be 0 when `maxSurge` is 0"
             yield invalid(f"{path}.maxUnavailable", rolling.get("maxUnavailable"), why)
@@ -175,7 +177,7 @@ def _strategy(spec: JSON) -> Iterator[Cause]:
         yield invalid("spec.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds")
 
 
-def _int_or_percent(value: int | str | None, path: str) -> Iterator[Cause]:
+def int_or_percent(value: int | str | None, path: str) -> Iterator[Cause]:
     if isinstance(value, str):
         if not _PERCENT.fullmatch(value):
             yield invalid(path, value, _PERCENT_WHY)
@@ -199,3 +201,10 @@ REPLICA_SET = Rules(default=default_replica_set, validate=validate, warnings=war
 STATEFUL_SET = Rules(default=default_stateful_set, validate=validate, counted=True)
 DAEMON_SET = Rules(default=default_daemon_set, validate=validate, counted=True)
 JOB = Rules(default=default_job, validate=validate_job, counted=True)
+ADMITS = (
+    (registry.DEPLOYMENT, DEPLOYMENT),
+    (registry.REPLICA_SET, REPLICA_SET),
+    (registry.STATEFUL_SET, STATEFUL_SET),
+    (registry.DAEMON_SET, DAEMON_SET),
+    (registry.JOB, JOB),
+)

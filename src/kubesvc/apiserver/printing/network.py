@@ -109,6 +109,13 @@ def _ingress(ingress: JSON, now: datetime) -> list[Any]:
     ]
 
 
+def _ingress_class(found: JSON, now: datetime) -> list[Any]:
+    parameters = at(found, "spec", "parameters")
+    kind = ".".join(filter(None, (at(parameters, "kind"), at(parameters, "apiGroup"))))
+    shown = f"{kind}/{parameters.get('name', '')}" if parameters else NONE
+    return [name_of(found), at(found, "spec", "controller") or "", shown, age(found, now)]
+
+
 def _network_policy(policy: JSON, now: datetime) -> list[Any]:
     return [name_of(policy), format_selector(at(policy, "spec", "podSelector")), age(policy, now)]
 
@@ -134,6 +141,7 @@ PRINTERS = {
         (registry.SERVICE_CIDR, Printer((NAME, *_columns("CIDRs"), AGE), _service_cidr)),
         (registry.IP_ADDRESS, Printer((NAME, *_columns("ParentRef"), AGE), _ip_address)),
         (registry.INGRESS, Printer((NAME, *_columns("Class", "Hosts", "Address", "Ports"), AGE), _ingress)),
+        (registry.INGRESS_CLASS, Printer((NAME, *_columns("Controller", "Parameters"), AGE), _ingress_class)),
         (registry.NETWORK_POLICY, Printer((NAME, *_columns("Pod-Selector"), AGE), _network_policy)),
     )
 }

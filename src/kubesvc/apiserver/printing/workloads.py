@@ -1,4 +1,4 @@
-"""Deployments, ReplicaSets, StatefulSets, DaemonSets and Jobs."""
+"""Deployments, ReplicaSets and what came before them, StatefulSets, DaemonSets, Jobs and CronJobs, revisions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from kubesvc.api.meta import JSON, parse_time
 from kubesvc.apiserver.printing.columns import (
     AGE,
     NAME,
+    NONE,
     Column,
     Printer,
     at,
@@ -19,7 +20,7 @@ from kubesvc.apiserver.printing.columns import (
     name_of,
     wide,
 )
-from kubesvc.apiserver.printing.duration import age, human
+from kubesvc.apiserver.printing.duration import age, human, since
 
 
 def _number(tree: JSON, *path: str) -> int:
@@ -87,6 +88,34 @@ def _job(found: JSON, now: datetime) -> list[Any]:
     return [name_of(found), state, completions, duration, age(found, now), *_wide(found)]
 
 
+def _replication_controller(found: JSON, now: datetime) -> list[Any]:
+    cells = _replica_set(found, now)
+    return [*cells[:-1], format_labels(at(found, "spec", "selector"))]
+
+
+def _cron_job(found: JSON, now: datetime) -> list[Any]:
+    spec, status = found.get("spec") or {}, found.get("status") or {}
+    job = at(spec, "jobTemplate", "spec") or {}
+    return [
+        name_of(found),
+        spec.get("schedule") or "",
+        spec.get("timeZone") or NONE,
+        "True" if spec.get("suspend") else "False",
+        len(status.get("active") or ()),
+        since(status["lastScheduleTime"], now) if status.get("lastScheduleTime") else NONE,
+        age(found, now),
+        *containers_and_images(job.get("template")),
+        format_selector(job.get("selector")),
+    ]
+
+
+def _revision(found: JSON, now: datetime) -> list[Any]:
+    owner: JSON = next((o for o in found["metadata"].get("ownerReferences") or () if o.get("controller")), {})
+    group = owner.get("apiVersion", "").rpartition("/")[0]
+    kind = ".".join(filter(None, (owner.get("kind", "").lower(), group)))
+    return [name_of(found), f"{kind}/{owner['name']}" if owner else NONE, found.get("revision") or 0, age(found, now)]
+
+
 def _strings(*names: str) -> tuple[Column, ...]:
     return tuple(Column(name) for name in names)
 
@@ -118,6 +147,28 @@ PRINTERS = {
                 ),
                 _daemon_set,
             ),
+        ),
+        (
+            registry.REPLICATION_CONTROLLER,
+            Printer((NAME, *_integers("Desired", "Current", "Ready"), AGE, *_WIDE), _replication_controller),
+        ),
+        (
+            registry.CRON_JOB,
+            Printer(
+                (
+                    NAME,
+                    *_strings("Schedule", "Timezone", "Suspend"),
+                    *_integers("Active"),
+                    *_strings("Last Schedule"),
+                    AGE,
+                    *_WIDE,
+                ),
+                _cron_job,
+            ),
+        ),
+        (
+            registry.CONTROLLER_REVISION,
+            Printer((NAME, *_strings("Controller"), *_integers("Revision"), AGE), _revision),
         ),
         (registry.JOB, Printer((NAME, *_strings("Status", "Completions", "Duration"), AGE, *_WIDE), _job)),
     )

@@ -1,4 +1,5 @@
-"""Which container a log or exec request means, on which node, and whether it can be had; in upstream's words."""
+"""Which pod and container a log, exec or port-forward request means, on which node, and whether it can be had; in
+upstream's words."""
 
 from __future__ import annotations
 
@@ -31,12 +32,26 @@ class Place(NamedTuple):
 
 async def locate(state: State, target: Target, container: str) -> Place:
     """Raises NotFound (the pod or its node), BadRequest for a container that isn't there or not clear."""
-    pod = msgspec.json.decode((await state.read(target)).value, type=Pod)
+    pod = await read_pod(state, target)
     name = _choose(pod, container)
+    return Place(pod, name, await node_of(state, pod))
+
+
+async def read_pod(state: State, target: Target) -> Pod:
+    """Raises NotFound."""
+    return msgspec.json.decode((await state.read(target)).value, type=Pod)
+
+
+async def node_of(state: State, pod: Pod) -> Node:
+    """Raises BadRequest for a pod without one, NotFound for a node that isn't known."""
     if not pod.spec.node_name:
         raise BadRequest(f"pod {pod.name} does not have a host assigned")
-    node = await state.read(Target(NODE, "", pod.spec.node_name))
-    return Place(pod, name, msgspec.json.decode(node.value, type=Node))
+    return await read_node(state, pod.spec.node_name)
+
+
+async def read_node(state: State, name: str) -> Node:
+    """Raises NotFound."""
+    return msgspec.json.decode((await state.read(Target(NODE, "", name))).value, type=Node)
 
 
 def _choose(pod: Pod, container: str) -> str:
@@ -73,11 +88,12 @@ def refuse_unstarted(place: Place, *, previous: bool = False) -> None:
     raise BadRequest(f'container "{name}" in pod "{pod.name}" is waiting to start: {_PULLING.get(reason, reason)}')
 
 
-def refuse_not_running(place: Place) -> None:
-    """Raises BadRequest unless the container runs now: exec needs a live one."""
+def refuse_not_running(place: Place, subresource: str) -> None:
+    """Raises BadRequest unless the container runs now: exec and attach need a live one."""
     pod, name = place.pod, place.container
     if pod.status.phase in ("Succeeded", "Failed"):
-        raise BadRequest(f"cannot exec into a container in a completed pod; current phase is {pod.status.phase}")
+        what = "exec into" if subresource == "exec" else subresource
+        raise BadRequest(f"cannot {what} a container in a completed pod; current phase is {pod.status.phase}")
     refuse_unstarted(place)
     status = _status(pod, name)
     if status is None or status.state.running is None:

@@ -71,7 +71,9 @@ def _scale(tree: JSON) -> JSON:
 
 
 def _selector_text(selector: JSON) -> str:
-    """A LabelSelector as a client would type it."""
+    """A LabelSelector, or the plain map of a ReplicationController, as a client would type it."""
+    if selector and all(isinstance(value, str) for value in selector.values()):
+        selector = {"matchLabels": selector}
     terms = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
     for expression in selector.get("matchExpressions") or []:
         key, values = expression.get("key", ""), ",".join(sorted(expression.get("values") or []))

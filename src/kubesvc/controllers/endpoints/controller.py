@@ -5,15 +5,17 @@ It is worked in its own queue, so that it never stands before a slice's write.
 
 from __future__ import annotations
 
-from kubesvc.api.core import Endpoints, Node, Pod, Service
+from kubesvc.api.core import Pod, Service
 from kubesvc.api.errors import ApiError
 from kubesvc.api.labels import ENDPOINTS_CONTROLLER, ENDPOINTS_MANAGED_BY
+from kubesvc.api.meta import JSON
 from kubesvc.api.registry import ENDPOINTS
 from kubesvc.client.queue import WorkQueue
 from kubesvc.controllers.context import Context
 from kubesvc.controllers.endpoints.plan import plan
 from kubesvc.controllers.endpointslice.controller import endpoint_facts
 from kubesvc.controllers.endpointslice.triggers import Triggers
+from kubesvc.controllers.slim import Shown
 from kubesvc.controllers.writer import namespace_is_ending
 
 Key = tuple[str, str]
@@ -24,12 +26,12 @@ class EndpointsController:
         self._context = context
         self._caches = context.caches
         self._triggers = Triggers()
+        self._writing: dict[Key, set[str]] = {}  # Endpoints being written -> versions of them seen meanwhile
         self._bereft: set[Key] = set()  # of a Service seen deleted: its Endpoints go too, whoever wrote them
         self.queue: WorkQueue[Key] = WorkQueue("endpoints")
         self._caches.services.on_change(self._service_changed)
         self._caches.pods.on_change(self._pod_changed)
         self._caches.endpoints.on_change(self._endpoints_changed)
-        self._caches.nodes.on_change(self._node_changed)
 
     async def run(self) -> None:
         await self.queue.run(self.reconcile, workers=self._context.config.workers)
@@ -50,19 +52,17 @@ class EndpointsController:
                 for key in self._caches.selectors.selecting(pod.namespace, pod.metadata.labels):
                     self.queue.add(key)
 
-    def _endpoints_changed(self, old: Endpoints | None, new: Endpoints | None) -> None:
+    def _endpoints_changed(self, old: Shown | None, new: Shown | None) -> None:
         changed = new or old
         assert changed is not None
-        self.queue.add(changed.key)
-
-    def _node_changed(self, old: Node | None, new: Node | None) -> None:
-        if old is None and new is not None:  # pods that waited for this node
-            for pod in self._caches.pods.by_index("node", new.name):
-                self._pod_changed(None, pod)
+        if changed.key in self._writing:
+            self._writing[changed.key].add(new.metadata.resource_version if new else "")
+        else:
+            self.queue.add(changed.key)
 
     async def reconcile(self, key: Key) -> None:
         service: Service | None = self._caches.services.items.get(key)
-        found: Endpoints | None = self._caches.endpoints.items.get(key)
+        found: Shown | None = self._caches.endpoints.items.get(key)
         if service is None:
             self._triggers.forget(key)
             if found is not None and (key in self._bereft or _is_ours(found)):
@@ -70,21 +70,33 @@ class EndpointsController:
             self._bereft.discard(key)
             return
         self._bereft.discard(key)
-        if service.spec.type == "ExternalName" or not service.spec.selector or service.metadata.deletion_timestamp:
+        if service.spec.type == "ExternalName" or not service.spec.selector:
             return
         pods = self._caches.pods_of(service)
         trigger = self._triggers.earliest(service, pods)
-        tree = plan(service, pods, self._caches.nodes_of(pods), found, trigger)
-        if tree is not None and found is not None:
-            await self._context.writer.patch(ENDPOINTS, found, tree)
-        elif tree is not None:
-            try:
-                await self._context.writer.create(ENDPOINTS, tree)
-            except ApiError as error:
-                if not namespace_is_ending(error):
-                    raise
+        tree = plan(service, pods, found, trigger)
+        if tree is not None:
+            await self._write(service, found, tree)
         self._triggers.settle(service, pods)
 
+    async def _write(self, service: Service, found: Shown | None, tree: JSON) -> None:
+        seen = self._writing[service.key] = set()
+        expected = set()
+        try:
+            if found is not None:
+                answer = await self._context.writer.patch(ENDPOINTS, found, tree)
+                expected.add(answer["metadata"]["resourceVersion"])
+            elif service.metadata.deletion_timestamp is None:
+                answer = await self._context.writer.create(ENDPOINTS, tree)
+                expected.add(answer["metadata"]["resourceVersion"])
+        except ApiError as error:
+            if not namespace_is_ending(error):
+                raise
+        finally:
+            del self._writing[service.key]
+            if not seen <= expected:  # somebody else wrote too
+                self.queue.add(service.key)
 
-def _is_ours(found: Endpoints) -> bool:
+
+def _is_ours(found: Shown) -> bool:
     return found.metadata.labels.get(ENDPOINTS_MANAGED_BY) == ENDPOINTS_CONTROLLER

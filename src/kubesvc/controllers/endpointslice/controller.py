@@ -11,9 +11,9 @@ import logging
 from kubesvc.api.core import Node, Pod, Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.endpoints import pod_is_finished, pod_is_ready
-from kubesvc.api.errors import ApiError
+from kubesvc.api.errors import ApiError, NotFound
 from kubesvc.api.labels import ZONE
-from kubesvc.api.registry import ENDPOINT_SLICE
+from kubesvc.api.registry import ENDPOINT_SLICE, SERVICE
 from kubesvc.client.queue import WorkQueue
 from kubesvc.controllers.context import Context
 from kubesvc.controllers.endpointslice import plan as planning
@@ -48,6 +48,7 @@ class EndpointSliceController:
         self._context = context
         self._caches = context.caches
         self._triggers = Triggers()
+        self._writing: dict[Key, set[str]] = {}  # Service being written -> versions of its slices seen meanwhile
         self.queue: WorkQueue[Key] = WorkQueue("endpointslice")
         self._caches.services.on_change(self._service_changed)
         self._caches.pods.on_change(self._pod_changed)
@@ -72,10 +73,14 @@ class EndpointSliceController:
                     self.queue.add(key)
 
     def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
-        """A slice that somebody deleted or changed is put right; our own writes come by here too and find nothing."""
+        """A slice that somebody deleted or changed is put right; our own writes come by here too, and are set aside."""
         for found in (old, new):
             if found is not None and found.service_name:
-                self.queue.add((found.namespace, found.service_name))
+                key = (found.namespace, found.service_name)
+                if key in self._writing:
+                    self._writing[key].add(new.metadata.resource_version if new else found.metadata.uid)
+                else:
+                    self.queue.add(key)
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         if old is not None and new is not None and _zone(old) == _zone(new):
@@ -90,9 +95,10 @@ class EndpointSliceController:
         service: Service | None = self._caches.services.items.get(key)
         if service is None:  # its slices are its dependents: the garbage controller collects them
             self._triggers.forget(key)
+            await self._collect(key)
             return
-        if service.spec.type == "ExternalName" or not service.spec.selector or service.metadata.deletion_timestamp:
-            return
+        if service.spec.type == "ExternalName" or not service.spec.selector:
+            return  # as upstream: slices there are stay as they are, for whoever takes over
         pods = self._caches.pods_of(service)
         found = members(service, pods, self._caches.nodes_of(pods))
         if found.missing_nodes:
@@ -102,6 +108,24 @@ class EndpointSliceController:
         plan = planning.plan(service, found.groups, slices, most=self._context.config.max_endpoints_per_slice)
         await self._apply(service, plan, trigger)
         self._triggers.settle(service, pods)
+
+    async def _collect(self, key: Key) -> None:
+        """Delete slices of ours whose Service is gone and that have lost their owner: nobody else would."""
+        lost = [
+            s
+            for s in self._caches.slices.by_index("service", key)
+            if planning.is_ours(s) and not s.metadata.owner_references and s.metadata.deletion_timestamp is None
+        ]
+        if lost and not await self._exists(key):
+            await together(self._context.writer.delete(ENDPOINT_SLICE, s) for s in lost)
+
+    async def _exists(self, key: Key) -> bool:
+        """The server is asked: a slice may be seen before its Service is."""
+        try:
+            await self._context.session.get(SERVICE, *key)
+        except NotFound:
+            return False
+        return True
 
     async def _apply(self, service: Service, plan: planning.Plan, trigger: str | None) -> None:
         writer = self._context.writer
@@ -114,11 +138,20 @@ class EndpointSliceController:
             *(writer.create(ENDPOINT_SLICE, planning.tree(service, d, trigger)) for d in plan.create),
             *(writer.delete(ENDPOINT_SLICE, s) for s in plan.delete),
         ]
+        if not writes:
+            return
+        seen = self._writing[service.key] = set()
+        expected = {s.metadata.uid for s in plan.delete}
         try:
-            await together(writes)
+            answers = await together(writes)
+            expected |= {a["metadata"]["resourceVersion"] for a in answers if a is not None}
         except ApiError as error:
             if not namespace_is_ending(error):
                 raise
+        finally:
+            del self._writing[service.key]
+            if not seen <= expected:  # somebody else wrote too
+                self.queue.add(service.key)
 
 
 def _zone(node: Node) -> str:

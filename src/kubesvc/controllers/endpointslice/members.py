@@ -69,8 +69,9 @@ def addresses_of(pod: Pod) -> list[str]:
     return [a.ip for a in pod.status.pod_ips] or ([pod.status.pod_ip] if pod.status.pod_ip else [])
 
 
-def members(service: Service, pods: Iterable[Pod], nodes: Mapping[str, Node]) -> Members:
-    """The endpoints of `service` among `pods`, which its selector has already chosen."""
+def members(service: Service, pods: Iterable[Pod], nodes: Mapping[str, Node] | None) -> Members:
+    """The endpoints of `service` among `pods`, which its selector has already chosen. Without `nodes` a pod's node is
+    neither asked for nor its zone told, as Endpoints have it."""
     types = address_types(service)
     groups: dict[Group, list[Endpoint]] = {}
     missing: set[str] = set()
@@ -78,8 +79,8 @@ def members(service: Service, pods: Iterable[Pod], nodes: Mapping[str, Node]) ->
         addresses = addresses_of(pod)
         if pod_is_finished(pod) or not addresses:
             continue
-        node = nodes.get(pod.spec.node_name)
-        if node is None and pod.spec.node_name and not service.spec.publish_not_ready_addresses:
+        node = nodes.get(pod.spec.node_name) if nodes is not None else None
+        if nodes is not None and node is None and pod.spec.node_name and not service.spec.publish_not_ready_addresses:
             missing.add(pod.spec.node_name)
             continue
         ports = ports_of(service, pod)

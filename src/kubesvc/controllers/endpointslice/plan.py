@@ -22,7 +22,7 @@ from kubesvc.api.labels import HEADLESS, LAST_CHANGE_TRIGGER_TIME, SERVICE_NAME,
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import SERVICE
 from kubesvc.controllers.endpointslice.members import Group, Ports, address_types, port_key
-from kubesvc.controllers.ownership import controller_of, reference_to
+from kubesvc.controllers.ownership import reference_to
 
 
 @dataclass(slots=True)
@@ -66,8 +66,7 @@ def plan(
     for found in sorted(slices, key=lambda s: s.name):
         if not is_ours(found) or found.metadata.deletion_timestamp is not None:
             continue
-        owner = controller_of(found)
-        if owner is not None and owner.uid != service.metadata.uid:  # of an earlier Service of this name
+        if not _owned_by(service, found):  # an earlier Service's of this name, or its owner was edited away
             whole.delete.append(found)
         else:
             existing.setdefault((found.address_type, port_key(found.ports or [])), []).append(found)
@@ -88,7 +87,13 @@ def plan(
         whole.delete += part.delete
     served = set(address_types(service))
     whole.delete += [s for group, found in existing.items() if group[0] not in served for s in found]
+    if service.metadata.deletion_timestamp is not None:
+        whole.create.clear()  # what is there is kept true; the garbage controller may be about to take it away
     return whole
+
+
+def _owned_by(service: Service, found: EndpointSlice) -> bool:
+    return any(r.uid == service.metadata.uid for r in found.metadata.owner_references)
 
 
 def _keep_placeholder(service: Service, found: list[EndpointSlice], plan: Plan) -> int:

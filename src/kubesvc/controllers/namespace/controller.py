@@ -19,7 +19,7 @@ from kubesvc.controllers.writer import namespace_is_ending, together
 SETTLING = 0.02
 """Seconds between two looks at what is left: a thousand pods going one by one are not a thousand looks."""
 
-CONTENTS = tuple(k for k in registry.KINDS.values() if k.namespaced)
+CONTENTS = tuple(k for k in registry.stored() if k.namespaced)
 
 
 class NamespaceController:

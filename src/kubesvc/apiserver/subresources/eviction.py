@@ -1,0 +1,55 @@
+"""POST of pods/NAME/eviction: a pod asked to leave, as `kubectl drain` does.
+
+No disruption budget holds a pod back, because nothing here keeps their count; one that means the pod is warned of.
+Follows pkg/registry/core/pod/storage/eviction.go.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from kubesvc.api.errors import BadRequest
+from kubesvc.api.meta import JSON, LabelSelector
+from kubesvc.api.registry import POD_DISRUPTION_BUDGET, Kind
+from kubesvc.api.selectors import from_label_selector, matches
+from kubesvc.apiserver import body, encode, stored
+from kubesvc.apiserver.delete import remove
+from kubesvc.apiserver.routing import Target
+from kubesvc.apiserver.state import State
+from kubesvc.apiserver.warnings import warn
+from kubesvc.client.transport import Request, Response
+
+EVICTION = Kind("policy", "v1", "Eviction", "evictions", "eviction", True)
+
+
+async def create(state: State, request: Request, target: Target) -> Response:
+    """201 and a Status. Raises NotFound, Conflict (preconditions), BadRequest."""
+    options = body.write_options(request)
+    eviction = body.parse(request)
+    body.check_shape(EVICTION, eviction)
+    name = eviction["metadata"].get("name") or target.name
+    if name != target.name:
+        raise BadRequest("name in URL does not match name in Eviction object: BadRequest")
+    wanted = eviction.get("deleteOptions") or {}
+    if options.dry_run:
+        wanted = {**wanted, "dryRun": ["All"]}
+    pod = stored.tree_of(await state.read(target))
+    warn(await _budgets(state, target, pod))
+    whole = Target(target.kind, target.namespace, target.name)
+    await remove(state, whole, body.convert_delete_options(wanted))
+    return encode.success(status=201)
+
+
+async def _budgets(state: State, target: Target, pod: JSON) -> list[str]:
+    """A warning for each budget that means `pod`: here none is kept."""
+    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        return []
+    page = await state.store.list(stored.collection(POD_DISRUPTION_BUDGET, target.namespace))
+    labels = pod["metadata"].get("labels") or {}
+    found = []
+    for item in page.items:
+        selector = (stored.tree_of(item).get("spec") or {}).get("selector")
+        if selector is not None and matches(from_label_selector(msgspec.convert(selector, LabelSelector)), labels):
+            name = stored.name_of(item.key)[1]
+            found.append(f'PodDisruptionBudget "{name}" is stored, but nothing in this cluster acts on it')
+    return found

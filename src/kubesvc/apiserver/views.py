@@ -1,0 +1,60 @@
+"""Kinds that show another kind's objects in another shape: an Event of events.k8s.io is a core Event.
+
+    core Event, as stored ──show──► what a client of the view sees and sends ──keep──► core Event
+
+The two differ in the names of fields alone. Follows pkg/apis/events/v1/conversion.go.
+"""
+
+from __future__ import annotations
+
+from kubesvc.api.meta import JSON
+from kubesvc.api.registry import EVENT, EVENTS_EVENT, Kind, find
+
+# kind of the view -> (name of a field there, name as stored)
+_NAMES: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {
+    (EVENTS_EVENT.group, EVENTS_EVENT.plural): (
+        ("regarding", "involvedObject"),
+        ("note", "message"),
+        ("reportingController", "reportingComponent"),
+        ("deprecatedSource", "source"),
+        ("deprecatedFirstTimestamp", "firstTimestamp"),
+        ("deprecatedLastTimestamp", "lastTimestamp"),
+        ("deprecatedCount", "count"),
+    )
+}
+
+
+def stored_kind(kind: Kind) -> Kind:
+    """The kind whose objects are stored: `kind` itself unless it is a view."""
+    if kind.stored_as is None:
+        return kind
+    return find(*kind.stored_as) or EVENT
+
+
+def show(kind: Kind, tree: JSON) -> JSON:
+    """A stored object in the shape of `kind`."""
+    if kind.stored_as is None:
+        return tree
+    return _renamed(kind, tree, {stored: shown for shown, stored in _names(kind)})
+
+
+def keep(kind: Kind, tree: JSON) -> JSON:
+    """An object of `kind` in the shape that is stored."""
+    if kind.stored_as is None:
+        return tree
+    return _renamed(stored_kind(kind), tree, dict(_names(kind)))
+
+
+def field_path(kind: Kind, path: str) -> str:
+    """The path, in the stored object, of a field that `kind` can be selected by."""
+    first, dot, rest = path.partition(".")
+    return dict(_names(kind)).get(first, first) + dot + rest
+
+
+def _names(kind: Kind) -> tuple[tuple[str, str], ...]:
+    return _NAMES.get((kind.group, kind.plural), ())
+
+
+def _renamed(to: Kind, tree: JSON, names: dict[str, str]) -> JSON:
+    found = {names.get(name, name): value for name, value in tree.items()}
+    return found | {"apiVersion": to.api_version, "kind": to.kind}

@@ -1,0 +1,1 @@
+"""EndpointSlices that mirror hand-written Endpoints of Services without a selector."""

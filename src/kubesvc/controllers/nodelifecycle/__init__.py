@@ -1,0 +1,1 @@
+"""Nodes that fall silent, and what ran on nodes that are gone."""

@@ -1,0 +1,93 @@
+"""A node says that it is alive, and speaks up when it was taken for lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from kubesvc.api.coordination import NODE_LEASES, Lease
+from kubesvc.api.core import Node
+from kubesvc.api.errors import NotFound
+from kubesvc.api.meta import JSON, Condition
+from kubesvc.api.registry import LEASE, NODE, POD
+from kubesvc.client.informer import Informer
+from kubesvc.client.session import Session
+from kubesvc.node import lease, registration
+from kubesvc.node.config import NodeConfig
+from kubesvc.node.publisher import Publisher
+from support.agents import add_node
+from support.apiserver import local_session
+from support.watching import following, running
+
+NOWHERE = Path("/nonexistent")
+CONFIG = NodeConfig("box", "n1", IPv4Address("192.0.2.1"), NOWHERE, NOWHERE, NOWHERE, NOWHERE, lease_renewal=0.01)
+FACTS = registration.Facts("amd64", "6.18", "Linux", "m", "b", 2, 1024, "runc://1", "v1")
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[Session]:
+    async with local_session() as one:
+        yield one
+
+
+async def test_a_lease_belongs_to_its_node_and_is_renewed(session: Session) -> None:
+    """None before the Node is there; then owned by it, each renewal later than the one before."""
+    await lease.renew(session, CONFIG)
+    with pytest.raises(NotFound):
+        await session.get(LEASE, NODE_LEASES, "n1")
+    await add_node(session, "n1")
+    async with following(session, LEASE, Lease) as leases, running(lease.keep(session, CONFIG)):
+        await leases.until(lambda: len(leases.seen) >= 3, "three renewals")
+    times = [found.spec.renew_time or "" for found in leases.seen]
+    assert times == sorted(set(times))
+    found = leases.seen[0]
+    assert (found.spec.holder_identity, found.metadata.owner_references[0].kind) == ("n1", "Node")
+
+
+async def test_a_node_taken_for_lost_says_at_once_that_it_is_ready(session: Session) -> None:
+    """Its Lease first, so that nobody doubts it again."""
+    await add_node(session, "n1")
+    nodes: Informer[Node] = Informer(session, NODE, Node)
+    quiet = replace(CONFIG, lease_renewal=3600.0)
+    async with (
+        following(session, NODE, Node) as seen,
+        running(nodes.run(), registration.heartbeat(session, quiet, FACTS, nodes)),
+    ):
+        await nodes.synced.wait()
+        lost = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}
+        await session.patch(NODE, "", "n1", {"status": {"conditions": [lost]}}, subresource="status")
+
+        def reasons() -> list[str]:
+            conditions = [c for found in seen.seen for c in found.status.conditions]
+            return [c.reason for c in conditions if c.type == "Ready"]
+
+        await seen.until(lambda: reasons()[-2:] == ["NodeStatusUnknown", "KubeletReady"], "ready by its own word")
+        await session.get(LEASE, NODE_LEASES, "n1")
+
+
+async def test_a_pods_ready_that_was_overruled_is_said_again(session: Session) -> None:
+    """As after the node was taken for lost: the same status is written once more, and only then."""
+    spec = {"containers": [{"name": "c", "image": "host"}]}
+    made = await session.create(POD, {"metadata": {"name": "p", "namespace": "default"}, "spec": spec})
+    said: JSON = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    publisher = Publisher(session, "default", "p", made["metadata"]["uid"], lambda: (said, False))
+
+    async def shown() -> str:
+        conditions = (await session.get(POD, "default", "p"))["status"]["conditions"]
+        return next(c["status"] for c in conditions if c["type"] == "Ready")
+
+    async with running(publisher.run()), asyncio.timeout(5):
+        publisher.changed()
+        await publisher.settled()
+        assert not publisher.overruled([Condition(type="Ready", status="True")])
+        patch = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+        await session.patch(POD, "default", "p", patch, subresource="status")
+        assert await shown() == "False"
+        assert publisher.overruled([Condition(type="Ready", status="False")])
+        await publisher.settled()
+        assert await shown() == "True"

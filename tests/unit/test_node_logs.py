@@ -1,0 +1,61 @@
+"""Following a log while it grows, when it is begun anew, and to the end of its container."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kubesvc.node.logs import Options, read
+
+DEADLINE = 5.0
+
+
+def line(second: int, text: str, tag: str = "F") -> str:
+    return f"2026-11-22T10:00:{second:02}.000000000+00:00 stdout {tag} {text}\n"
+
+
+async def all_of(path: Path, options: Options) -> str:
+    ended = asyncio.Event()
+    return b"".join([piece async for piece in read(path, options, ended)]).decode()
+
+
+async def test_a_followed_log_goes_on_in_the_file_that_takes_its_place(tmp_path: Path) -> None:
+    """What conmon does at its size limit: a new file under the old name."""
+    path, ended = tmp_path / "0.log", asyncio.Event()
+    path.write_text(line(1, "old"))
+    follower = read(path, Options(follow=True, tail=1), ended)
+
+    async def next_piece() -> bytes:
+        return await asyncio.wait_for(anext(follower), DEADLINE)
+
+    assert await next_piece() == b"old\n"
+    with path.open("a") as file:
+        file.write(line(2, "more"))
+    assert await next_piece() == b"more\n"
+    fresh = tmp_path / "fresh"
+    fresh.write_text(line(3, "new"))
+    fresh.rename(path)
+    assert await next_piece() == b"new\n"
+    with path.open("a") as file:
+        file.write(line(4, "last"))
+    ended.set()
+    assert await next_piece() == b"last\n"
+    assert [piece async for piece in follower] == []
+
+
+async def test_options_together(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_text("".join(line(second, f"line {second}") for second in range(10)))
+    since = datetime(2026, 11, 22, 10, 0, 7, tzinfo=UTC)
+    assert await all_of(path, Options(since=since)) == "line 7\nline 8\nline 9\n"
+    assert await all_of(path, Options(since=since, tail=2)) == "line 8\nline 9\n"
+    assert await all_of(path, Options(since=since, tail=5)) == "line 7\nline 8\nline 9\n"
+    assert await all_of(path, Options(tail=0)) == ""
+    assert await all_of(path, Options(tail=2, limit=9)) == "line 8\nli"
+
+
+async def test_a_long_line_comes_whole(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_text(line(1, "begins, ", "P") + line(1, "goes on, ", "P") + line(1, "ends"))
+    assert await all_of(path, Options()) == "begins, goes on, ends\n"
