@@ -68,18 +68,19 @@ async def local_session(
 
 
 class ServerThread:
-    """A server over SQLite behind TLS on 127.0.0.1, with an event loop and a thread of its own, for kubectl.
+    """A server over SQLite behind TLS on `host`, with an event loop and a thread of its own, for kubectl.
 
     `kubeconfig` is an administrator's; `stranger` one without a client certificate. `run` runs a coroutine beside it.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
         self.directory = directory
+        self._host = host
         self.authority = Authority(directory)
-        self.authority.serving("server", "127.0.0.1", "localhost")
+        self.authority.serving("server", host, "localhost")
         self.authority.client("admin", ADMIN.name, *ADMIN.groups)
         self.authority.client("apiserver-node", "apiserver", "system:masters")
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = socket.create_server((host, 0))
         self.port: int = self._socket.getsockname()[1]
         self.kubeconfig = self._write_kubeconfig("admin")
         self.stranger = self._write_kubeconfig("")
@@ -131,7 +132,7 @@ class ServerThread:
             "clusters": [
                 {
                     "name": "test",
-                    "cluster": {"server": f"https://127.0.0.1:{self.port}", "certificate-authority": "ca.crt"},
+                    "cluster": {"server": f"https://{self._host}:{self.port}", "certificate-authority": "ca.crt"},
                 }
             ],
             "users": [{"name": "user", "user": credentials}],

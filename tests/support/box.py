@@ -125,6 +125,17 @@ class BoxUnderTest:
             return found.stdout
         return found.stdout + found.stderr
 
+    def start_kubectl(self, *words: str) -> subprocess.Popen[str]:
+        """A kubectl that goes on while the test does other things; it ends with the test's process."""
+        return subprocess.Popen(
+            [str(NEWEST_KUBECTL), *words],
+            env=os.environ | {"KUBECONFIG": str(self.kubeconfig)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=_die_with_parent,
+        )
+
     def get(self, *words: str) -> dict:
         """`kubectl get … -o json`, decoded."""
         return json.loads(self.kubectl("get", *words, "-o", "json"))

@@ -8,49 +8,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address, ip_network
 
-import msgspec
-
-from kubesvc.api.meta import Object
 from kubesvc.client.session import Session
-from kubesvc.client.transport import Request, Response
 from kubesvc.proxy import maps
 from kubesvc.proxy.config import ProxyConfig
 from kubesvc.proxy.fake import Connection, FakeBackend
 from kubesvc.proxy.layout import TABLE, TCP
 from kubesvc.proxy.main import Proxy
+from support.lists import Api
 from support.proxy import NODE_IP, RANGES, service, slice_of
 
 CONFIG = ProxyConfig("node1", (ip_address(NODE_IP),), RANGES.service_cidrs, RANGES.pod_cidrs)
 WEB = Connection("10.244.0.9", "10.96.0.10", TCP, 80)
-
-
-class Api:
-    """An API of lists and watches: `lists` maps plural -> objects, `held` plurals answer when let go."""
-
-    def __init__(self, **lists: list[Object]) -> None:
-        self._lists = {"services": [], "endpointslices": [], "nodes": []} | lists
-        self._events: dict[str, asyncio.Queue[bytes]] = {plural: asyncio.Queue() for plural in self._lists}
-        self.held: dict[str, asyncio.Event] = {}
-
-    async def send(self, request: Request) -> Response:
-        plural = request.path.rsplit("/", 1)[-1]
-        if "watch" in request.query:
-            return Response(200, stream=self._stream(plural))
-        if plural in self.held:
-            await self.held[plural].wait()
-        found = {"metadata": {"resourceVersion": "1"}, "items": self._lists[plural]}
-        return Response(200, msgspec.json.encode(found))
-
-    async def close(self) -> None:
-        return None
-
-    async def _stream(self, plural: str) -> AsyncIterator[bytes]:
-        while True:
-            yield await self._events[plural].get()
-
-    def tell(self, plural: str, kind: str, *objects: Object) -> None:
-        for found in objects:
-            self._events[plural].put_nowait(msgspec.json.encode({"type": kind, "object": found}))
 
 
 class Recording(FakeBackend):
@@ -98,8 +66,8 @@ async def test_nothing_is_programmed_before_every_cache_is_whole() -> None:
     api.held["endpointslices"] = asyncio.Event()
     backend = Recording()
     async with running(api, backend) as proxy:
-        await asyncio.wait_for(proxy._services.synced.wait(), 5)
-        await asyncio.wait_for(proxy._node.synced.wait(), 5)
+        await asyncio.wait_for(proxy.services.synced.wait(), 5)
+        await asyncio.wait_for(proxy.node.synced.wait(), 5)
         assert backend.calls == []
         api.held["endpointslices"].set()
         await asyncio.wait_for(proxy.programmed.wait(), 5)

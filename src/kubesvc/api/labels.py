@@ -30,3 +30,8 @@ METADATA_NAME = "kubernetes.io/metadata.name"
 POD_TEMPLATE_HASH = "pod-template-hash"
 DEPLOYMENT_REVISION = "deployment.kubernetes.io/revision"
 """Annotation on a Deployment and its ReplicaSets: the rollout's number."""
+PROGRAMMED = "kubesvc.dev/programmed-slices"
+"""Annotation on a node's Lease in kube-node-lease: the newest resourceVersion of EndpointSlices that its proxy has in
+force. Written only while some endpoint terminates."""
+NODE_LEASES = "kube-node-lease"
+"""The namespace of the nodes' Leases."""

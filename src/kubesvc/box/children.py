@@ -143,6 +143,8 @@ def _proxy(box: Box, identities: Identities, name: str) -> Callable[[], Coroutin
             node_ips=(address,),
             service_cidrs=(box.services,),
             pod_cidrs=(box.pods,),
+            healthz_address=(str(address), 10256),
+            metrics_address=(str(address), 10249),
             load_balancer_ranges=(box.network.pool,),
         )
         announcer = AnnounceConfig(node_name=name, pools=(box.network.pool,))

@@ -16,6 +16,7 @@ COMMANDS = {
     "down": ("kubesvc.cli.down:down", "Stop a box and leave nothing of it behind."),
     "status": ("kubesvc.cli.status:status", "Show a box's processes, nodes and Services."),
     "kubeconfig": ("kubesvc.cli.kubeconfig:kubeconfig", "Print the path of a box's kubeconfig."),
+    "proxy": ("kubesvc.cli.proxy:proxy", "Be a node's proxy in any Kubernetes cluster, in place of kube-proxy."),
     "demo": ("kubesvc.cli.demo:demo", "Show what a Service does, on three nodes, with real traffic."),
 }
 

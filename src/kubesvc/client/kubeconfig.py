@@ -1,10 +1,11 @@
-"""Reading kubeconfig files: the server, its CA and the client's certificate of the current context."""
+"""Reading kubeconfig files: the server, its CA and the client's certificate or token of the current context."""
 
 from __future__ import annotations
 
 import base64
 import ssl
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,4 +72,12 @@ def load(path: Path) -> Session:
         )
     except (OSError, ssl.SSLError, ValueError) as error:
         raise KubeconfigError(f"{path}: its certificates can't be used: {error}") from error
-    return Session(HttpTransport(server, tls))
+    return Session(HttpTransport(server, tls, _token(user, path)))
+
+
+def _token(user: dict[str, Any], path: Path) -> Callable[[], str]:
+    """A file's token is read for each request: whoever wrote it there replaces it before it expires."""
+    if file := user.get("tokenFile"):
+        return lambda: (path.parent / str(file)).read_text().strip()
+    token = str(user.get("token") or "")
+    return lambda: token

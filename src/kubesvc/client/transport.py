@@ -94,11 +94,15 @@ class LocalTransport:
 
 
 class HttpTransport:
-    """TLS to `server` (https://host:port). The connection pool is made on first use, inside the running loop."""
+    """TLS to `server` (https://host:port). The connection pool is made on first use, inside the running loop.
 
-    def __init__(self, server: str, tls: ssl.SSLContext | None) -> None:
+    `token` gives the bearer token of each request, "" for none: tokens in files are replaced while we run.
+    """
+
+    def __init__(self, server: str, tls: ssl.SSLContext | None, token: Callable[[], str] = lambda: "") -> None:
         self._server = server.rstrip("/")
         self._tls = tls
+        self._token = token
         self._http: aiohttp.ClientSession | None = None
 
     def _session(self) -> aiohttp.ClientSession:
@@ -110,13 +114,16 @@ class HttpTransport:
 
     async def send(self, request: Request) -> Response:
         watching = request.query.get("watch") in ("1", "true")
+        headers = dict(request.headers)
+        if token := self._token():
+            headers["authorization"] = f"Bearer {token}"
         answer = await self._session().request(
             request.method,
             self._server + request.path,
             params=request.query,
             data=request.body or None,
             # Lists come over a short way, and packing them costs more than sending them.
-            headers={"accept-encoding": "identity", **request.headers},
+            headers={"accept-encoding": "identity", **headers},
             timeout=aiohttp.ClientTimeout(total=None if watching else 60, sock_connect=10),
         )
         content_type = answer.content_type

@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 from kubesvc.kernel import rtnetlink
@@ -149,6 +150,14 @@ class Links:
             if packed == address.packed:
                 return next((name for name, number in self.names().items() if number == index), None)
         return None
+
+    def addresses(self) -> list[Address]:
+        """Every address of every link, of both families."""
+        found: list[Address] = []
+        for version in (4, 6):
+            for body in self._dump(rtnetlink.RTM_GETADDR, rtnetlink.addresses_of(version), "list addresses"):
+                found.append(ip_address(rtnetlink.address_found(body)[1]))
+        return found
 
     def set_route(
         self,

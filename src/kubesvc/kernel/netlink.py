@@ -33,6 +33,7 @@ NLM_F_ACK_TLVS = 0x200
 NLA_F_NESTED = 0x8000
 NLA_TYPE_MASK = 0x3FFF
 NLMSGERR_ATTR_MSG = 1
+NLMSGERR_ATTR_OFFS = 2
 SOL_NETLINK = 270
 NETLINK_CAP_ACK = 10
 NETLINK_EXT_ACK = 11
@@ -46,11 +47,13 @@ _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
 class NetlinkError(OSError):
-    """The kernel refused a message: `errno`, its own words where it had some, and the sequence number refused."""
+    """The kernel refused a message: `errno`, its own words where it had some, the sequence number refused, and where
+    in that message the attribute is that it didn't like (0: it doesn't say)."""
 
-    def __init__(self, number: int, message: str, sequence: int) -> None:
+    def __init__(self, number: int, message: str, sequence: int, offset: int = 0) -> None:
         super().__init__(number, f"{os.strerror(number)}{f' ({message})' if message else ''}")
         self.sequence = sequence
+        self.offset = offset
 
 
 class Message(NamedTuple):
@@ -120,12 +123,13 @@ def refusal(found: Message) -> NetlinkError | None:
     if code == 0:
         return None
     (original,) = struct.unpack_from("=I", found.body, 4)
-    said = b""
+    said, offset = b"", 0
     if found.flags & NLM_F_ACK_TLVS:
-        start = 20 if found.flags & NLM_F_CAPPED else 4 + original
-        said = attributes(found.body, start).get(NLMSGERR_ATTR_MSG, b"").rstrip(b"\0")
+        more = attributes(found.body, 20 if found.flags & NLM_F_CAPPED else 4 + original)
+        said = more.get(NLMSGERR_ATTR_MSG, b"").rstrip(b"\0")
+        (offset,) = struct.unpack("=I", more.get(NLMSGERR_ATTR_OFFS, bytes(4)))
     (sequence,) = struct.unpack_from("=I", found.body, 12)
-    return NetlinkError(-code, said.decode(errors="replace"), sequence)
+    return NetlinkError(-code, said.decode(errors="replace"), sequence, offset)
 
 
 class NetlinkSocket:
@@ -141,8 +145,15 @@ class NetlinkSocket:
         for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
             self._socket.setsockopt(SOL_NETLINK, option, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
+        self._socket.bind((0, 0))
         self._send_buffer = 0
         self._reserve(1 << 20)
+
+    @property
+    def port(self) -> int:
+        """What the kernel calls this socket: the sender it names in what others are told."""
+        found: int = self._socket.getsockname()[0]
+        return found
 
     def close(self) -> None:
         self._socket.close()

@@ -35,7 +35,7 @@ RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH = 28
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC = 1, 4, 5, 7
 RT_TABLE_MAIN, RTN_UNICAST, RTNH_F_ONLINK = 254, 1, 4
-RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
 # linux/if_link.h, linux/if.h, linux/veth.h
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
 IFLA_NET_NS_FD = 28
@@ -146,7 +146,8 @@ def route(
     proto: int = 0,
 ) -> bytes:
     """A route of the main table, over the link `index` (0: none is named). `proto` 0: to delete, whoever made it."""
-    scope = RT_SCOPE_LINK if via is None and proto and to.version == 4 else RT_SCOPE_UNIVERSE
+    scope = RT_SCOPE_LINK if via is None and to.version == 4 else RT_SCOPE_UNIVERSE
+    scope = scope if proto else RT_SCOPE_NOWHERE  # nowhere: any scope
     kind = RTN_UNICAST if proto else 0
     flags = RTNH_F_ONLINK if onlink else 0
     body = _RTMSG.pack(family(to.version), to.prefixlen, 0, 0, RT_TABLE_MAIN, proto, scope, kind, flags)

@@ -38,6 +38,8 @@ class NodeConfig:
     lease_renewal: float = 10.0  # seconds between two renewals of the node's Lease
     runtime: str = "runc"
     monitor: str = "conmon"
+    withdrawal_wait: float = 2.0
+    """Seconds a pod's SIGTERM waits, at most, until no node picks the pod any more; 0: it doesn't wait."""
     resolv_conf: Path = Path("/etc/resolv.conf")  # the machine's: for dnsPolicy Default, and more search domains
 
     @property

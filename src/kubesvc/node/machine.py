@@ -17,6 +17,7 @@ from kubesvc.node.exits import Exits
 from kubesvc.node.ipam import AddressPool
 from kubesvc.node.runtime import Runtime
 from kubesvc.node.sources import Reader
+from kubesvc.node.withdrawal import Withdrawal
 
 COMPONENT = "kubelet"  # as upstream names it in events
 
@@ -37,6 +38,7 @@ class Machine:
     events: Recorder
     reader: Reader
     resolver: etc.Resolver  # the machine's own
+    withdrawal: Withdrawal
     creating: asyncio.Semaphore = field(default_factory=_slots)
 
     @property

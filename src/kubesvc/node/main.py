@@ -26,6 +26,7 @@ from kubesvc.node.machine import Machine
 from kubesvc.node.runtime import Runtime
 from kubesvc.node.server import NodeServer
 from kubesvc.node.sources import Reader
+from kubesvc.node.withdrawal import Withdrawal
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ async def _serve(
         events,
         Reader(session),
         etc.parse_resolver(_text(config)),
+        Withdrawal(session, nodes, config.withdrawal_wait),
     )
     agent = Agent(machine, pods)
     group.create_task(NodeServer(config, agent).run())

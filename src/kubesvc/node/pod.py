@@ -2,7 +2,7 @@
 
     bound ─► network, volumes, environment ─► containers as lifecycle.plan says ◄─┐
                                                  └── a change: publish, plan again ─┘
-    told to go ─► preStop, SIGTERM, SIGKILL ─► take everything away ─► delete from the API
+    told to go ─► no node picks it any more ─► preStop, SIGTERM, SIGKILL ─► take everything away ─► delete from the API
 
 Everything runs in the pod's own task, except that what happens to a container is published from where it is noticed.
 """
@@ -268,6 +268,9 @@ class PodWorker:
         for runner in self.runners.values():
             runner.quiet()
         begun = time.monotonic()
+        if grace > 0 and not self._gone and any(not runner.ended.is_set() for runner in self.runners.values()):
+            await self._machine.withdrawal.wait(self.pod)
+            grace = max(1.0, grace - (time.monotonic() - begun))
         await self._stop_all([r for n, r in self.runners.items() if n not in sidecars], grace)
         left = max(0.0, grace - (time.monotonic() - begun))
         await self._stop_all([r for n, r in self.runners.items() if n in sidecars], left)

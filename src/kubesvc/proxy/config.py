@@ -24,6 +24,12 @@ class ProxyConfig:
     """Services labelled service.kubernetes.io/service-proxy-name are left to the proxy of that name."""
     configure_namespace: bool = True
     """Set the sysctls and routes the data plane needs in this network namespace."""
+    healthz_address: tuple[str, int] | None = None
+    """Where /healthz and /livez answer; None: nowhere. Upstream's port is 10256."""
+    metrics_address: tuple[str, int] | None = None
+    """Where /metrics and /proxyMode answer; None: nowhere. Upstream's port is 10249."""
+    report_programmed: bool = True
+    """Write into the node's Lease what is in force while endpoints terminate, for the agents that wait for it."""
 
     def node_port_ips(self) -> tuple[IPv4Address | IPv6Address, ...]:
         """The addresses node ports answer on; loopback never."""

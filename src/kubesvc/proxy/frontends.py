@@ -15,7 +15,8 @@ from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.proxy.backend import Changes
 from kubesvc.proxy.claims import Claims
-from kubesvc.proxy.endpoints import Candidates, Locality, parse
+from kubesvc.proxy.endpoints import LOCAL, READY, Candidates, Locality, parse
+from kubesvc.proxy.layout import port_data, split_key
 from kubesvc.proxy.policy import NOTHING, Decided, Site, decide
 
 Key = tuple[str, str]  # namespace, name
@@ -114,6 +115,25 @@ class Frontends:
             dict.fromkeys(self._service_ips, True),
             dict.fromkeys(self._local_endpoints, True),
         )
+
+    def serving(self, key: bytes) -> frozenset[bytes] | None:
+        """Every endpoint that serves at a frontend's key, chosen by its policy or not; None when no Service has it."""
+        winner = self._claims.winners.get(key)
+        if winner is None:
+            return None
+        address, protocol, _ = split_key(key)
+        found: set[bytes] = set()
+        for candidates in self._candidates.get(winner.service, {}).values():
+            number = candidates.ports.get((winner.port_name, protocol)) if candidates.length == len(address) else None
+            if number is not None:
+                ending = port_data(number)
+                found.update([endpoint + ending for _, endpoint in candidates.endpoints])
+        return frozenset(found)
+
+    def ready_here(self, key: Key) -> int:
+        """How many of a Service's ready endpoints are on this node, by address."""
+        found = self._candidates.get(key, {}).values()
+        return len({a for candidates in found for flags, a in candidates.endpoints if flags & READY and flags & LOCAL})
 
 
 def _count(counter: Counter[bytes], old: Collection[bytes], new: Collection[bytes], changes: dict[bytes, bool]) -> None:

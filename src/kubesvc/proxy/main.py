@@ -13,6 +13,8 @@ import asyncio
 import gc
 import logging
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 from kubesvc.api.core import Node, Service
 from kubesvc.api.discovery import EndpointSlice
@@ -22,15 +24,27 @@ from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
 from kubesvc.kernel.nft.connection import Connection
 from kubesvc.proxy import namespace
-from kubesvc.proxy.backend import Backend, BackendError, Ranges
+from kubesvc.proxy.attendants import Attendants
+from kubesvc.proxy.backend import Backend, BackendError, Frontend, Ranges
 from kubesvc.proxy.config import ProxyConfig
 from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.frontends import Frontends
 from kubesvc.proxy.nftables import NftablesBackend
+from kubesvc.proxy.slim import slim_service, slim_slice
 
 log = logging.getLogger(__name__)
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 5.0  # seconds, after a refusal
+
+
+class Sync(NamedTuple):
+    """A programming that the data plane accepted."""
+
+    changed: dict[bytes, Frontend | None]
+    """Frontends that are new or other than before, by key; None: gone."""
+    whole: bool
+    """Whether everything was programmed again."""
+    seconds: float
 
 
 class Proxy:
@@ -38,33 +52,49 @@ class Proxy:
 
     def __init__(self, session: Session, config: ProxyConfig, backend: Backend) -> None:
         self.programmed = asyncio.Event()
-        """Set once everything known at the start is in force."""
-        self._backend = backend
-        self._frontends = Frontends(
+        """Set once everything known is in force; not set while a resync is owed."""
+        self.frontends = Frontends(
             Locality(config.node_name),
             [ip.packed for ip in config.node_port_ips()],
             proxy_name=config.proxy_name,
             node_ips=[ip.packed for ip in config.node_ips],
             load_balancer_ranges=[(first.packed, last.packed) for first, last in config.load_balancer_ranges],
         )
-        self._services = Informer[Service](session, SERVICE, Service)
-        self._slices = Informer[EndpointSlice](session, ENDPOINT_SLICE, EndpointSlice)
-        self._node = Informer[Node](session, NODE, Node, fields=f"metadata.name={config.node_name}")
+        self.services = Informer[Service](session, SERVICE, Service, project=slim_service)
+        self.slices = Informer[EndpointSlice](session, ENDPOINT_SLICE, EndpointSlice, project=slim_slice)
+        self.node = Informer[Node](session, NODE, Node, fields=f"metadata.name={config.node_name}")
+        self._backend = backend
         self._revision = ""
         self._delay = _FIRST_DELAY
         self._turn: asyncio.Handle | None = None
-        self._services.on_change(self._service_changed)
-        self._slices.on_change(self._slice_changed)
-        self._node.on_change(self._node_changed)
+        self._taken: dict[bytes, Frontend | None] = {}  # decided, and not yet accepted by the data plane
+        self._on_sync: list[Callable[[Sync], None]] = []
+        self._on_refusal: list[Callable[[BackendError], None]] = []
+        self.services.on_change(self._service_changed)
+        self.slices.on_change(self._slice_changed)
+        self.node.on_change(self._node_changed)
         self._whole = False  # have all caches synced?
-        for informer in (self._services, self._slices, self._node):
+        for informer in (self.services, self.slices, self.node):
             informer.on_sync(self._synced)
+
+    def on_sync(self, handler: Callable[[Sync], None]) -> None:
+        """Call `handler` right after each programming. It must be quick."""
+        self._on_sync.append(handler)
+
+    def on_refusal(self, handler: Callable[[BackendError], None]) -> None:
+        self._on_refusal.append(handler)
+
+    def rebuild(self) -> None:
+        """Program everything again, soon: somebody else changed the data plane."""
+        if self.programmed.is_set():
+            self.programmed.clear()
+            self._wake()
 
     async def run(self) -> None:
         """Follow the API until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                for informer in (self._services, self._slices, self._node):
+                for informer in (self.services, self.slices, self.node):
                     group.create_task(informer.run())
         finally:
             if self._turn is not None:
@@ -73,23 +103,23 @@ class Proxy:
     def _service_changed(self, old: Service | None, new: Service | None) -> None:
         changed = new or old
         assert changed is not None
-        self._frontends.set_service(changed.key, new)
+        self.frontends.set_service(changed.key, new)
         self._revision = changed.metadata.resource_version
         self._wake()
 
     def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
-        self._frontends.set_slice(old, new)
+        self.frontends.set_slice(old, new)
         changed = new or old
         assert changed is not None
         self._revision = changed.metadata.resource_version
         self._wake()
 
     def _node_changed(self, _: Node | None, new: Node | None) -> None:
-        self._frontends.set_zone("" if new is None else new.metadata.labels.get(ZONE, ""))
+        self.frontends.set_zone("" if new is None else new.metadata.labels.get(ZONE, ""))
         self._wake()
 
     def _synced(self) -> None:
-        self._whole = all(i.synced.is_set() for i in (self._services, self._slices, self._node))
+        self._whole = all(i.synced.is_set() for i in (self.services, self.slices, self.node))
         self._wake()
 
     def _wake(self) -> None:
@@ -98,36 +128,49 @@ class Proxy:
 
     def _program(self) -> None:
         self._turn = None
-        changes = self._frontends.take()
+        changes = self.frontends.take()
+        self._taken |= changes.frontends
+        whole = not self.programmed.is_set()
+        started = time.perf_counter()
         try:
-            if not self.programmed.is_set():
-                started = time.perf_counter()
-                everything = self._frontends.everything()
+            if whole:
+                everything = self.frontends.everything()
                 self._backend.resync(everything)
                 self.programmed.set()
                 took = time.perf_counter() - started
                 log.info("%d frontends in force, programmed in %.3f s", len(everything.frontends), took)
             elif changes:
                 self._backend.apply(changes, self._revision)
-            self._delay = _FIRST_DELAY
         except BackendError as error:
             log.error("nothing changed in the data plane: %s; all of it again in %.2f s", error, self._delay)
             self.programmed.clear()
             self._turn = asyncio.get_running_loop().call_later(self._delay, self._program)
             self._delay = min(self._delay * 2, _LONGEST_DELAY)
+            for refused in self._on_refusal:
+                refused(error)
+            return
+        self._delay = _FIRST_DELAY
+        taken, self._taken = self._taken, {}
+        sync = Sync(taken, whole, time.perf_counter() - started)
+        for accepted in self._on_sync:
+            accepted(sync)
 
 
 async def run(session: Session, config: ProxyConfig) -> None:
     """Be this node's proxy until cancelled. Lives in the node's network namespace; the tables stay behind."""
     if config.configure_namespace:
         namespace.prepare(config)
-    backend = NftablesBackend(Connection(), Ranges(config.service_cidrs, config.pod_cidrs))
+    connection = Connection()
+    backend = NftablesBackend(connection, Ranges(config.service_cidrs, config.pod_cidrs))
     proxy = Proxy(session, config, backend)
-    settling = asyncio.create_task(_settle_memory(proxy))
+    attendants = Attendants(proxy, session, config, connection)
     try:
-        await proxy.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_settle_memory(proxy))
+            group.create_task(proxy.run())
+            group.create_task(attendants.run())
     finally:
-        settling.cancel()
+        attendants.close()
         backend.close()
 
 

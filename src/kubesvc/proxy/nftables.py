@@ -11,6 +11,9 @@ resync; a packet may be on its way to them.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+
 from kubesvc.kernel.nft.expressions import native32
 from kubesvc.kernel.nft.objects import Chain, Table
 from kubesvc.kernel.nft.transaction import (
@@ -31,6 +34,8 @@ from kubesvc.proxy import maps, ruleset
 from kubesvc.proxy.backend import BackendError, Changes, Frontend, Ranges
 from kubesvc.proxy.layout import LAYOUT, TABLE
 from kubesvc.proxy.maps import CLASSES, DATA_MAPS, DYNAMIC_MAPS, Elements
+
+log = logging.getLogger(__name__)
 
 _UNCHANGED = object()
 
@@ -65,7 +70,7 @@ class NftablesBackend:
         transaction = Transaction()
         _add_classes(transaction, missing, self._classes)
         _replace(transaction, gone, come)
-        self._commit(transaction)
+        self._commit(transaction, changes.frontends)
         self._classes |= missing
         for key, frontend in changes.frontends.items():
             if frontend is None:
@@ -87,14 +92,31 @@ class NftablesBackend:
             transaction = self._all_again(wanted, classes)
         except (NftError, OSError) as error:
             raise BackendError(f"table inet {TABLE} can't be read: {error}") from error
-        self._commit(transaction)
+        try:
+            self._commit(transaction, frontends)
+        except BackendError as error:
+            if not isinstance(error.__cause__, NftError):
+                raise
+            log.warning("table inet %s can't be taken over, so it is replaced: %s", TABLE, error)
+            transaction = self._all_again(wanted, classes, replace=True)
+            self._commit(transaction, frontends)
         self._frontends = frontends
         self._classes = classes
 
-    def _all_again(self, wanted: Elements, classes: set[int]) -> Transaction:
+    def _blame(self, error: NftError, frontends: Mapping[bytes, Frontend | None]) -> str:
+        """The Service whose element was refused, as a message begins; "" where it isn't one's."""
+        length = 24 if error.map_name.endswith("6") else 12
+        key = error.key[:length]
+        found = frontends.get(key) or self._frontends.get(key)
+        if found is None and key:
+            everyone = (*frontends.values(), *self._frontends.values())
+            found = next((f for f in everyone if f is not None and f.key.startswith(key)), None)
+        return "" if found is None else f"Service {'/'.join(found.service)}: "
+
+    def _all_again(self, wanted: Elements, classes: set[int], *, replace: bool = False) -> Transaction:
         transaction = Transaction()
         comment = self._nft.comment(TABLE)
-        adopt = comment == LAYOUT
+        adopt = comment == LAYOUT and not replace
         if comment is not None and not adopt:
             transaction.add(DeleteTable(TABLE))
         transaction.add(AddTable(Table(TABLE, LAYOUT)))
@@ -121,12 +143,14 @@ class NftablesBackend:
                 transaction.add(DeleteChain(TABLE, name))
         return transaction
 
-    def _commit(self, transaction: Transaction) -> None:
+    def _commit(self, transaction: Transaction, frontends: Mapping[bytes, Frontend | None]) -> None:
         if not transaction:
             return
         try:
             self._nft.commit(transaction)
-        except (NftError, OSError) as error:
+        except NftError as error:
+            raise BackendError(f"{self._blame(error, frontends)}{error}") from error
+        except OSError as error:
             raise BackendError(str(error)) from error
 
 

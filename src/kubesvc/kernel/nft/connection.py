@@ -58,6 +58,11 @@ class Connection:
     def __init__(self) -> None:
         self._netlink = NetlinkSocket(_NETLINK_NETFILTER)
 
+    @property
+    def port(self) -> int:
+        """The sender that notifications of this connection's changes name."""
+        return self._netlink.port
+
     def close(self) -> None:
         self._netlink.close()
 
@@ -79,7 +84,8 @@ class Connection:
         parts.append(message(_BATCH_END, NLM_F_REQUEST, len(messages) + 1, _BATCH))
         refused = self._netlink.request(b"".join(parts))
         if refused:
-            raise NftError(_describe(refused, owners)) from refused[0]
+            map_name, key = _element(refused[0], messages, owners)
+            raise NftError(_describe(refused, owners), map_name=map_name, key=key) from refused[0]
 
     def comment(self, table: str) -> str | None:
         # Tables are few: listing them makes a missing one no error.
@@ -127,6 +133,20 @@ def _describe(refused: list[NetlinkError], owners: list[Operation]) -> str:
         return f"{line if len(line) <= 200 else line[:200] + '…'}: {first}"
     hint = "; does this process have CAP_NET_ADMIN in its network namespace?" if first.errno == errno.EPERM else ""
     return f"nftables transaction: {first}{hint}"
+
+
+def _element(
+    refused: NetlinkError, messages: list[tuple[int, int, bytes]], owners: list[Operation]
+) -> tuple[str, bytes]:
+    """The map and the key of the element refused; empty where it wasn't one."""
+    if not 1 <= refused.sequence <= len(owners) or refused.offset == 0:
+        return "", b""
+    match owners[refused.sequence - 1]:
+        case AddElements(_, map_) | DeleteElements(_, map_):
+            # the offset counts from the message's header (16 bytes) and nfgenmsg (4); the key is three attributes deep
+            start = refused.offset - 20 + 12
+            return map_.name, messages[refused.sequence - 1][2][start : start + map_.key_length]
+    return "", b""
 
 
 def _messages(operation: Operation, maps: dict[str, int]) -> Iterator[tuple[int, int, bytes]]:

@@ -17,7 +17,11 @@ from kubesvc.kernel.nft.objects import Chain, Map, Table
 
 
 class NftError(Exception):
-    pass
+    """`map_name` and `key` say which element was refused, where it was one."""
+
+    def __init__(self, message: str, *, map_name: str = "", key: bytes = b"") -> None:
+        super().__init__(message)
+        self.map_name, self.key = map_name, key
 
 
 @dataclass(frozen=True, slots=True)

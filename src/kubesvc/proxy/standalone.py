@@ -1,0 +1,185 @@
+"""The proxy alone, in any Kubernetes cluster, where kube-proxy would be: `kubesvc proxy`.
+
+What a box tells its proxies is asked of the API here: the node's addresses and pod network of its Node, the Service
+ranges of the ServiceCIDR objects. When those change the proxy begins again with the new ones; the table in the kernel
+answers meanwhile. Lives in the network namespace it is started in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
+
+from kubesvc.api.core import Node
+from kubesvc.api.errors import ApiError, NotFound
+from kubesvc.api.networking import ServiceCIDR
+from kubesvc.api.registry import NODE, SERVICE_CIDR
+from kubesvc.client import kubeconfig
+from kubesvc.client.informer import Informer
+from kubesvc.client.session import Session, Unreachable
+from kubesvc.kernel.links import PROTO_KUBESVC, Links
+from kubesvc.kernel.nft.connection import Connection
+from kubesvc.kernel.nft.transaction import DeleteTable, Transaction
+from kubesvc.proxy import main
+from kubesvc.proxy.config import ProxyConfig
+from kubesvc.proxy.layout import TABLE
+
+log = logging.getLogger(__name__)
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+_PATIENCE = 1.0  # seconds between two questions for the Node
+
+
+class StandaloneError(Exception):
+    """The proxy can't start; the message says what to give it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says. Empty networks: ask the API."""
+
+    kubeconfig: Path
+    node_name: str
+    cluster_cidrs: tuple[Network, ...] = ()
+    service_cidrs: tuple[Network, ...] = ()
+    node_port_addresses: tuple[Network, ...] = ()
+    healthz_address: tuple[str, int] | None = ("0.0.0.0", 10256)
+    metrics_address: tuple[str, int] | None = ("127.0.0.1", 10249)
+
+
+def serve(options: Options) -> None:
+    """Be the node's proxy until SIGTERM or SIGINT. Raises StandaloneError, KubeconfigError, OSError."""
+
+    async def until_told() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        session = kubeconfig.load(options.kubeconfig)
+        try:
+            await run(session, options)
+        except asyncio.CancelledError:
+            log.info("the data plane stays in force; `kubesvc proxy --cleanup` takes it away")
+        finally:
+            await session.close()
+
+    asyncio.run(until_told())
+
+
+def cleanup() -> bool:
+    """Take our table and our routes to Services away; False when there was no table. Raises NftError, OSError."""
+    connection = Connection()
+    try:
+        found = connection.comment(TABLE) is not None
+        if found:
+            transaction = Transaction()
+            transaction.add(DeleteTable(TABLE))
+            connection.commit(transaction)
+    finally:
+        connection.close()
+    with Links() as links:
+        for version in (4, 6):
+            for route in links.routes(version):
+                if route.proto == PROTO_KUBESVC and route.via is None and route.to.num_addresses > 1:  # no pod's
+                    links.delete_route(route.to, dev=route.dev)
+    return found
+
+
+async def run(session: Session, options: Options) -> None:
+    """Until cancelled; again from the start when the ServiceCIDRs change."""
+    while True:
+        node = await _node(session, options.node_name)
+        known = options.service_cidrs or await _service_cidrs(session)
+        with Links() as links:
+            config = configure(options, node, known, links.addresses())
+        log.info("node %s: Services in %s, pods in %s", config.node_name, _show(known), _show(config.pod_cidrs))
+        if options.service_cidrs:
+            await main.run(session, config)
+        running = asyncio.create_task(main.run(session, config))
+        changed = asyncio.create_task(_until_other(session, set(known)))
+        try:
+            await asyncio.wait((running, changed), return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+        finally:
+            for task in (running, changed):
+                task.cancel()
+            await asyncio.gather(running, changed, return_exceptions=True)
+        log.info("the ServiceCIDRs changed: beginning again with the new ones")
+
+
+def configure(
+    options: Options, node: Node, service_cidrs: tuple[Network, ...], local: Iterable[Address]
+) -> ProxyConfig:
+    """What the proxy is told. `local`: the addresses of this namespace's links. Raises StandaloneError."""
+    primary = [ip_address(text) for text in node.internal_ips]
+    if not primary:
+        raise StandaloneError(f"Node {node.name} has no InternalIP in its status: is its kubelet running?")
+    pod_cidrs = options.cluster_cidrs or _networks([*node.spec.pod_cidrs, node.spec.pod_cidr])
+    if not pod_cidrs:
+        raise StandaloneError(f"Node {node.name} has no podCIDR: give the pods' network with --cluster-cidr")
+    return ProxyConfig(
+        node_name=node.name,
+        node_ips=(*primary, *(ip for ip in local if ip not in primary and not ip.is_link_local)),
+        service_cidrs=service_cidrs,
+        pod_cidrs=pod_cidrs,
+        node_port_addresses=options.node_port_addresses,
+        healthz_address=options.healthz_address,
+        metrics_address=options.metrics_address,
+        report_programmed=False,  # no kubelet waits for it
+    )
+
+
+async def _node(session: Session, name: str) -> Node:
+    """The Node; waited for, since a proxy may start before its kubelet has registered it."""
+    said = False
+    while True:
+        try:
+            return await session.read(NODE, Node, "", name)
+        except NotFound:
+            problem = f"there is no Node {name!r} (--hostname-override names it)"
+        except (ApiError, Unreachable) as error:
+            problem = f"the API server doesn't give Node {name!r}: {error}"
+        if not said:
+            log.warning("%s; trying again", problem)
+            said = True
+        await asyncio.sleep(_PATIENCE)
+
+
+async def _service_cidrs(session: Session) -> tuple[Network, ...]:
+    try:
+        found = await session.list(SERVICE_CIDR, ServiceCIDR)
+    except NotFound as error:
+        raise StandaloneError(
+            "this cluster has no ServiceCIDR objects (Kubernetes before 1.33): give --service-cluster-ip-range"
+        ) from error
+    return _of(found.items)
+
+
+def _of(objects: Iterable[ServiceCIDR]) -> tuple[Network, ...]:
+    return _networks(text for found in objects for text in found.spec.cidrs)
+
+
+async def _until_other(session: Session, known: set[Network]) -> None:
+    informer = Informer[ServiceCIDR](session, SERVICE_CIDR, ServiceCIDR)
+    following = asyncio.create_task(informer.run())
+    try:
+        await informer.synced.wait()
+        await informer.until(lambda: set(_of(informer.items.values())) != known)
+    finally:
+        following.cancel()
+
+
+def _networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    return tuple(dict.fromkeys(ip_network(text) for text in texts if text))
+
+
+def _show(networks: Iterable[Network]) -> str:
+    return ", ".join(map(str, networks)) or "none"
