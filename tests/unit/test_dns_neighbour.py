@@ -13,7 +13,9 @@ import dns.message
 import dns.rcode
 import pytest
 
+from kubesvc.api.core import Node
 from kubesvc.api.discovery import EndpointSlice
+from kubesvc.api.meta import JSON, ObjectMeta
 from kubesvc.api.registry import ENDPOINT_SLICE, SERVICE
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
@@ -80,9 +82,13 @@ async def watching(session: Session, servers: Servers) -> AsyncIterator[Informer
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def slice_of(node: str, address: str) -> JSON:
+    return wanted(Node(metadata=ObjectMeta(name=node, uid=f"uid-{node}")), address, 10053)
+
+
 async def announce(session: Session, *nodes: int) -> None:
     for number in nodes:
-        await session.create(ENDPOINT_SLICE, wanted(f"node{number}", f"172.29.7.{number}", 10053))
+        await session.create(ENDPOINT_SLICE, slice_of(f"node{number}", f"172.29.7.{number}"))
 
 
 def ready(slices: Informer[EndpointSlice], node: str) -> bool:
@@ -134,7 +140,7 @@ async def test_owner_and_watcher_that_disagree_do_not_quarrel(session: Session) 
         for allowed in (2, 4, 8):
             await slices.until(lambda: not ready(slices, "node2"))
             assert servers.asked.pop("172.29.7.2") >= allowed
-            endpoints = wanted("node2", "172.29.7.2", 10053)["endpoints"]
+            endpoints = slice_of("node2", "172.29.7.2")["endpoints"]
             await session.patch(ENDPOINT_SLICE, "kube-system", "kube-dns-node2", {"endpoints": endpoints})
             await slices.until(lambda: ready(slices, "node2"))
 
