@@ -26,6 +26,7 @@ async def run(handler: Handler, config: ApiConfig) -> None:
     for name in NAMESPACES:
         await _ensure(session, NAMESPACE, {"metadata": {"name": name}})
     await _ensure(session, SERVICE_CIDR, _service_cidr(config))
+    await _widen(session, config)
     await _ensure(session, SERVICE, _service(config))
     for kind, tree in ((ENDPOINTS, _endpoints(config)), (ENDPOINT_SLICE, _slice(config))):
         await _ensure(session, kind, tree)
@@ -38,6 +39,14 @@ async def _ensure(session: Session, kind: Kind, tree: JSON) -> None:
         await session.create(kind, tree)
     except AlreadyExists:
         pass
+
+
+async def _widen(session: Session, config: ApiConfig) -> None:
+    """A cluster that was made with one family and is now configured for two has both in its range."""
+    wanted = _service_cidr(config)["spec"]["cidrs"]
+    found = (await session.get(SERVICE_CIDR, "", _NAME))["spec"]["cidrs"]
+    if found != wanted and len(found) == 1 and wanted[:1] == found:
+        await session.patch(SERVICE_CIDR, "", _NAME, {"spec": {"cidrs": wanted}})
 
 
 def _metadata(**own: str) -> JSON:

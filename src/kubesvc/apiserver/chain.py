@@ -25,7 +25,7 @@ from kubesvc.apiserver.subresources import log as log_of
 from kubesvc.apiserver.update import update
 from kubesvc.apiserver.watch import watch
 from kubesvc.client.transport import Handler, Request, Response
-from kubesvc.store.protocol import StoreError
+from kubesvc.store.protocol import StoreError, Unwritable
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +93,10 @@ async def _recovered(state: State, request: Request, target: Target | None) -> R
     except ApiError as error:
         return encode.failure(error)
     except StoreError as error:
-        log.exception("%s %s", request.method, request.path)
-        return encode.failure(ServiceUnavailable(f"the store didn't take it: {error}", retry_after=1))
+        log.error("%s %s: %s", request.method, request.path, error)
+        lasting = isinstance(error, Unwritable)  # until somebody does something: trying again at once is no use
+        message = f"the store didn't take it: {error}"
+        return encode.failure(ServiceUnavailable(message, retry_after=None if lasting else 1))
     except Exception as error:
         log.exception("%s %s", request.method, request.path)
         return encode.failure(InternalError(f"Internal error occurred: {error}"))

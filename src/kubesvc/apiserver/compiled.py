@@ -32,35 +32,36 @@ _PLAIN: dict[str, Any] = {
 }
 
 
-def fits(kind: Kind, tree: JSON) -> bool:
-    """Whether every value of `tree` is of its field's type. No may be wrong (an empty time is fine), yes never is."""
+def fits(kind: Kind, tree: JSON, *, strict: bool = False) -> bool:
+    """Whether every value of `tree` is of its field's type, and with `strict` no field is unknown. No may be wrong (an
+    empty time is fine), yes never is."""
     try:
-        msgspec.convert(tree, _struct(schema.type_name(kind)))
+        msgspec.convert(tree, _struct(schema.type_name(kind), strict))
     except (msgspec.ValidationError, TypeError):
         return False
     return True
 
 
 @cache
-def _struct(name: str) -> Any:
+def _struct(name: str, strict: bool) -> Any:
     # Numbered attributes, because some fields have names that Python keeps for itself.
     fields = list(schema.named(name).fields.items())
     names = {f"f{index}": field for index, (field, _) in enumerate(fields)}
-    definition = [(f"f{index}", _type(field) | None, None) for index, (_, field) in enumerate(fields)]
-    return msgspec.defstruct(name.rsplit(".", 1)[1], definition, rename=names)
+    definition = [(f"f{index}", _type(field, strict) | None, None) for index, (_, field) in enumerate(fields)]
+    return msgspec.defstruct(name.rsplit(".", 1)[1], definition, rename=names, forbid_unknown_fields=strict)
 
 
-def _type(field: Field) -> Any:
+def _type(field: Field, strict: bool) -> Any:
     if field.ref:
-        return _struct(field.ref)
+        return _struct(field.ref, strict)
     match field.type:
         case "string":
             return _TIME if field.format == "date-time" else str
         case "integer":
             return _INT32 if field.format == "int32" else _INT64
         case "array":
-            return list[_type(field.items) | None] if field.items else list[Any]  # type: ignore[misc]
+            return list[_type(field.items, strict) | None] if field.items else list[Any]  # type: ignore[misc]
         case "object":
-            return dict[str, _type(field.values) | None] if field.values else dict[str, Any]  # type: ignore[misc]
+            return dict[str, _type(field.values, strict) | None] if field.values else dict[str, Any]  # type: ignore[misc]
         case plain:
             return _PLAIN[plain]

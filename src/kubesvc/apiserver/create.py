@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 from kubesvc.api.errors import AlreadyExists, BadRequest, Cause, ServiceUnavailable, already_exists
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver import admission, body, encode, stored
@@ -51,7 +49,7 @@ async def _attempt(state: State, target: Target, tree: JSON, options: WriteOptio
     checks = await open_namespace(state, target, metadata["name"])
     for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "selfLink"):
         metadata.pop(field, None)
-    metadata["uid"] = str(uuid.uuid4())
+    metadata["uid"] = state.new_uid()
     metadata["creationTimestamp"] = state.now()
     admit(kind, tree, None, state.context())
     if await state.store.get(stored.key(kind, target.namespace, metadata["name"])) is not None:

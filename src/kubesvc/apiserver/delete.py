@@ -12,8 +12,9 @@ from datetime import timedelta
 
 from kubesvc.api.errors import Forbidden, conflict
 from kubesvc.api.meta import JSON, format_time
-from kubesvc.api.registry import IP_ADDRESS, NAMESPACE, POD, SERVICE
+from kubesvc.api.registry import IP_ADDRESS, NAMESPACE, POD, SERVICE, SERVICE_CIDR
 from kubesvc.apiserver import body, encode, stored
+from kubesvc.apiserver.admission.networking import terminating
 from kubesvc.apiserver.body import DeleteOptions
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
@@ -116,6 +117,8 @@ def _marked(state: State, target: Target, tree: JSON, options: DeleteOptions) ->
     if not metadata.get("deletionTimestamp") or (before is not None and grace < before):
         metadata["deletionTimestamp"] = format_time(state.clock() + timedelta(seconds=grace))
         metadata["deletionGracePeriodSeconds"] = grace
+        if target.kind is SERVICE_CIDR:
+            terminating(tree, state.clock())
     if target.kind is NAMESPACE:
         tree.setdefault("status", {})["phase"] = "Terminating"
     return tree

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
+from uuid import UUID
 
 from kubesvc.api.errors import not_found
 from kubesvc.api.meta import format_time
@@ -41,6 +42,10 @@ class State:
 
     def context(self, subresource: str = "") -> Context:
         return Context(self.cluster, self.clock(), self.random.randrange, subresource)
+
+    def new_uid(self) -> str:
+        """Random, not secret. (The system's randomness would give up the interpreter's lock for each.)"""
+        return str(UUID(int=self.random.getrandbits(128), version=4))
 
     def now(self) -> str:
         """The time as metadata has it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 
 _collected: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
 
@@ -36,10 +37,15 @@ def header(texts: Iterable[str]) -> str:
     values: list[str] = []
     size = 0
     for text in texts:
-        plain = "".join(c if c.isprintable() and c.isascii() else " " for c in text)
-        value = '299 - "{}"'.format(plain.replace("\\", "\\\\").replace('"', '\\"'))
+        value = _quoted(text)
         size += len(value) + 2
         if size > _MOST:
             break
         values.append(value)
     return ", ".join(values)
+
+
+@lru_cache(maxsize=256)  # the same few are said again and again
+def _quoted(text: str) -> str:
+    plain = "".join(c if c.isprintable() and c.isascii() else " " for c in text)
+    return '299 - "{}"'.format(plain.replace("\\", "\\\\").replace('"', '\\"'))

@@ -7,8 +7,8 @@ What is lost in a race is either tried again by the verb (`Raced`) or the client
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -18,6 +18,7 @@ from kubesvc.api.registry import IP_ADDRESS, NAMESPACE, SERVICE, Kind
 from kubesvc.apiserver import admission, stored
 from kubesvc.apiserver.admission import ClaimChange, Context
 from kubesvc.apiserver.hints import NODE_PORTS
+from kubesvc.apiserver.ranges import read_ranges
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.store.protocol import Check, PreconditionFailed, Versioned, Write
@@ -97,19 +98,24 @@ async def commit(
     context = state.context(target.subresource)
     changes: list[ClaimChange] = []
     if kind is SERVICE:
+        ranges = await read_ranges(state)
+        context = replace(context, cluster=replace(context.cluster, ranges=ranges.networks))
         changes = await _decide(state, new, stored.tree_of(old) if old else None, context)
+        checks = [*checks, *ranges.checks(c.value for c in changes if c.kind == "address" and c.action == "claim")]
     tree = new if new is not None else {}
     name = target.name or tree["metadata"]["name"]
     key = old.key if old else stored.key(kind, target.namespace, name)
     value = stored.encode(kind, new) if new is not None else None
     if dry_run:
+        await _refuse_taken(state, kind, tree, changes)
         return Versioned(key, value, old.revision if old else 0) if value is not None else None
-    writes = [Write(key, value, old.revision if old else 0)]
+    writes: list[Write] = []
     by_key: dict[str, ClaimChange] = {}  # key of a claim -> the change
     for change in changes:
         if (write := await _claim(state, change, tree, context)) is not None:
             writes.append(write)
             by_key[write.key] = change
+    writes.append(Write(key, value, old.revision if old else 0))  # last: its revision is the commit's
     try:
         revision = await state.store.commit(writes, checks)
     except PreconditionFailed as failed:
@@ -131,6 +137,13 @@ def _lost(state: State, kind: Kind, new: JSON, change: ClaimChange | None, faile
     state.hints.note(failed.key, taken=True)
 
 
+async def _refuse_taken(state: State, kind: Kind, new: JSON, changes: Sequence[ClaimChange]) -> None:
+    """What the commit would: raise where the client asked for a value that another has."""
+    for change in changes:
+        if change.action == "claim" and not change.dynamic and await state.store.get(_key(change)) is not None:
+            raise admission.claim_lost(kind, new, change)
+
+
 async def _decide(state: State, new: JSON | None, old: JSON | None, context: Context) -> list[ClaimChange]:
     """The claims of a Service. Where the hints say that nothing is left, they are read again first."""
     try:
@@ -142,13 +155,17 @@ async def _decide(state: State, new: JSON | None, old: JSON | None, context: Con
 
 async def _claim(state: State, change: ClaimChange, service: JSON, context: Context) -> Write | None:
     """The write that makes or releases a claim; None when there is nothing to release."""
-    key = stored.key(IP_ADDRESS, "", change.value) if change.kind == "address" else NODE_PORTS + change.value
+    key = _key(change)
     if change.action == "release":
         held = await state.store.get(key)
         return Write(key, None, held.revision) if held else None
     if change.kind == "nodeport":
         return Write(key, msgspec.json.encode(service["metadata"]["uid"]), 0)
     tree = admission.address_object(change.value, service, context)
-    tree["metadata"].setdefault("uid", str(uuid.uuid4()))
+    tree["metadata"].setdefault("uid", state.new_uid())
     tree["metadata"].setdefault("creationTimestamp", state.now())
     return Write(key, stored.encode(IP_ADDRESS, tree), 0)
+
+
+def _key(change: ClaimChange) -> str:
+    return stored.key(IP_ADDRESS, "", change.value) if change.kind == "address" else NODE_PORTS + change.value

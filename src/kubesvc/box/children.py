@@ -22,9 +22,10 @@ from typing import Any
 
 from kubesvc.api.core import Node
 from kubesvc.api.discovery import EndpointSlice
+from kubesvc.api.errors import ApiError
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE
 from kubesvc.apiserver.config import ApiConfig
-from kubesvc.apiserver.server import ApiServer
+from kubesvc.apiserver.server import ApiServer, relax_collection
 from kubesvc.box.addons import ensure_addons
 from kubesvc.box.certificates import Identities
 from kubesvc.box.definition import AGENT_PORT, API_PORT, DNS_PORT, Box
@@ -48,9 +49,12 @@ from kubesvc.node.config import NodeConfig
 from kubesvc.node.teardown import teardown
 from kubesvc.proxy import main as proxy
 from kubesvc.proxy.config import ProxyConfig
+from kubesvc.store.protocol import StoreError
 from kubesvc.store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
+
+FAILED = "failed: "  # begins a line of progress that says why the box can't start
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -98,8 +102,14 @@ async def _session(path: Path) -> AsyncIterator[Session]:
 
 
 async def _control_plane(box: Box, identities: Identities, listeners: tuple[socket.socket, ...], progress: int) -> None:
-    server = ApiServer(SqliteStore(box.path / "objects.db"), _api_config(box, identities))
-    await server.start()
+    try:
+        store = SqliteStore(box.objects)
+        server = ApiServer(store, _api_config(box, identities))
+        await server.start()
+        relax_collection()
+    except (StoreError, ApiError) as error:
+        os.write(progress, f"{FAILED}{error}\n".encode())
+        raise
     session = Session(LocalTransport(server.handler, User("system:kubesvc:control-plane", ("system:masters",))))
     pools = (box.network.pool,)
     try:
@@ -112,6 +122,7 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
             group.create_task(_report_ready(session, box, progress))
     finally:
         await server.close()
+        await store.close()
 
 
 def _controllers_config(box: Box, identities: Identities) -> ControllersConfig:

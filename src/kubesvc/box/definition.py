@@ -66,6 +66,11 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
         return RUN / self.name
 
     @property
+    def objects(self) -> Path:
+        """The store's file."""
+        return self.path / "objects.db"
+
+    @property
     def kubeconfig(self) -> Path:
         return self.path / "kubeconfig"
 

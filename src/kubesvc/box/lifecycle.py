@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -179,6 +179,10 @@ def _start(box: Box, listener: socket.socket, reporter: _Reporter) -> None:
         except BlockingIOError:
             return
         for said in data.decode().split("\n"):
+            if waiting and said.startswith(children.FAILED):
+                reporter.send(Progress(error=said.removeprefix(children.FAILED)))
+                supervisor.end()
+                return
             if said in waiting:
                 waiting.discard(said)
                 reporter.send(Progress(step=said, seconds=time.monotonic() - began))
@@ -197,9 +201,12 @@ def _follow(reading: int, show: Show) -> None:
     decoder = msgspec.json.Decoder(Progress)
     deadline = time.monotonic() + READY_PATIENCE
     with os.fdopen(reading, "rb") as lines:
-        for line in _lines(lines.fileno(), deadline):
+        said = _lines(lines.fileno(), deadline)
+        for line in said:
             progress = decoder.decode(line)
             if progress.error:
+                with suppress(BoxError):
+                    list(said)  # until the supervisor and all it started are gone
                 raise BoxError(progress.error)
             if progress.done:
                 return

@@ -92,6 +92,10 @@ class Supervisor:
         self._ready = True
         self._save()
 
+    def end(self) -> None:
+        """Have `loop` stop everything and return."""
+        self._stopping = True
+
     def start(self) -> None:
         """Fork every child."""
         gc.collect()

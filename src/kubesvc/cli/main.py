@@ -15,6 +15,12 @@ COMMANDS = {
     "up": ("kubesvc.cli.up:up", "Start a box: a cluster for Services on this machine."),
     "down": ("kubesvc.cli.down:down", "Stop a box and leave nothing of it behind."),
     "status": ("kubesvc.cli.status:status", "Show a box's processes, nodes and Services."),
+    "doctor": (
+        "kubesvc.cli.doctor:doctor",
+        "Check that claims and Services agree: no address or port leaked or doubled.",
+    ),
+    "backup": ("kubesvc.cli.backup:backup", "Copy a box's objects into a file."),
+    "restore": ("kubesvc.cli.restore:restore", "Replace a stopped box's objects with a backup."),
     "kubeconfig": ("kubesvc.cli.kubeconfig:kubeconfig", "Print the path of a box's kubeconfig."),
     "proxy": ("kubesvc.cli.proxy:proxy", "Be a node's proxy in any Kubernetes cluster, in place of kube-proxy."),
     "demo": ("kubesvc.cli.demo:demo", "Show what a Service does, on three nodes, with real traffic."),

@@ -64,8 +64,12 @@ def up(
     if detach:
         click.echo(f"`kubesvc status{flag}` shows the box, `kubesvc down{flag}` ends it.")
         return
-    click.echo("The box runs until Ctrl-C (with --detach it runs on by itself). Its data is kept.")
-    if lifecycle.wait(box):
+    try:
+        click.echo("The box runs until Ctrl-C (with --detach it runs on by itself). Its data is kept.")
+        ended = lifecycle.wait(box)
+    except KeyboardInterrupt:  # sooner than `wait` could see to it
+        ended = False
+    if ended:
         raise click.ClickException(
             f"the supervisor ended unasked (see {box.path / 'logs' / 'supervisor.log'}). "
             f"Pods are left as they are: `kubesvc up{flag}` goes on with them, `kubesvc down{flag}` ends them"

@@ -22,7 +22,7 @@ from kubesvc.store.protocol import Check, Compacted, Page, PreconditionFailed, S
 
 HISTORY_BYTES = 32 << 20
 MARK_SECONDS = 10.0
-_ENTRY_BYTES = 200  # what an event costs beside its key and value, about
+ENTRY_BYTES = 200  # what an event costs beside its key and value, about
 
 
 @dataclass(slots=True)
@@ -79,10 +79,11 @@ class Log:
         item = self.get(key)
         return item.revision if item else 0
 
-    def append(self, revision: int, writes: Sequence[Write], *, wake: bool = True) -> None:
-        """One durable commit. Deletions of what is absent leave no event."""
+    def append(self, first: int, writes: Sequence[Write], *, wake: bool = True) -> None:
+        """One durable commit, its writes at the revisions from `first` on. Deletions of what is absent leave no
+        event."""
         touched: set[str] = set()
-        for write in writes:
+        for revision, write in enumerate(writes, first):
             name = topic_of(write.key)
             topic = self._topic(name)
             old = topic.items.get(write.key)
@@ -98,23 +99,21 @@ class Log:
             event = StoreEvent(revision, write.key, write.value, old.value if old else None, old.revision if old else 0)
             topic.events.append(event)
             self._all.events.append(event)
-            self._bytes += _size(event)
+            self._bytes += size_of(event.key, event.value)
             touched.add(name)
-        self.revision = revision
+        self.revision = first + len(writes) - 1
         if wake:
             for name in touched:
                 self._topics[name].wake()
             self._all.wake()
 
-    def restore(self, revision: int, write: Write) -> None:
-        """Put in place what was there at `oldest`, without history: for a store that opens its log again."""
-        topic = self._topic(topic_of(write.key))
-        if write.value is None:
-            return
-        if write.key not in topic.items:
-            insort(topic.keys, write.key)
-        topic.items[write.key] = Versioned(write.key, write.value, revision)
-        self.revision = max(self.revision, revision)
+    def restore(self, state: dict[str, Versioned], revision: int) -> None:
+        """Start from this state at `revision`, without history: for a store that opens its log again."""
+        for key in sorted(state):
+            topic = self._topic(topic_of(key))
+            topic.keys.append(key)
+            topic.items[key] = state[key]
+        self.oldest = self.revision = revision
 
     # ── reads at a revision ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -168,17 +167,14 @@ class Log:
         name = topic_of(prefix)
         return Watch(self, self._topic(name) if name else self._all, prefix, since)
 
-    def trim(self) -> list[StoreEvent]:
-        """Forget the oldest events once there is clearly too much history; returns them, oldest first."""
+    def trim(self) -> None:
+        """Forget the oldest events once there is clearly too much history."""
         if self._bytes <= self._history_bytes * 1.125:
-            return []
+            return
         events = self._all.events
         count, freed = 0, 0
         while count < len(events) and self._bytes - freed > self._history_bytes:
-            freed += _size(events[count])
-            count += 1
-        while 0 < count < len(events) and events[count].revision == events[count - 1].revision:
-            freed += _size(events[count])
+            freed += size_of(events[count].key, events[count].value)
             count += 1
         dropped = events[:count]
         counts: dict[str, int] = {}
@@ -190,11 +186,11 @@ class Log:
         self._all.drop(count)
         self._bytes -= freed
         self.oldest = dropped[-1].revision
-        return dropped
 
 
-def _size(event: StoreEvent) -> int:
-    return len(event.key) + len(event.value or b"") + _ENTRY_BYTES
+def size_of(key: str, value: bytes | None) -> int:
+    """What an event costs in memory, in bytes, about."""
+    return len(key) + len(value or b"") + ENTRY_BYTES
 
 
 class Watch:

@@ -16,10 +16,9 @@ class MemoryStore(Reads):
         refuse_oversized(writes, checks, MAX_OPERATIONS, MAX_BYTES)
         if failed := first_failure({}, self.log, writes, checks):
             raise failed
-        revision = self.log.revision + 1
-        self.log.append(revision, writes)
+        self.log.append(self.log.revision + 1, writes)
         self.log.trim()
-        return revision
+        return self.log.revision
 
     async def close(self) -> None:
         return None

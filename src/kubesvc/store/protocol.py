@@ -1,12 +1,16 @@
 """The Store protocol: atomic commits, reads at one revision, watches from any revision still kept.
 
 A key is a slash path `GROUP/PLURAL/NAMESPACE/NAME` ("core" for the empty group, "-" for no namespace) or
-`claims/...`; a value is JSON bytes *without* resourceVersion, which readers add from the revision. One commit is one
-revision, one increasing integer for the whole store, so an empty list has a revision too.
+`claims/...`; a value is JSON bytes *without* resourceVersion, which readers add from the revision.
+
+A revision is one increasing integer for the whole store, so an empty list has one too. Each write of a commit has a
+revision of its own, the commit's the last of them: a watch that was cut off between two events of one commit resumes
+from the first and misses nothing. All of a commit become visible together.
 
     StoreError
     ├── PreconditionFailed   a write's or check's precondition didn't hold; names the key and the revision found
     ├── Compacted            the revision asked for is no longer kept: list again
+    ├── Unwritable           nothing was written: the disk is full, read-only, …; the message says what to do
     └── Unknown              the commit may or may not have happened: read back by uid
 """
 
@@ -35,6 +39,10 @@ class Compacted(StoreError):
     def __init__(self, oldest: int) -> None:
         super().__init__(f"the oldest revision kept is {oldest}")
         self.oldest = oldest
+
+
+class Unwritable(StoreError):
+    pass
 
 
 class Unknown(StoreError):
@@ -90,7 +98,9 @@ class StoreEvent:
 
 class Store(Protocol):
     async def commit(self, writes: Sequence[Write], checks: Sequence[Check] = ()) -> int:
-        """All writes or none; returns the revision once it is durable. Raises PreconditionFailed or Unknown."""
+        """All writes or none, in this order; returns the last one's revision once they are durable.
+
+        Raises PreconditionFailed, Unwritable or Unknown."""
         ...
 
     async def get(self, key: str) -> Versioned | None: ...

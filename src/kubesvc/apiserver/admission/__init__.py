@@ -11,7 +11,7 @@ pkg/registry/*/strategy.go and pkg/apis/*/validation of Kubernetes 1.36.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pkgutil import iter_modules
@@ -80,14 +80,16 @@ def _tolerating(kind: Kind, tree: JSON) -> Iterator[None]:
             raise
 
 
-def _drop_nulls(node: Any) -> None:
+def _drop_nulls(node: JSON | list[Any]) -> None:
     if isinstance(node, dict):
-        for name in [n for n, value in node.items() if value is None]:
-            del node[name]
-        for value in node.values():
-            _drop_nulls(value)
-    elif isinstance(node, list):
-        for value in node:
+        if None in node.values():
+            for name in [n for n, value in node.items() if value is None]:
+                del node[name]
+        inside: Iterable[Any] = node.values()
+    else:
+        inside = node
+    for value in inside:
+        if isinstance(value, (dict, list)):
             _drop_nulls(value)
 
 

@@ -14,11 +14,17 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What admission must know of the cluster."""
+    """What admission must know of the cluster. `service_cidrs`, as configured, say which families Services have and
+    which is primary; `ranges`, of the ServiceCIDR objects that aren't going, say where addresses come from."""
 
-    service_cidrs: tuple[IPv4Network | IPv6Network, ...]  # the first of each family is used; the first is primary
+    service_cidrs: tuple[IPv4Network | IPv6Network, ...]
     node_port_range: tuple[int, int]  # both ends included
     dns_domain: str = "cluster.local"
+    ranges: tuple[IPv4Network | IPv6Network, ...] | None = None  # None: service_cidrs
+
+    @property
+    def allocatable(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        return self.service_cidrs if self.ranges is None else self.ranges
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,40 @@ Source: pkg/apis/networking/validation; KEP-1880.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
-from kubesvc.api import registry
+from kubesvc.api import labels, registry
 from kubesvc.api.errors import Cause
-from kubesvc.api.meta import JSON
+from kubesvc.api.meta import JSON, format_time
 from kubesvc.apiserver.admission import metadata, names
 from kubesvc.apiserver.admission.causes import IMMUTABLE, invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Context
-from kubesvc.apiserver.admission.rules import Rules
+from kubesvc.apiserver.admission.rules import Rules, keep_status
+
+
+def prepare_service_cidr(new: JSON, old: JSON | None, context: Context) -> None:
+    """A new range is ready at once, and kept from going while addresses only it covers are in use.
+
+    A controller keeps both true later; here a range that an address comes from is never without them.
+    """
+    keep_status(new, old, context)
+    if old is None:
+        finalizers = new["metadata"].setdefault("finalizers", [])
+        if labels.SERVICE_CIDR_FINALIZER not in finalizers:
+            finalizers.append(labels.SERVICE_CIDR_FINALIZER)
+        new["status"] = {"conditions": [_ready("True", "", "Kubernetes Service CIDR is ready", context.now)]}
+
+
+def terminating(tree: JSON, now: datetime) -> None:
+    """Say of a ServiceCIDR that it is to go: from now on no address comes from it."""
+    why = "There are still IPAddresses referencing the ServiceCIDR, please remove them or create a new ServiceCIDR"
+    others = [c for c in (tree.get("status") or {}).get("conditions") or () if c.get("type") != "Ready"]
+    tree["status"] = {"conditions": [*others, _ready("False", "Terminating", why, now)]}
+
+
+def _ready(status: str, reason: str, message: str, now: datetime) -> JSON:
+    time = format_time(now)
+    return {"type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": time}
 
 
 def validate_service_cidr(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
@@ -135,7 +161,7 @@ def default_ingress_class(tree: JSON) -> None:
         parameters["scope"] = "Cluster"
 
 
-SERVICE_CIDR = Rules(validate=validate_service_cidr)
+SERVICE_CIDR = Rules(prepare=prepare_service_cidr, validate=validate_service_cidr)
 IP_ADDRESS = Rules(validate=validate_ip_address, name=address_name)
 INGRESS = Rules(validate=validate_ingress, counted=True)
 INGRESS_CLASS = Rules(default=default_ingress_class, validate=validate_ingress_class, counted=True)

@@ -60,7 +60,7 @@ def _choose_addresses(spec: JSON, context: Context, taken: Taken) -> set[str]:
 
 def _free_address(family: str, context: Context, taken: Taken) -> str:
     of = IPv4Address if family == ask.IPV4 else IPv6Address  # a small integer alone would read as IPv4
-    for network in context.cluster.service_cidrs:
+    for network in context.cluster.allocatable:
         if isinstance(network.network_address, of):
             found = bands.choose(bands.of_network(network), lambda n: taken.address(str(of(n))), context.choose)
             if found is not None:
@@ -72,7 +72,7 @@ def _check_range(new: JSON, asked: list[str], context: Context) -> None:
     """Refuse addresses outside every range, and the two of a range that are nobody's."""
     for address in asked:
         value = ip_address(ask.canonical(address))
-        ranges = [c for c in context.cluster.service_cidrs if c.version == value.version]
+        ranges = [c for c in context.cluster.allocatable if c.version == value.version]
         if any(bands.of_network(c).first <= int(value) <= bands.of_network(c).last for c in ranges):
             continue
         valid = ", ".join(str(c) for c in ranges)

@@ -31,16 +31,17 @@ def settle(spec: JSON, old: JSON | None, cluster: Cluster) -> list[Cause]:
     if not spec.get("ipFamilyPolicy"):
         before = (old or {}).get("ipFamilyPolicy")
         spec["ipFamilyPolicy"] = before or (REQUIRE if headless_alone else SINGLE)
-    causes = _narrow(spec, old) + _check_policy(spec) + _infer(spec, configured(cluster))
+    known = configured(cluster)
+    causes = _narrow(spec, old) + _check_policy(spec) + _infer(spec, known)
     if causes:
         return causes
     if headless_alone:
         # The one Service that may have families the cluster hasn't: its endpoints are written by hand.
-        _widen(spec, configured(cluster)[:1], [ask.IPV4, ask.IPV6])
+        _widen(spec, known[:1], [ask.IPV4, ask.IPV6])
         return []
-    causes = _check_cluster(spec, configured(cluster))
+    causes = _check_cluster(spec, known)
     if not causes:
-        _widen(spec, configured(cluster)[:1], configured(cluster))
+        _widen(spec, known[:1], known)
     return causes
 
 
