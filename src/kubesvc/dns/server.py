@@ -4,7 +4,8 @@
         └──────► resolver.local ──► an answer, sent at once                                      odd, cut, turned
                      └────────────► resolver.remote, as a task                                   an upstream's
 
-One wake-up drains up to BATCH datagrams, so that TCP, tasks and the watches get their turn under load.
+One wake-up drains up to BATCH datagrams, so that TCP, tasks and the watches get their turn under load. recvmmsg and
+sendmmsg (through ctypes) were tried: a fifth more where 64 datagrams wait, a tenth less where few do. Not worth it.
 """
 
 from __future__ import annotations
