@@ -43,6 +43,10 @@ def test_well_known_cluster_ips_follow_the_service_range():
         ({"node_port_range": "9-1"}, "--node-port-range '9-1': expected FIRST-LAST"),
         ({"node_port_range": "all"}, "--node-port-range 'all'"),
         ({"dns_domain": "No Zone"}, "--dns-domain 'No Zone'"),
+        ({"forward": ("dns.example",)}, "--forward 'dns.example'"),
+        ({"zone": ("corp.example",)}, "--zone 'corp.example': expected NAME=ADDRESS"),
+        ({"zone": ("corp.example=x",)}, "--zone 'x'"),
+        ({"zone": ("corp.cluster.local=10.0.0.53",)}, "the cluster's own zone"),
         ({"lb_pool": "10.0.0.1-10.0.0.9"}, "inside the node network 172.29.7.0/24"),
         ({"lb_pool": "172.29.7.0/24"}, "holds an address the box itself uses"),
     ],
@@ -97,3 +101,16 @@ def test_a_torn_box_file_is_named(tmp_path):
     (tmp_path / "box.json").write_text("{")
     with pytest.raises(BoxError, match=r"box.json can't be read"):
         recall(tmp_path)
+
+
+def test_dns_upstreams_are_remembered_until_others_are_named():
+    """Given once they stay; an empty one goes back to the machine's own, to no zone at all."""
+    options = Options(
+        forward=("192.0.2.53", "tls://192.0.2.54#dns.example"), zone=("corp.example=10.0.0.53,10.0.0.54",)
+    )
+    made = define("shop", Path("/x"), options, None)
+    assert made.stub_zones == {"corp.example": ("10.0.0.53", "10.0.0.54")}
+    again = define("shop", Path("/x"), Options(), made)
+    assert (again.forward, again.zone) == (made.forward, made.zone)
+    bare = define("shop", Path("/x"), Options(forward=("",), zone=("",)), again)
+    assert (bare.forward, bare.zone) == ((), ())

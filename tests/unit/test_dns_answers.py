@@ -23,9 +23,16 @@ from support.dns_zone import ask, endpoint, endpoint_slice, new_zone, put, servi
 SVC = "default.svc.cluster.local."
 
 
+def reverse(address: str) -> str:
+    return ipaddress.ip_address(address).reverse_pointer + "."
+
+
 @pytest.fixture(scope="module")
 def zone() -> Answers:
-    return small_cluster()
+    answers = small_cluster()
+    put(answers, service("db6", headless=True), endpoint_slice("db6", endpoint("fd00:1::5", "db6-0")))
+    put(answers, service("first", external=f"inside.{SVC}"))
+    return answers
 
 
 @pytest.mark.parametrize(
@@ -41,8 +48,13 @@ def zone() -> Answers:
         (f"_http._tcp.web.{SVC}", "SRV", [f"SRV 0 100 80 web.{SVC}"]),
         (f"web.{SVC}", "SRV", [f"SRV 0 50 80 web.{SVC}", f"SRV 0 50 81 web.{SVC}"]),
         (f"_http._tcp.db.{SVC}", "SRV", [f"SRV 0 50 8080 db-0.db.{SVC}", f"SRV 0 50 8080 db-1.db.{SVC}"]),
+        (f"db-0.db.{SVC}", "SRV", [f"SRV 0 100 8080 db-0.db.{SVC}"]),
         ("20.0.96.10.in-addr.arpa.", "PTR", [f"PTR web.{SVC}"]),
         ("5.1.244.10.in-addr.arpa.", "PTR", [f"PTR db-0.db.{SVC}"]),
+        (reverse("fd00:96::21"), "PTR", [f"PTR dual.{SVC}"]),
+        (reverse("fd00:1::5"), "PTR", [f"PTR db6-0.db6.{SVC}"]),
+        (f"db6.{SVC}", "AAAA", ["AAAA fd00:1::5"]),
+        (f"first.{SVC}", "A", ["A 10.96.0.20", f"CNAME inside.{SVC}", f"CNAME web.{SVC}"]),
         ("outside." + SVC, "CNAME", ["CNAME www.example.com."]),
         ("inside." + SVC, "A", ["A 10.96.0.20", f"CNAME web.{SVC}"]),
         ("dns-version.cluster.local.", "TXT", ['TXT "1.1.0"']),

@@ -15,7 +15,7 @@ from kubesvc.dns.health import HealthServer
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
-    server = HealthServer(listening, lambda: False, lambda: {"kubesvc_dns_answers_fast_total": 7})
+    server = HealthServer(listening, lambda: False, lambda: "coredns_panics_total 0\n")
     await server.start()
     yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     await server.stop()
@@ -27,7 +27,9 @@ async def url() -> AsyncIterator[str]:
     [
         ("/livez", 200, "ok"),
         ("/readyz", 503, "not synced"),
-        ("/metrics", 200, "kubesvc_dns_answers_fast_total 7"),
+        ("/health", 200, "ok"),
+        ("/ready", 503, "not synced"),
+        ("/metrics", 200, "coredns_panics_total 0"),
         ("/secrets", 404, "/metrics"),
     ],
 )

@@ -84,6 +84,8 @@ def test_headless_service_is_its_ready_endpoints() -> None:
             f"10-244-2-6.db.{SVC} A 10.244.2.6",
             f"db.{SVC} SRV 0 50 8080 db-0.db.{SVC}",
             f"db.{SVC} SRV 0 50 8080 10-244-2-6.db.{SVC}",
+            f"db-0.db.{SVC} SRV 0 100 8080 db-0.db.{SVC}",
+            f"10-244-2-6.db.{SVC} SRV 0 100 8080 10-244-2-6.db.{SVC}",
             f"_http._tcp.db.{SVC} SRV 0 50 8080 db-0.db.{SVC}",
             f"_http._tcp.db.{SVC} SRV 0 50 8080 10-244-2-6.db.{SVC}",
             f"5.1.244.10.in-addr.arpa. PTR db-0.db.{SVC}",
@@ -95,9 +97,8 @@ def test_headless_service_is_its_ready_endpoints() -> None:
 def test_srv_weight_is_never_below_one() -> None:
     """More than a hundred endpoints still weigh one each."""
     many = [endpoint(f"10.244.{n // 250}.{n % 250 + 1}") for n in range(150)]
-    weights = {
-        line.split()[3] for line in shown(service("db", headless=True), endpoint_slice("db", *many)) if "SRV" in line
-    }
+    lines = shown(service("db", headless=True), endpoint_slice("db", *many))
+    weights = {line.split()[3] for line in lines if line.startswith("_http")}
     assert weights == {"1"}
 
 
@@ -112,6 +113,7 @@ def test_dual_stack_endpoint_with_a_hostname_is_one_target() -> None:
     assert [line for line in found if line.startswith("db-0")] == [
         f"db-0.db.{SVC} A 10.244.1.5",
         f"db-0.db.{SVC} AAAA fd00::5",
+        f"db-0.db.{SVC} SRV 0 100 8080 db-0.db.{SVC}",
     ]
 
 

@@ -86,3 +86,10 @@ def test_what_isnt_an_endpoint(text: str) -> None:
     """A name, or a port that is none, is an error at the start and not at the first question."""
     with pytest.raises(ValueError):
         upstreams.endpoint(text)
+
+
+def test_the_last_search_line_counts(files: tuple[Path, Path]) -> None:
+    """`domain` is a search path of one; what isn't a name is passed over."""
+    files[0].write_text("domain old.example\nsearch corp.example . a..b lab.example # two\n")
+    assert upstreams.find_searches(files[0]) == ("corp.example", "lab.example")
+    assert upstreams.find_searches(files[1].with_name("none")) == ()

@@ -73,7 +73,7 @@ def children(box: Box, identities: Identities, sockets: Sockets, progress: int) 
     def socket_on_host(family: int, kind: int) -> socket.socket:
         return netns.socket_in(host, family, kind)
 
-    resolvers = upstreams.find(own=[str(box.dns_ip)])
+    resolvers = box.forward or upstreams.find(own=[str(box.dns_ip)])
     found = [
         Child(
             "control-plane",
@@ -175,15 +175,18 @@ def _dns(
     socket_on_host: Callable[[int, int], socket.socket],
 ) -> Callable[[], Coroutine[Any, Any, None]]:
     async def run() -> None:
-        udp, tcp = sockets.dns[name]
+        udp, tcp, health = sockets.dns[name]
         config = DnsConfig(
             node_name=name,
             node_ip=str(box.node_ip(name)),
             port=DNS_PORT,
             udp_sockets=(udp,),
             tcp_sockets=(tcp,),
+            health_socket=health,
             dns_domain=box.dns_domain,
             upstreams=resolvers,
+            zones=box.stub_zones,
+            host_searches=upstreams.find_searches(),
             socket_factory=socket_on_host,
             cluster_cidrs=(box.service_cidr, box.pod_cidr),
         )

@@ -10,12 +10,14 @@ import msgspec
 
 from kubesvc.box.errors import BoxError
 from kubesvc.box.ranges import SMALLEST, NodeNetwork, default_pool, parse_pool
+from kubesvc.dns import upstreams
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 DEFAULT_STATE = Path("/var/lib/kubesvc")
 RUN = Path("/run/kubesvc")
 API_PORT = 6443
 DNS_PORT = 10053
+DNS_HEALTH_PORT = 9153  # where CoreDNS has its metrics
 AGENT_PORT = 10250
 
 
@@ -30,6 +32,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     lb_pool: str | None = None
     dns_domain: str | None = None
     egress: bool | None = None
+    forward: tuple[str, ...] | None = None
+    zone: tuple[str, ...] | None = None
     node_grace: float | None = None
 
 
@@ -46,6 +50,8 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     lb_pool: str = ""
     dns_domain: str = "cluster.local"
     egress: bool = False
+    forward: tuple[str, ...] = ()  # DNS upstreams; none: this machine's own
+    zone: tuple[str, ...] = ()  # NAME=ADDRESS[,ADDRESS …]: who is asked for the names in a DNS zone
     node_grace: float = 40.0  # seconds without a sign of life after which a node counts as lost
     api_port: int = 0  # on the host's 127.0.0.1
 
@@ -92,6 +98,12 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
         return self.services[10]
 
     @property
+    def stub_zones(self) -> dict[str, tuple[str, ...]]:
+        """DNS zone -> the servers that are asked for its names."""
+        pairs = (text.partition("=") for text in self.zone)
+        return {name: tuple(servers.split(",")) for name, _, servers in pairs}
+
+    @property
     def port_range(self) -> tuple[int, int]:
         first, _, last = self.node_port_range.partition("-")
         return int(first), int(last)
@@ -132,6 +144,7 @@ def define(name: str, directory: Path, options: Options, remembered: Box | None)
     """The box that `options` and what is remembered make; node_cidr and api_port may still be open. Raises BoxError."""
     check_name(name)
     said = {k: v for k, v in msgspec.structs.asdict(options).items() if v is not None}
+    said |= {option: () for option in ("forward", "zone") if said.get(option) == ("",)}
     if remembered is not None:
         for option in FIXED:
             before = getattr(remembered, option)
@@ -178,6 +191,28 @@ def _check(box: Box) -> None:
         raise BoxError(f"--node-port-range {box.node_port_range!r}: expected FIRST-LAST within 1-65535")
     if not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*", box.dns_domain):
         raise BoxError(f"--dns-domain {box.dns_domain!r}: expected a lower-case DNS name such as cluster.local")
+    _check_dns(box)
+
+
+def _check_dns(box: Box) -> None:
+    for text in box.forward:
+        _upstream("--forward", text)
+    for text in box.zone:
+        name, equals, servers = text.partition("=")
+        if not equals or not re.fullmatch(r"[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*\.?", name):
+            raise BoxError(f"--zone {text!r}: expected NAME=ADDRESS, such as corp.example=10.0.0.53")
+        if f".{name.lower().rstrip('.')}".endswith(f".{box.dns_domain}"):
+            raise BoxError(f"--zone {text!r} lies in the cluster's own zone {box.dns_domain}: expected another name")
+        for server in servers.split(","):
+            _upstream("--zone", server)
+
+
+def _upstream(flag: str, text: str) -> None:
+    try:
+        upstreams.parse(text)
+    except ValueError as error:
+        what = "expected ADDRESS, ADDRESS:PORT, [ADDRESS]:PORT or tls://ADDRESS#NAME"
+        raise BoxError(f"{flag} {text!r}: {what} of a DNS server") from error
 
 
 def remember(box: Box) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from kubesvc.box.definition import API_PORT, DNS_PORT, Box
+from kubesvc.box.definition import API_PORT, DNS_HEALTH_PORT, DNS_PORT, Box
 from kubesvc.kernel import netns
 
 BACKLOG = 1024
@@ -16,10 +16,10 @@ UDP_BUFFER = 4 << 20  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """`api`: the host's 127.0.0.1 and the node network; `dns` maps a node -> its (UDP, TCP) pair."""
+    """`api`: the host's 127.0.0.1 and the node network; `dns` maps a node -> its (UDP, TCP, health over HTTP)."""
 
     api: tuple[socket.socket, ...]
-    dns: dict[str, tuple[socket.socket, socket.socket]]
+    dns: dict[str, tuple[socket.socket, socket.socket, socket.socket]]
 
 
 def listen_on_host(box: Box) -> socket.socket:
@@ -58,5 +58,9 @@ def open_all(box: Box, on_host: socket.socket) -> Sockets:
     dns = {}
     for node in box.node_names:
         namespace, address = netns.named(box.namespace(node)), box.node_ip(node)
-        dns[node] = (_udp(namespace, address, DNS_PORT), _tcp(namespace, address, DNS_PORT))
+        dns[node] = (
+            _udp(namespace, address, DNS_PORT),
+            _tcp(namespace, address, DNS_PORT),
+            _tcp(namespace, address, DNS_HEALTH_PORT),
+        )
     return Sockets((on_host, inside), dns)

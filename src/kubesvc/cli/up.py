@@ -26,8 +26,23 @@ from kubesvc.cli.progress import show
 @click.option("--dns-domain", metavar="NAME", help="The cluster's DNS zone.  [default: cluster.local]")
 @click.option("--node-grace", type=float, help="Seconds of silence after which a node counts as lost.  [default: 40]")
 @click.option("--egress/--no-egress", default=None, help="Let pods out through this machine.  [default: no]")
+@click.option(
+    "--forward",
+    metavar="ADDRESS",
+    multiple=True,
+    help="DNS server for names outside the cluster, also tls://ADDRESS#NAME; repeatable, '' for the default.  "
+    "[default: this machine's]",
+)
+@click.option(
+    "--zone",
+    metavar="NAME=ADDRESS",
+    multiple=True,
+    help="DNS server for the names of one zone, such as corp.example=10.0.0.53; repeatable, '' for none.",
+)
 @click.option("--detach", "-d", is_flag=True, help="Return once the box is ready, and leave it running.")
-def up(name: str, directory: Path | None, detach: bool, **said: Any) -> None:
+def up(
+    name: str, directory: Path | None, detach: bool, forward: tuple[str, ...], zone: tuple[str, ...], **said: Any
+) -> None:
     """Start a box: a cluster for Services on this machine.
 
     Nodes are network namespaces; the host's own network is left alone. Objects and addresses are kept: after a
@@ -35,7 +50,8 @@ def up(name: str, directory: Path | None, detach: bool, **said: Any) -> None:
     """
     where = directory.absolute() if directory else DEFAULT_STATE / name
     try:
-        box = lifecycle.up(name, where, Options(**said), detach=detach, show=show)
+        options = Options(**said, forward=forward or None, zone=zone or None)
+        box = lifecycle.up(name, where, options, detach=detach, show=show)
     except AlreadyRunning as running:
         box = box_or_fail(name, directory)
         click.echo(f"{running}\nexport KUBECONFIG={box.kubeconfig}")

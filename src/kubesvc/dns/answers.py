@@ -7,6 +7,7 @@
 
 A name exists when it owns records or a name below it does (RFC 8020). Reverse names belong to whoever answers for
 them: those of cluster IPs and endpoints are here, those in `networks` that nobody has are NXDOMAIN, others forwarded.
+A name of a client's search path that doesn't exist may be another name that does: `search` completes it.
 Left out: what the server's sockets, EDNS sizes and other flags make of an entry (`entry`, `server`).
 """
 
@@ -14,10 +15,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
-from kubesvc.dns import entry, wire
+from kubesvc.dns import entry, search, wire
 from kubesvc.dns.entry import Entry
 from kubesvc.dns.records import Record, undashed, zone_records
 
@@ -25,6 +27,7 @@ Owner = tuple[str, str]  # (namespace, name) of a Service; ("", "") owns the zon
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 ADDRESSES = (wire.A, wire.AAAA)
 MAX_CHAIN = 10  # CNAMEs followed inside the zone
+PodMode = Literal["disabled", "insecure", "verified"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,18 @@ class Alias:
     chain: tuple[tuple[bytes, bytes], ...]
     target: bytes
     ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A name of a client's search path that the zone doesn't have: these names outside, in the client's order, may be
+    the one meant. The first that exists is the answer; without one, the name asked doesn't exist."""
+
+    targets: tuple[bytes, ...]
+    ttl: int
+
+
+Found = Entry | Alias | Guess | None
 
 
 @dataclass(slots=True)
@@ -49,11 +64,24 @@ class _Owned:
 class Answers:
     """The answers of one zone. Until `synced` is set every name in the zone is SERVFAIL: better late than wrong."""
 
-    def __init__(self, zone: str, *, ttl: int, networks: Iterable[Network] = (), serial: int = 1) -> None:
+    def __init__(
+        self,
+        zone: str,
+        *,
+        ttl: int,
+        networks: Iterable[Network] = (),
+        serial: int = 1,
+        pod_mode: PodMode = "insecure",
+        searches: Iterable[str] = (),
+    ) -> None:
         self.zone = wire.encode_name(zone)
         self.ttl = ttl
+        self.pod_mode = pod_mode
+        self._searches = tuple(wire.encode_name(domain) for domain in searches)  # clients' domains outside the zone
+        self._pods: Counter[tuple[bytes, bytes]] = Counter()  # (namespace, packed address) -> pods that have it
         self.synced = False
         self.table: dict[bytes, Entry] = {}  # lower-case question -> answer
+        self._hosts: dict[bytes, Entry] = {}  # question -> answer, for names outside the zone
         self._aliases: dict[bytes, bytes] = {}  # name -> CNAME target
         self._names: Counter[bytes] = Counter()  # name in the zone -> how many owners make it exist
         self._pointers: dict[bytes, list[tuple[Owner, bytes]]] = {}  # reverse name -> who points where
@@ -84,6 +112,24 @@ class Answers:
         else:
             self._namespaces.discard(label)
             self._forget(names)
+
+    def set_pod(self, namespace: str, packed: bytes, *, exists: bool) -> None:
+        """A pod has this address, or has it no longer; asked for in pod mode `verified` alone."""
+        self._pods[namespace.encode(), packed] += 1 if exists else -1
+        if self._pods[namespace.encode(), packed] <= 0:
+            del self._pods[namespace.encode(), packed]
+
+    def set_hosts(self, hosts: Mapping[str, Sequence[str]]) -> None:
+        """Answer these names (outside the zone) with these addresses, whatever the world says. Raises ValueError."""
+        for text, addresses in hosts.items():
+            name = wire.encode_name(text)
+            if wire.labels_over(name, self.zone) is not None:
+                raise ValueError(f"host {text!r} is in the zone, where the cluster's Services are")
+            for kind, size in ((wire.A, 4), (wire.AAAA, 16)):
+                all_packed = [ipaddress.ip_address(address).packed for address in addresses]
+                encoded = [wire.record(wire.TO_QUESTION, kind, self.ttl, one) for one in all_packed if len(one) == size]
+                step = entry.ADDRESS_SIZE[kind] if encoded else 0
+                self._hosts[wire.question(name, kind)] = entry.make(len(name) + 4, encoded, step=step)
 
     # ── changes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -174,18 +220,42 @@ class Answers:
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def find(self, question: bytes) -> Entry | Alias | None:
+    def find(self, question: bytes, namespace: bytes = b"") -> Found:
         """The answer to a question of class IN, in any case; None when it isn't ours to answer.
 
-        Bytes that aren't a question (a bad label, another class) are None too: `wire.parse` says what is wrong.
+        `namespace` is the asker's, where it is known and its search path is to be completed. Bytes that aren't a
+        question (a bad label, another class) are None too: `wire.parse` says what is wrong.
         """
-        return self._find(question.lower()) if question[-2:] == b"\0\x01" else None
+        if question[-2:] != b"\0\x01":
+            return None
+        question = question.lower()
+        found = self._find(question)
+        if namespace and isinstance(found, Entry) and found.rcode == wire.NXDOMAIN:
+            return self._complete(question, namespace) or found
+        return found
 
-    def _find(self, question: bytes) -> Entry | Alias | None:
+    def _complete(self, question: bytes, namespace: bytes) -> Found:
+        """What a name of the first search domain of `namespace` stands for, when the zone doesn't have it itself.
+
+        Decided by the name, never by the family asked for: A and AAAA can't disagree.
+        """
+        name, kind = question[:-4], question[-4] << 8 | question[-3]
+        inside, outside = search.candidates(name, namespace, self.zone, self._searches)
+        if kind not in ADDRESSES or not (inside or outside) or name[1 + name[0] :] in self._names:
+            return None  # beside other names below it, such as an endpoint's, its absence means something
+        for candidate in (*inside, *outside):
+            if candidate in self._aliases:
+                return self._follow(name, kind, (name, candidate))
+            asked = wire.question(candidate, kind)  # both families are there, or none: NODATA has an entry too
+            if asked in self.table or asked in self._hosts:
+                return self._chained(name, kind, [(name, candidate)], self._find(asked))
+        return Guess(outside, self.ttl) if outside else None
+
+    def _find(self, question: bytes) -> Found:
         name = question[:-4]
         labels = wire.labels_over(name, self.zone)
         if labels is None:
-            return self._reverse(question, name)
+            return self._hosts.get(question) or self._reverse(question, name)
         if not self.synced:
             return self._no(wire.SERVFAIL, name)
         found = self.table.get(question)
@@ -198,29 +268,37 @@ class Answers:
             return self._pod(name, labels, kind)
         return self._no(wire.NOERROR if name in self._names else wire.NXDOMAIN, name)
 
-    def _follow(self, name: bytes, kind: int) -> Entry | Alias | None:
-        """From alias to alias inside the zone, to addresses or out of it."""
-        chain: list[tuple[bytes, bytes]] = []
-        at = name
+    def _follow(self, name: bytes, kind: int, *before: tuple[bytes, bytes]) -> Found:
+        """From alias to alias inside the zone, to addresses or out of it. `before` are links that lead here."""
+        chain = list(before)
+        at = chain[-1][1] if chain else name
         while target := self._aliases.get(at):
             chain.append((at, target))
             if len(chain) > MAX_CHAIN:
                 return self._no(wire.NOERROR, name)
-            if wire.labels_over(target, self.zone) is None:
+            if wire.labels_over(target, self.zone) is None and wire.question(target, kind) not in self._hosts:
                 return Alias(tuple(chain), target, self.ttl)
             at = target
         found = self._find(wire.question(at, kind))
         if not isinstance(found, Entry) or not found.step:  # unresolved inside the zone: NODATA, as CoreDNS says it
             return self._no(wire.NOERROR, name)
+        return self._chained(name, kind, chain, found)
+
+    def _chained(self, name: bytes, kind: int, chain: Sequence[tuple[bytes, bytes]], found: Found) -> Entry:
+        """CNAMEs and the addresses at their end; with none of this family there, NODATA."""
         links = [wire.record(owner, wire.CNAME, self.ttl, to) for owner, to in chain]
         links[0] = wire.record(wire.TO_QUESTION, wire.CNAME, self.ttl, chain[0][1])
-        finals = [wire.record(at, kind, self.ttl, data) for data in entry.addresses(found)]
+        if not isinstance(found, Entry) or not found.step:
+            return entry.make(len(name) + 4, links, authority=[self._soa(len(name), 0)])
+        finals = [wire.record(chain[-1][1], kind, self.ttl, data) for data in entry.addresses(found)]
         return entry.make(len(name) + 4, [*links, *finals])
 
     def _pod(self, name: bytes, labels: Sequence[bytes], kind: int) -> Entry:
-        """a-b-c-d.ns.pod, unverified ("insecure" in CoreDNS): the address in the name, if the namespace exists."""
+        """a-b-c-d.ns.pod: the address in the name, if the namespace exists; `verified`: if a pod there has it."""
         packed = undashed(labels[0])
-        if packed is None or labels[1] not in self._namespaces:
+        if packed is None or labels[1] not in self._namespaces or self.pod_mode == "disabled":
+            return self._no(wire.NXDOMAIN, name)
+        if self.pod_mode == "verified" and (labels[1], packed) not in self._pods:
             return self._no(wire.NXDOMAIN, name)
         if kind != (wire.A if len(packed) == 4 else wire.AAAA):
             return self._no(wire.NOERROR, name)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from kubesvc.dns.answers import PodMode
 
 SocketFactory = Callable[[int, int], socket.socket]
 """(family, type) -> a new socket; a box makes them in the host's network namespace."""
@@ -29,7 +31,13 @@ class DnsConfig:
     tcp_sockets: tuple[socket.socket, ...]
     dns_domain: str = "cluster.local"
     ttl: int = 5  # seconds, of records and of negative answers
-    upstreams: tuple[str, ...] = ()  # ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT; see `upstreams.find`
+    upstreams: tuple[str, ...] = ()  # ADDRESS, ADDRESS:PORT, [ADDRESS]:PORT or tls://ADDRESS#NAME; see `upstreams`
+    zones: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # stub zone -> who is asked for its names
+    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name outside the zone -> its addresses
+    random_case: bool = False  # 0x20: draw the letters' case in questions to upstreams
+    pod_mode: PodMode = "insecure"  # a-b-c-d.ns.pod: never, always, or when a pod has the address
+    complete_search: bool = True  # answer a pod's first search-path question with what it leads to
+    host_searches: tuple[str, ...] = ()  # domains that pods' search paths have after the zone's: the machine's own
     socket_factory: SocketFactory = plain_socket
     cluster_cidrs: tuple[str, ...] = ()  # of Services and pods: reverse names in them are never forwarded
     health_socket: socket.socket | None = None  # listening, for /livez, /readyz and /metrics over HTTP

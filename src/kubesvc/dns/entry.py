@@ -46,6 +46,10 @@ class Entry:
         self.quick = quick  # fits every client and is never turned: may be sent as it is
         self.turn = 0
 
+    @property
+    def rcode(self) -> int:
+        return self.head[1] & 0xF
+
 
 def make(
     question_size: int,

@@ -1,10 +1,10 @@
-"""Health and metrics over HTTP: /livez, /readyz and /metrics, for a probe, a Prometheus or a `curl`."""
+"""Health and metrics over HTTP, for a probe, a Prometheus or a `curl`, under Kubernetes' names and under CoreDNS's."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 REQUEST_SECONDS = 5.0
 
@@ -12,12 +12,10 @@ REQUEST_SECONDS = 5.0
 class HealthServer:
     """Answers on `listening` until `stop`; `ready` and `metrics` are asked at each request."""
 
-    def __init__(
-        self, listening: socket.socket, ready: Callable[[], bool], metrics: Callable[[], Mapping[str, int]]
-    ) -> None:
+    def __init__(self, listening: socket.socket, ready: Callable[[], bool], metrics: Callable[[], str]) -> None:
         self._listening = listening
         self._ready = ready
-        self._metrics = metrics  # name -> counter
+        self._metrics = metrics
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -30,15 +28,14 @@ class HealthServer:
     def answer(self, path: str) -> tuple[int, str]:
         """(HTTP status, body) for `path`."""
         match path:
-            case "/livez" | "/healthz":
+            case "/livez" | "/healthz" | "/health":
                 return 200, "ok\n"
-            case "/readyz":
+            case "/readyz" | "/ready":
                 return (200, "ok\n") if self._ready() else (503, "the caches have not synced\n")
             case "/metrics":
-                lines = [f"# TYPE {name} counter\n{name} {value}\n" for name, value in self._metrics().items()]
-                return 200, "".join(lines)
+                return 200, self._metrics()
             case _:
-                return 404, "not found: /livez, /readyz, /metrics\n"
+                return 404, "not found: /livez, /readyz, /health, /ready, /metrics\n"
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

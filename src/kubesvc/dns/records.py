@@ -6,7 +6,7 @@
                       host.svc.ns.svc              A/AAAA of that ready endpoint
     headless          svc.ns.svc.ZONE              A/AAAA of every ready endpoint, SRV of all ports
                       _port._proto.svc.ns.svc      SRV -> host.svc.ns.svc, one an endpoint
-                      host.svc.ns.svc              A/AAAA of that ready endpoint
+                      host.svc.ns.svc              A/AAAA of that ready endpoint, SRV of its ports
     ExternalName      svc.ns.svc.ZONE              CNAME; a name that is an address, or no name at all: nothing
     all               *.in-addr.arpa, *.ip6.arpa    PTR of cluster IPs to svc, of ready endpoints to host
 
@@ -146,7 +146,11 @@ def _cluster(service: Service, name: bytes, ttl: int) -> list[Record]:
 
 def _headless(name: bytes, endpoints: Sequence[_Endpoint], ttl: int) -> list[Record]:
     ports = [(*port, endpoint.name) for endpoint in endpoints for port in endpoint.ports]
-    return [_address(name, e.address, ttl) for e in endpoints] + list(_services(name, ports, ttl))
+    found = [_address(name, e.address, ttl) for e in endpoints] + list(_services(name, ports, ttl))
+    for endpoint in endpoints:
+        own = [("", protocol, port, endpoint.name) for _, protocol, port in endpoint.ports]
+        found += _services(endpoint.name, own, ttl)
+    return found
 
 
 def _services(name: bytes, ports: Sequence[tuple[str, str, int, bytes]], ttl: int) -> Iterator[Record]:

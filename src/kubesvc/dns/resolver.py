@@ -17,7 +17,7 @@ import dns.rdatatype
 import dns.rrset
 
 from kubesvc.dns import entry, wire
-from kubesvc.dns.answers import Alias, Answers
+from kubesvc.dns.answers import Alias, Answers, Guess
 from kubesvc.dns.entry import Entry
 from kubesvc.dns.forward import Forwarder, ForwardError, NoUpstream, Reply
 
@@ -33,8 +33,11 @@ class Resolver:
         self._answers = answers
         self._forwarder = forwarder
 
-    def local(self, data: bytes, *, tcp: bool) -> bytes | wire.Query | None:
-        """The answer to the message `data`; the parsed query where an upstream is needed; None for no answer."""
+    def local(self, data: bytes, *, tcp: bool, namespace: bytes = b"") -> bytes | wire.Query | None:
+        """The answer to the message `data`; the parsed query where an upstream is needed; None for no answer.
+
+        `namespace` is the asker's where its search path is to be completed.
+        """
         try:
             query = wire.parse(data)
         except wire.Odd as odd:
@@ -43,19 +46,25 @@ class Resolver:
             return None
         if query.type in (wire.AXFR, wire.IXFR):
             return wire.error(data, wire.REFUSED, query.question)
-        found = self._answers.find(query.question)
+        found = self._answers.find(query.question, namespace)
         if isinstance(found, Entry):
             return entry.render(query, found, limit(query, tcp=tcp))
+        if query.type == wire.HINFO and self._forwarder.is_loop(_name(query.name)):
+            return wire.error(data, wire.REFUSED, query.question)
         return query
 
-    async def remote(self, data: bytes, query: wire.Query, *, tcp: bool) -> bytes:
+    async def remote(self, data: bytes, query: wire.Query, *, tcp: bool, namespace: bytes = b"") -> bytes:
         """The answer to a query that `local` handed back."""
-        found = self._answers.find(query.question)
+        found = self._answers.find(query.question, namespace)
         if isinstance(found, Entry):  # became ours meanwhile
             return entry.render(query, found, limit(query, tcp=tcp))
         response = dns.message.make_response(
             dns.message.from_wire(data, ignore_trailing=True), recursion_available=True, our_payload=wire.OUR_PAYLOAD
         )
+        if isinstance(found, Guess):
+            if await self._guessed(response, found, query):
+                return _to_wire(response, limit(query, tcp=tcp))
+            return await self.remote(data, query, tcp=tcp)
         target = response.question[0].name
         if found is not None:
             _add_chain(response, found)
@@ -70,11 +79,26 @@ class Resolver:
             _add_reply(response, reply)
         return _to_wire(response, limit(query, tcp=tcp))
 
-    async def answer(self, data: bytes, *, tcp: bool) -> bytes | None:
+    async def _guessed(self, response: dns.message.Message, guess: Guess, query: wire.Query) -> bool:
+        """Put the first of the guess's names that exists into `response`. False: none does, or nobody can say."""
+        for target in guess.targets:
+            try:
+                reply = await self._forwarder.ask(_name(target), query.type, dnssec_ok=query.dnssec_ok)
+            except ForwardError:
+                return False  # the client will ask for the name itself, and learn the reason
+            if reply.message.rcode() == dns.rcode.NOERROR:
+                _add_chain(response, Alias(((query.name, target),), target, guess.ttl))
+                _add_reply(response, reply)
+                return True
+            if reply.message.rcode() != dns.rcode.NXDOMAIN:
+                return False
+        return False
+
+    async def answer(self, data: bytes, *, tcp: bool, namespace: bytes = b"") -> bytes | None:
         """The answer to the message `data`, None when it deserves none."""
-        found = self.local(data, tcp=tcp)
+        found = self.local(data, tcp=tcp, namespace=namespace)
         if isinstance(found, wire.Query):
-            return await self.remote(data, found, tcp=tcp)
+            return await self.remote(data, found, tcp=tcp, namespace=namespace)
         return found
 
 
@@ -101,14 +125,15 @@ def _add_reply(response: dns.message.Message, reply: Reply) -> None:
     """The upstream's sections, aged; its own OPT stays behind, as EDNS is between neighbours."""
     response.set_rcode(reply.message.rcode())
     response.flags |= reply.message.flags & dns.flags.AD
+    asked = response.question[0].name
     for section, found in (
         (response.answer, reply.message.answer),
         (response.authority, reply.message.authority),
         (response.additional, reply.message.additional),
     ):
         for rrset in found:
-            ttl = max(0, rrset.ttl - reply.age)
-            section.append(dns.rrset.from_rdata_list(rrset.name, ttl, list(rrset)))
+            name = asked if rrset.name == asked else rrset.name  # in the asker's case
+            section.append(dns.rrset.from_rdata_list(name, reply.ttl(rrset.ttl), list(rrset)))
 
 
 def _to_wire(response: dns.message.Message, size: int) -> bytes:

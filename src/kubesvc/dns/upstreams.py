@@ -10,6 +10,9 @@ import ipaddress
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
+
+from kubesvc.dns import wire
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +29,31 @@ def nameservers(text: str) -> list[str]:
         if len(words) >= 2 and words[0] == "nameserver" and _is_address(words[1]):
             found[words[1]] = None
     return list(found)
+
+
+def searches(text: str) -> list[str]:
+    """The search domains of a resolv.conf: the last `search` or `domain` line counts."""
+    found: list[str] = []
+    for line in text.splitlines():
+        match line.split("#")[0].split(";")[0].split():
+            case ["search" | "domain", *names]:
+                found = [name for name in names if _is_name(name)]
+    return found
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return len(wire.encode_name(text)) > 1
+    except wire.BadName:
+        return False
+
+
+def find_searches(resolv_conf: Path = RESOLV_CONF) -> tuple[str, ...]:
+    """The machine's search domains, which its pods' search paths end with."""
+    try:
+        return tuple(searches(resolv_conf.read_text()))
+    except OSError:  # `find` logs it
+        return ()
 
 
 def _is_address(text: str) -> bool:
@@ -61,15 +89,33 @@ def _read(path: Path) -> list[str]:
         return []
 
 
-def endpoint(upstream: str) -> tuple[str, int]:
-    """(address, port) of ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT; the port is 53 unless given. Raises ValueError."""
-    address, port = upstream, "53"
+class Endpoint(NamedTuple):
+    """Where an upstream is. `tls_name`: it is asked over TLS, and its certificate must have this name ("": address)."""
+
+    address: str
+    port: int
+    tls_name: str | None = None
+
+
+def parse(upstream: str) -> Endpoint:
+    """What `endpoint` reads, or tls://ADDRESS[:PORT][#NAME], whose port is 853 unless given. Raises ValueError."""
+    if not upstream.startswith("tls://"):
+        return Endpoint(*endpoint(upstream))
+    where, _, name = upstream.removeprefix("tls://").partition("#")
+    return Endpoint(*endpoint(where, "853"), name)
+
+
+def endpoint(upstream: str, default: str = "53") -> tuple[str, int]:
+    """(address, port) of ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT. Raises ValueError."""
+    address, port = upstream, default
     if upstream.startswith("["):
         address, bracket, rest = upstream[1:].partition("]")
         if not bracket:
             raise ValueError(f"{upstream!r}: expected [ADDRESS] or [ADDRESS]:PORT")
-        port = rest.removeprefix(":") or "53"
+        port = rest.removeprefix(":") or default
     elif upstream.count(":") == 1:
         address, _, port = upstream.partition(":")
     ipaddress.ip_address(address)
+    if not 0 < int(port) < 65536:
+        raise ValueError(f"{upstream!r}: expected a port of 1 to 65535")
     return address, int(port)

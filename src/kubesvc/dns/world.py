@@ -19,6 +19,7 @@ from kubesvc.client.informer import Informer, Key
 from kubesvc.client.queue import WorkQueue
 from kubesvc.client.session import Session
 from kubesvc.dns.answers import Answers
+from kubesvc.dns.clients import VerifiedPods
 from kubesvc.dns.records import service_records
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class World:
         self.namespaces = Informer(session, NAMESPACE, Namespace, project=slim_namespace)
         self.synced = asyncio.Event()
         self._answers = answers
+        self._pods = VerifiedPods(session, answers) if answers.pod_mode == "verified" else None
         self._following = False  # before, a change needs no key: the first pass reads the caches whole
         self._queue: WorkQueue[Key] = WorkQueue("dns")
         self.slices.index("service", lambda s: [(s.namespace, s.service_name)])
@@ -51,6 +53,9 @@ class World:
             group.create_task(self.namespaces.run())
             for cache in (self.services, self.slices, self.namespaces):
                 await cache.synced.wait()
+            if self._pods is not None:
+                group.create_task(self._pods.run())
+                await self._pods.pods.synced.wait()
             self._following = True
             for number, key in enumerate(list(self.services.items)):
                 self._refresh(key)

@@ -1,0 +1,69 @@
+"""The server on real sockets of 127.0.0.1 with the small cluster and an upstream, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import dns.asyncquery
+import dns.message
+
+from kubesvc.dns.answers import Answers
+from kubesvc.dns.config import plain_socket
+from kubesvc.dns.forward import Forwarder
+from kubesvc.dns.resolver import Resolver
+from kubesvc.dns.server import Server
+from support.dns_upstream import Upstream, bound_pair, upstream
+from support.dns_zone import endpoint, endpoint_slice, put, service, small_cluster
+
+SVC = "default.svc.cluster.local."
+DEADLINE = 5.0
+
+
+class Clock:
+    """Seconds that pass only when told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Running:
+    server: Server
+    answers: Answers
+    above: Upstream
+    clock: Clock
+    port: int
+
+    async def udp(self, name: str, kind: str = "A", *, payload: int | None = None) -> dns.message.Message:
+        query = dns.message.make_query(name, kind, use_edns=payload is not None or None, payload=payload or 0)
+        return await self.send(query)
+
+    async def send(self, query: dns.message.Message) -> dns.message.Message:
+        return await dns.asyncquery.udp(query, "127.0.0.1", port=self.port, timeout=DEADLINE)
+
+    async def tcp(self, name: str, kind: str = "A") -> dns.message.Message:
+        query = dns.message.make_query(name, kind)
+        return await dns.asyncquery.tcp(query, "127.0.0.1", port=self.port, timeout=DEADLINE)
+
+
+@asynccontextmanager
+async def serving(clients: Mapping[str, bytes] | None = None) -> AsyncIterator[Running]:
+    async with upstream() as above:
+        udp, tcp = bound_pair()
+        answers = small_cluster()
+        many = [endpoint(f"10.244.1.{n}", f"pod-{n}") for n in range(1, 101)]
+        put(answers, service("crowd", headless=True), endpoint_slice("crowd", *many))
+        clock = Clock()
+        forwarder = Forwarder((above.address,), plain_socket, clock=clock, try_seconds=0.2)
+        server = Server(answers, Resolver(answers, forwarder), [udp], [tcp], clients or {})
+        await server.start()
+        yield Running(server, answers, above, clock, udp.getsockname()[1])
+        await server.stop()
+        await forwarder.close()
+        udp.close()
+        tcp.close()
