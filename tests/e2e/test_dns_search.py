@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
+from support.box import fresh_box
+
 LOOK_UP = r"""
 import socket, sys
 for _ in range(20):
@@ -20,8 +24,17 @@ def counted(box, pattern: str) -> int:
     return sum(int(line.rsplit(" ", 1)[1]) for line in page.splitlines() if re.match(pattern, line))
 
 
-def test_a_name_of_another_namespace_costs_one_question_a_family(three_nodes, namespace):
+@pytest.fixture
+def box(tmp_path):
+    """A box of its own: questions of other tests' pods would be counted too."""
+    with fresh_box(tmp_path / "box") as fresh:
+        fresh.up()
+        yield fresh
+
+
+def test_a_name_of_another_namespace_costs_one_question_a_family(box):
     """No NXDOMAIN on the way: 20 look-ups of a whole name and of a short one are 20 questions for A each."""
+    box.kubectl("create", "namespace", "elsewhere")
     container = {"name": "c", "image": "host", "command": ["sleep", "1000000"]}
     pod = {
         "apiVersion": "v1",
@@ -29,13 +42,13 @@ def test_a_name_of_another_namespace_costs_one_question_a_family(three_nodes, na
         "metadata": {"name": "client"},
         "spec": {"nodeName": "node1", "containers": [container], "terminationGracePeriodSeconds": 0},
     }
-    three_nodes.kubectl("-n", namespace, "apply", "-f", "-", input=json.dumps(pod))
-    three_nodes.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/client", "--timeout=30s")
+    box.kubectl("-n", "elsewhere", "apply", "-f", "-", input=json.dumps(pod))
+    box.kubectl("-n", "elsewhere", "wait", "--for=condition=Ready", "pod/client", "--timeout=30s")
     missing = r'coredns_dns_responses_total.*rcode="NXDOMAIN"'
     questions = r'coredns_dns_requests_total.*zone="cluster\.local\.".*type="A"'
     for name in ("kubernetes.default", "kubernetes.default.svc.cluster.local"):
-        before = counted(three_nodes, missing), counted(three_nodes, questions)
-        found = three_nodes.kubectl("-n", namespace, "exec", "client", "--", "python3", "-c", LOOK_UP, name)
+        before = counted(box, missing), counted(box, questions)
+        found = box.kubectl("-n", "elsewhere", "exec", "client", "--", "python3", "-c", LOOK_UP, name)
         assert found.split() == ["10.96.0.1"]
-        after = counted(three_nodes, missing), counted(three_nodes, questions)
+        after = counted(box, missing), counted(box, questions)
         assert (after[0] - before[0], after[1] - before[1]) == (0, 20), name

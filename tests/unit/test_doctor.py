@@ -112,7 +112,10 @@ def test_what_is_broken_is_found(
     assert len(found[what].repair) == repairs
 
 
-async def test_the_command_names_a_leak_and_repairs_it_when_the_box_is_down(tmp_path: Path) -> None:
+async def test_the_command_names_a_leak_and_repairs_it_when_the_box_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubesvc.box.definition.RUN", tmp_path / "run")
     box = Box(name="doctored", directory=str(tmp_path), node_cidr="192.0.2.0/24")
     remember(box)
     await filled(box.objects)
