@@ -396,6 +396,11 @@ class Node(Object, frozen=True):
     def internal_ips(self) -> list[str]:
         return [a.address for a in self.status.addresses if a.type == "InternalIP"]
 
+    @property
+    def ready(self) -> bool:
+        """Whether its Ready condition is True."""
+        return any(c.type == "Ready" and c.status == "True" for c in self.status.conditions)
+
 
 # ── the rest ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

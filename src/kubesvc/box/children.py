@@ -10,10 +10,8 @@ All import their rooms here, at the top: the supervisor must have imported every
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -28,9 +26,9 @@ from kubesvc.apiserver.config import ApiConfig
 from kubesvc.apiserver.server import ApiServer, relax_collection
 from kubesvc.box.addons import ensure_addons
 from kubesvc.box.certificates import Identities
-from kubesvc.box.definition import AGENT_PORT, API_PORT, DNS_PORT, Box
+from kubesvc.box.definition import AGENT_PORT, API_PORT, DNS_PORT, PROXY_HEALTH_PORT, PROXY_METRICS_PORT, Box
 from kubesvc.box.sockets import Sockets
-from kubesvc.box.supervisor import PR_SET_PDEATHSIG, Child
+from kubesvc.box.supervisor import Child
 from kubesvc.client import kubeconfig
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
@@ -55,15 +53,6 @@ from kubesvc.store.sqlite import SqliteStore
 log = logging.getLogger(__name__)
 
 FAILED = "failed: "  # begins a line of progress that says why the box can't start
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def end_with(parent: int) -> None:
-    """Have the kernel send the calling process SIGTERM when `parent`, its parent, ends."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(0)
 
 
 def children(box: Box, identities: Identities, sockets: Sockets, progress: int) -> list[Child]:
@@ -154,8 +143,8 @@ def _proxy(box: Box, identities: Identities, name: str) -> Callable[[], Coroutin
             node_ips=(address,),
             service_cidrs=(box.services,),
             pod_cidrs=(box.pods,),
-            healthz_address=(str(address), 10256),
-            metrics_address=(str(address), 10249),
+            healthz_address=(str(address), PROXY_HEALTH_PORT),
+            metrics_address=(str(address), PROXY_METRICS_PORT),
             load_balancer_ranges=(box.network.pool,),
         )
         announcer = AnnounceConfig(node_name=name, pools=(box.network.pool,))
@@ -243,7 +232,7 @@ async def _report_ready(session: Session, box: Box, progress: int) -> None:
                 done.set()
 
     def on_node(old: Node | None, new: Node | None) -> None:
-        if new is not None and any(c.type == "Ready" and c.status == "True" for c in new.status.conditions):
+        if new is not None and new.ready:
             say(f"{new.name} ready")
 
     def on_slice(old: EndpointSlice | None, new: EndpointSlice | None) -> None:

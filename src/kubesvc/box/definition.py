@@ -19,6 +19,8 @@ API_PORT = 6443
 DNS_PORT = 10053
 DNS_HEALTH_PORT = 9153  # where CoreDNS has its metrics
 AGENT_PORT = 10250
+PROXY_METRICS_PORT = 10249  # as kube-proxy's
+PROXY_HEALTH_PORT = 10256
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,6 +244,11 @@ def find(name: str, directory: Path | None) -> Box | None:
     if directory is not None:
         return recall(directory)
     return recall(RUN / name) or recall(DEFAULT_STATE / name)
+
+
+def name_flag(name: str) -> str:
+    """What to add to a command, so that it means box `name`."""
+    return "" if name == "default" else f" --name {name}"
 
 
 def names() -> list[str]:

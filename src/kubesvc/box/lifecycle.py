@@ -23,10 +23,10 @@ import msgspec
 
 from kubesvc.box import children, egress, lock, network, processes, sockets
 from kubesvc.box.certificates import ensure_certificates
-from kubesvc.box.definition import RUN, Box, Options, define, find, names, recall, remember
+from kubesvc.box.definition import RUN, Box, Options, define, find, name_flag, names, recall, remember
 from kubesvc.box.errors import AlreadyRunning, BoxError
 from kubesvc.box.ranges import choose_network
-from kubesvc.box.supervisor import Supervisor, redirect
+from kubesvc.box.supervisor import Supervisor, end_with, redirect
 
 log = logging.getLogger(__name__)
 
@@ -86,16 +86,13 @@ def _lock(box: Box) -> int:
     if descriptor is None:
         status = processes.load(box.run_path)
         if status is None or processes.alive(status.supervisor):
-            raise AlreadyRunning(f"box {box.name!r} is running; see `kubesvc status{_flag(box.name)}`")
+            raise AlreadyRunning(f"box {box.name!r} is running; see `kubesvc status{name_flag(box.name)}`")
         _end_orphans(box)
         descriptor = lock.acquire(box.run_path)
         if descriptor is None:
-            raise BoxError(f"box {box.name!r}: processes of it still live; `kubesvc down{_flag(box.name)}` ends them")
+            down_command = f"kubesvc down{name_flag(box.name)}"
+            raise BoxError(f"box {box.name!r}: processes of it still live; `{down_command}` ends them")
     return descriptor
-
-
-def _flag(name: str) -> str:
-    return "" if name == "default" else f" --name {name}"
 
 
 def _end_orphans(box: Box) -> None:
@@ -116,7 +113,7 @@ def _choose_network(box: Box) -> Box:
         if used.prefixlen and used.overlaps(box.network.network):
             raise BoxError(
                 f"node network {box.node_cidr} of box {box.name!r} overlaps {used}, which this machine uses already; "
-                f"choose another --node-cidr (for a box made before: `kubesvc down{_flag(box.name)} --purge` first)"
+                f"choose another --node-cidr (for a box made before: `kubesvc down{name_flag(box.name)} --purge` first)"
             )
     return box
 
@@ -128,7 +125,7 @@ def _supervise(box: Box, listener: socket.socket, writing: int, detach: bool) ->
     try:
         os.setsid()
         if not detach:
-            children.end_with(parent)
+            end_with(parent)
         redirect(box.path / "logs" / "supervisor.log")
         _start(box, listener, _Reporter(writing))
         code = 0

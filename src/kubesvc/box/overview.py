@@ -104,9 +104,8 @@ async def overview(box: Box) -> Overview:
 async def _ask(session: Session, box: Box, found: Overview) -> None:
     nodes = await session.list(NODE, Node)
     for node in sorted(nodes.items, key=lambda node: int(node.name.removeprefix("node") or 0)):
-        ready = any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)
         address = node.internal_ips[0] if node.internal_ips else ""
-        found.nodes.append(NodeLine(node.name, ready, address, node.spec.pod_cidr, box.namespace(node.name)))
+        found.nodes.append(NodeLine(node.name, node.ready, address, node.spec.pod_cidr, box.namespace(node.name)))
     addresses = [line.address for line in found.nodes if line.address]
     for service in (await session.list(SERVICE, Service)).items:
         inside, outside = inside_addresses(service, box.dns_domain), outside_addresses(service, addresses)

@@ -208,14 +208,19 @@ class Supervisor:
         )
 
 
+def end_with(parent: int) -> None:
+    """Have the kernel send the calling process SIGTERM when `parent`, its parent, ends."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
 def _become(child: Child, parent: int, logs: Path) -> None:
     """Turn the fork into the child: its signals, its log, its network namespace; it ends when the supervisor does."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(0)
+    end_with(parent)
     _libc.prctl(PR_SET_NAME, f"ks:{child.name}"[:15].encode(), 0, 0, 0)
     redirect(logs / f"{child.name.replace('/', '-')}.log")
     netns.enter(child.namespace)

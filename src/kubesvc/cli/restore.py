@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from kubesvc.box import lock
+from kubesvc.box.definition import name_flag
 from kubesvc.cli.options import box_or_fail, which_box
 from kubesvc.store import backup as files
 from kubesvc.store.protocol import StoreError
@@ -23,8 +24,8 @@ def restore(name: str, directory: Path | None, file: Path) -> None:
     """
     box = box_or_fail(name, directory)
     if lock.held(box.run_path):
-        flag = "" if name == "default" else f" --name {name}"
-        raise click.ClickException(f"box {name!r} is running: `kubesvc down{flag}` first, then restore, then `up`")
+        down = f"kubesvc down{name_flag(name)}"
+        raise click.ClickException(f"box {name!r} is running: `{down}` first, then restore, then `up`")
     try:
         count = files.restore(file, box.objects)
     except StoreError as error:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kubesvc.box import lifecycle
-from kubesvc.box.definition import DEFAULT_STATE, Options
+from kubesvc.box.definition import DEFAULT_STATE, Options, name_flag
 from kubesvc.box.errors import AlreadyRunning, BoxError
 from kubesvc.cli.down import take_down
 from kubesvc.cli.options import box_or_fail, which_box
@@ -58,7 +58,7 @@ def up(
         return
     except BoxError as error:
         raise click.ClickException(str(error)) from error
-    flag = "" if name == "default" else f" --name {name}"
+    flag = name_flag(name)
     click.echo(f"\nReady. Next:\n\n  export KUBECONFIG=$(kubesvc kubeconfig{flag})    # {box.kubeconfig}")
     click.echo("  kubectl get nodes\n")
     if detach:

@@ -17,5 +17,5 @@ def is_eligible(node: Node) -> bool:
         node.metadata.deletion_timestamp is None
         and EXCLUDE_FROM_LOAD_BALANCERS not in node.metadata.labels
         and all(taint.key != TO_BE_DELETED for taint in node.spec.taints)
-        and any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)
+        and node.ready
     )

@@ -180,7 +180,7 @@ async def heartbeat(session: Session, config: NodeConfig, found: Facts, nodes: I
     doubted = asyncio.Event()
 
     def look(old: Node | None, new: Node | None) -> None:
-        if new is not None and new.name == config.node_name and not _is_ready(new):
+        if new is not None and new.name == config.node_name and not new.ready:
             doubted.set()
 
     nodes.on_change(look)
@@ -197,7 +197,3 @@ async def heartbeat(session: Session, config: NodeConfig, found: Facts, nodes: I
             except (ApiError, Unreachable) as error:
                 log.warning("node %s: its Lease can't be renewed: %s", config.node_name, error)
         await register(session, config, found)
-
-
-def _is_ready(node: Node) -> bool:
-    return any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)

@@ -42,12 +42,7 @@ def withdrawn_at(uid: str, slices: Iterable[EndpointSlice]) -> int | None:
 def behind(revision: int, nodes: Iterable[Node], leases: Iterable[Object]) -> list[str]:
     """The Ready nodes that haven't said that they have `revision` in force."""
     said = {lease.name: int(lease.metadata.annotations.get(PROGRAMMED, "0")) for lease in leases}
-    return [
-        node.name
-        for node in nodes
-        if any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)
-        and said.get(node.name, 0) < revision
-    ]
+    return [node.name for node in nodes if node.ready and said.get(node.name, 0) < revision]
 
 
 class Withdrawal:

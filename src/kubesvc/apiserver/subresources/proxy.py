@@ -99,7 +99,7 @@ async def _agent(state: State, name: str) -> Node:
         return await read_node(state, name)
     page = await state.store.list(stored.collection(NODE))
     nodes = [msgspec.json.decode(item.value, type=Node) for item in page.items]
-    ready = [n for n in nodes if any(c.type == "Ready" and c.status == "True" for c in n.status.conditions)]
+    ready = [node for node in nodes if node.ready]
     if not ready:
         raise ServiceUnavailable("no node is ready to proxy through")
     return ready[state.random.randrange(len(ready))]

@@ -71,16 +71,12 @@ def tolerates(tolerations: Sequence[Toleration], taint: Taint) -> bool:
     )
 
 
-def is_ready(node: Node) -> bool:
-    return any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)
-
-
 def refusal(pod: Pod, candidate: Candidate) -> str:
     """Why the pod can't run there, in upstream's words; "" when it can."""
     node, tolerations = candidate.node, pod.spec.tolerations
     if node.spec.unschedulable and not tolerates(tolerations, UNSCHEDULABLE):
         return "node(s) were unschedulable"
-    taints = [*node.spec.taints, *([] if is_ready(node) else [NOT_READY])]
+    taints = [*node.spec.taints, *([] if node.ready else [NOT_READY])]
     for taint in taints:
         if taint.effect in ("NoSchedule", "NoExecute") and not tolerates(tolerations, taint):
             return f"node(s) had untolerated taint {{{taint.key}: {taint.value}}}"
