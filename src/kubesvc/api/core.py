@@ -280,6 +280,7 @@ class PodSpec(Struct, frozen=True):
     node_selector: dict[str, str] = {}
     hostname: str = ""
     subdomain: str = ""
+    set_hostname_as_fqdn: bool = msgspec.field(default=False, name="setHostnameAsFQDN")
     host_network: bool = False
     host_aliases: list[HostAlias] = []
     restart_policy: str = "Always"
