@@ -10,6 +10,7 @@ import pytest
 
 from support.agents import ENDS
 from support.apiserver import ServerThread
+from support.box import eventually
 from support.controlled import controlled_server
 from support.kubectl import Kubectl
 
@@ -42,6 +43,22 @@ def pods(kubectl: Kubectl) -> dict[str, dict[str, str]]:
     return {p["metadata"]["name"]: p["metadata"]["labels"] for p in found if "deletionTimestamp" not in p["metadata"]}
 
 
+def replace(kubectl: Kubectl, name: str) -> None:
+    """Delete a pod and wait for the one that comes in its place. (A kubectl that waits itself may miss the deletion if
+    the name is taken again within milliseconds.)"""
+    before = kubectl("get", "pod", name, "-o", "jsonpath={.metadata.uid}")
+    kubectl("delete", "pod", name, "--wait=false")
+
+    def another() -> bool:
+        uid = kubectl(
+            "get", "pods", f"--field-selector=metadata.name={name}", "-o", "jsonpath={.items[*].metadata.uid}"
+        )
+        return uid not in ("", before)
+
+    eventually(another, what=f"another pod {name}")
+    kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=20s")
+
+
 def happened(kubectl: Kubectl, reason: str, name: str = "db") -> list[str]:
     """Messages of events about an object, in their order; waits for the first."""
     selector = f"--field-selector=reason={reason},involvedObject.name={name}"
@@ -65,8 +82,7 @@ def test_a_stateful_sets_pods_have_names_that_stay(kubectl: Kubectl) -> None:
     assert (spec["hostname"], spec["subdomain"]) == ("db-1", "db")
     created = kubectl.json("get", "pods", "--sort-by=.metadata.creationTimestamp")["items"]
     assert [p["metadata"]["name"] for p in created] == ["db-0", "db-1", "db-2"]
-    kubectl("delete", "pod", "db-1", "--wait=true")
-    kubectl("wait", "--for=condition=Ready", "pod/db-1", "--timeout=20s")
+    replace(kubectl, "db-1")
     kubectl("scale", "statefulset/db", "--replicas=1")
     kubectl("wait", "--for=delete", "pod/db-1", "--timeout=20s")
     kubectl("wait", "--for=jsonpath={.status.replicas}=1", "statefulset/db", "--timeout=20s")
@@ -81,7 +97,7 @@ def test_a_stateful_sets_rollout_history_and_undo(kubectl: Kubectl) -> None:
     kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
     first = pods(kubectl)["db-0"][REVISION]
     kubectl("set", "env", "statefulset/db", "VERSION=2")
-    assert "2 pods at revision" in kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
+    assert "2 new pods have been updated" in kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
     assert {labels[REVISION] for labels in pods(kubectl).values()}.isdisjoint({first})
     assert revisions(kubectl, "statefulset/db") == ["1", "2"]
     assert "VERSION" in kubectl("rollout", "history", "statefulset/db", "--revision=2")
@@ -106,8 +122,7 @@ def test_a_partition_holds_the_lower_ordinals_back(kubectl: Kubectl) -> None:
     )
     now = {name: labels[REVISION] == first for name, labels in pods(kubectl).items()}
     assert now == {"db-0": True, "db-1": True, "db-2": False}
-    kubectl("delete", "pod", "db-0", "--wait=true")
-    kubectl("wait", "--for=condition=Ready", "pod/db-0", "--timeout=20s")
+    replace(kubectl, "db-0")
     assert pods(kubectl)["db-0"][REVISION] == first
     kubectl("patch", "statefulset/db", "-p", '{"spec":{"updateStrategy":{"rollingUpdate":{"partition":0}}}}')
     kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
@@ -120,8 +135,7 @@ def test_on_delete_replaces_only_what_is_deleted(kubectl: Kubectl) -> None:
     first = pods(kubectl)["db-0"][REVISION]
     kubectl("set", "env", "statefulset/db", "VERSION=2")
     kubectl("wait", "--for=jsonpath={.status.observedGeneration}=2", "statefulset/db", "--timeout=20s")
-    kubectl("delete", "pod", "db-0", "--wait=true")
-    kubectl("wait", "--for=condition=Ready", "pod/db-0", "--timeout=20s")
+    replace(kubectl, "db-0")
     now = {name: labels[REVISION] == first for name, labels in pods(kubectl).items()}
     assert now == {"db-0": False, "db-1": True}
 
@@ -140,7 +154,7 @@ def test_a_daemon_set_has_a_pod_on_every_node_it_fits(kubectl: Kubectl) -> None:
     kubectl("rollout", "restart", "daemonset/agent")
     kubectl("rollout", "status", "daemonset/agent", "--timeout=20s")
     assert kubectl("get", "daemonset", "agent", "--no-headers").split()[1:6] == ["2"] * 5
-    kubectl("label", "node", "n1", f"only={kubectl.namespace}")
+    kubectl("label", "node", "n1", f"only={kubectl.namespace}", "--overwrite")
     selector = {"spec": {"template": {"spec": {"nodeSelector": {"only": kubectl.namespace}}}}}
     kubectl("patch", "daemonset/agent", "-p", json.dumps(selector))
     kubectl("rollout", "status", "daemonset/agent", "--timeout=20s")

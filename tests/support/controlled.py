@@ -16,7 +16,8 @@ from support.agents import Agent, add_node
 from support.apiserver import ServerThread, tls_server
 from support.watching import running
 
-CONFIG = ControllersConfig(pod_cidrs=(ip_network("10.244.0.0/16"),), ca_pem="PEM")
+# Nobody renews these nodes' Leases.
+CONFIG = ControllersConfig(pod_cidrs=(ip_network("10.244.0.0/16"),), ca_pem="PEM", node_grace=3600.0)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""ControllerRevisions: the pod templates a StatefulSet or DaemonSet had, as `kubectl rollout history` and `undo` read them.
+"""ControllerRevisions: the pod templates a StatefulSet or DaemonSet had, as `kubectl rollout` reads them.
 
 A revision's data is a strategic merge patch that puts its template back; which one is the newest says its number. Pure.
 """

@@ -33,7 +33,7 @@ def fingerprint(template: JSON, collisions: int) -> str:
 def pod_tree(
     template: JSON, owner: Object, reference: JSON, *, name: str = "", labels: dict[str, str] | None = None
 ) -> JSON:
-    """The next pod of `owner`: the template, with more `labels`, under `name` or one the server makes of the owner's."""
+    """The next pod of `owner`: the template, with more `labels`, under `name` or one made of the owner's."""
     meta = template.get("metadata") or {}
     kept = {k: meta[k] for k in ("labels", "annotations", "finalizers") if meta.get(k)}
     if labels:

@@ -1,6 +1,6 @@
 """Which nodes a DaemonSet's pods belong on, by the scheduler's own filters. Pure.
 
-Pods of a DaemonSet tolerate what happens to nodes, as upstream: they go on where a node is not ready or unreachable, and
+Pods of a DaemonSet tolerate what happens to nodes, as upstream: they go on where one is not ready or unreachable, and
 start where it is cordoned.
 """
 

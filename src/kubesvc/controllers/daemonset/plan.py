@@ -101,9 +101,10 @@ def _manage(ds: DaemonSet, places: Iterable[_Place], start: set[str], surge: int
                 decided.create.append(place.node)
             continue
         decided.delete += place.spare
-        if place.new is not None and place.old is not None and not _going(place.old):
-            if not surge or _available(ds, place.new, now) or not _available(ds, place.old, now):
-                decided.delete.append(place.old)
+        if place.new is None or place.old is None or _going(place.old):
+            continue
+        if not surge or _available(ds, place.new, now) or not _available(ds, place.old, now):
+            decided.delete.append(place.old)
 
 
 def _replace(ds: DaemonSet, places: Sequence[_Place], most: int, decided: Plan, now: datetime) -> None:
