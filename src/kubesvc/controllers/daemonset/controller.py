@@ -53,7 +53,8 @@ class DaemonSetController:
         if ds.metadata.deletion_timestamp is not None:
             return
         try:
-            newest = await self._history.newest(ds, ds.spec.template, ds.status.collision_count)
+            selector = from_label_selector(ds.spec.selector)
+            newest = await self._history.newest(ds, selector, ds.spec.template, ds.status.collision_count)
             if newest is None:
                 counted = msgspec.structs.replace(ds.status, collision_count=ds.status.collision_count + 1)
                 await self._context.writer.patch(DAEMON_SET, ds, status_patch(counted), subresource="status")

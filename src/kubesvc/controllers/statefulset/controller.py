@@ -41,7 +41,8 @@ class StatefulSetController:
         if sts.metadata.deletion_timestamp is not None:
             return
         try:
-            update = await self._history.newest(sts, sts.spec.template, sts.status.collision_count)
+            selector = from_label_selector(sts.spec.selector)
+            update = await self._history.newest(sts, selector, sts.spec.template, sts.status.collision_count)
             if update is None:
                 await self._count_collision(sts)
                 return
