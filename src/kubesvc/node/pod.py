@@ -197,8 +197,10 @@ class PodWorker:
             )
 
     def _files(self) -> None:
-        volumes.prepare(self.pod, self.paths, self._sources)
         config, folder = self._machine.config, self.paths.etc
+        host_ip = str(config.node_ip)
+        fields = lambda path: environment.field_value(path, self.pod, self._address, host_ip)  # noqa: E731
+        volumes.prepare(self.pod, self.paths, self._sources, fields)
         folder.mkdir(parents=True, exist_ok=True)
         if self.pod.spec.host_network:
             hosts = etc.hosts_of_node(config.hosts.read_text() if config.hosts.exists() else "", self.pod)
