@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 
 from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
-from kubesvc.proxy.backend import Changes
+from kubesvc.proxy.backend import Changes, Frontend
 from kubesvc.proxy.claims import Claims
 from kubesvc.proxy.endpoints import LOCAL, READY, Candidates, Locality, parse
 from kubesvc.proxy.layout import port_data, split_key
@@ -33,11 +33,12 @@ class Frontends:
         proxy_name: str = "",
         node_ips: Iterable[bytes] = (),
         load_balancer_ranges: Iterable[tuple[bytes, bytes]] = (),
+        forwarder: bytes = b"",
     ) -> None:
         """`load_balancer_ranges`, first and last address, hold addresses that only Services have."""
         ports = tuple(node_port_ips)
         self._here = here
-        self._site = Site(ports, tuple(node_ips) or ports, tuple(load_balancer_ranges), proxy_name)
+        self._site = Site(ports, tuple(node_ips) or ports, tuple(load_balancer_ranges), proxy_name, forwarder)
         self._services: dict[Key, Service] = {}
         self._slices: dict[Key, dict[str, EndpointSlice]] = {}  # service -> slice name -> slice
         self._candidates: dict[Key, dict[str, Candidates]] = {}  # the same, as this node sees them
@@ -115,6 +116,10 @@ class Frontends:
             dict.fromkeys(self._service_ips, True),
             dict.fromkeys(self._local_endpoints, True),
         )
+
+    def find(self, key: bytes) -> Frontend | None:
+        """The frontend with this key, as of the last `take`."""
+        return self._claims.winners.get(key)
 
     def serving(self, key: bytes) -> frozenset[bytes] | None:
         """Every endpoint that serves at a frontend's key, chosen by its policy or not; None when no Service has it."""

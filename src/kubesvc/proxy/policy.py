@@ -23,9 +23,10 @@ from kubesvc.api.core import Service
 from kubesvc.api.labels import SERVICE_PROXY_NAME
 from kubesvc.proxy.backend import Frontend, Kind
 from kubesvc.proxy.endpoints import Candidates, Choice, arrange, choose
-from kubesvc.proxy.layout import MOST_ENDPOINTS, PROTOCOLS, Masquerade, Refusal, pack, split_endpoint, tail
+from kubesvc.proxy.layout import MOST_ENDPOINTS, PROTOCOLS, TCP, Masquerade, Refusal, pack, split_endpoint, tail
 from kubesvc.proxy.sources import allowed
 
+_LOOPBACK6 = pack("::1")
 _DEFAULT_TIMEOUT = 10800  # seconds; what the API server fills in
 
 
@@ -50,6 +51,8 @@ class Site:
     load_balancer_ranges: tuple[tuple[bytes, bytes], ...] = ()
     """First and last address of ranges that hold nobody's addresses but Services'."""
     proxy_name: str = ""
+    forwarder: bytes = b""
+    """The endpoint that takes connections to node ports of ::1, which can't leave the node; empty: there is none."""
 
 
 def decide(service: Service, candidates: Sequence[Candidates], site: Site, old: Decided) -> Decided:
@@ -69,6 +72,7 @@ def decide(service: Service, candidates: Sequence[Candidates], site: Site, old: 
         protocol = PROTOCOLS.get(port.protocol)
         if protocol is None:
             continue
+        answers = False
         for length in {len(a) for a in cluster_ips}:
             choice = choose(candidates, length, (port.name, protocol))
             at = [(kind, a + tail(protocol, port.port)) for kind, a in addresses if len(a) == length]
@@ -82,8 +86,15 @@ def decide(service: Service, candidates: Sequence[Candidates], site: Site, old: 
                 else:
                     found = _from_outside(service, port.name, kind, place, choice, affinity, before, site)
                 decided.frontends[place] = found
+            answers = answers or bool(choice.cluster)
             if choice.local:
                 local.update([split_endpoint(e)[0] for e in choice.local])
+        if port.node_port and protocol == TCP and site.forwarder:
+            place = _LOOPBACK6 + tail(TCP, port.node_port)
+            to, refusal = ((site.forwarder,), None) if answers else ((), Refusal.REJECT)
+            decided.frontends[place] = Frontend(
+                place, to, Masquerade.NEVER, refusal, 0, Kind.NODE_PORT, service.key, port.name
+            )
     if local:
         decided.local_endpoints = frozenset(local)
     return decided

@@ -25,7 +25,7 @@ from kubesvc.client.session import Session, Unreachable
 from kubesvc.kernel.links import PROTO_KUBESVC, Links
 from kubesvc.kernel.nft.connection import Connection
 from kubesvc.kernel.nft.transaction import DeleteTable, Transaction
-from kubesvc.proxy import main
+from kubesvc.proxy import localhost, main
 from kubesvc.proxy.config import ProxyConfig
 from kubesvc.proxy.layout import TABLE
 
@@ -79,6 +79,7 @@ def cleanup() -> bool:
     try:
         found = connection.comment(TABLE) is not None
         if found:
+            localhost.close_way(connection)
             transaction = Transaction()
             transaction.add(DeleteTable(TABLE))
             connection.commit(transaction)
