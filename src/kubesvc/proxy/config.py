@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
@@ -52,6 +52,11 @@ class ProxyConfig:
             return tuple(ip for ip in usable if any(ip in network for network in self.node_port_addresses))
         first = {ip.version: ip for ip in reversed(usable)}  # version -> primary
         return tuple(first[version] for version in sorted(first))
+
+
+def own_ips(primary: Sequence[Address], local: Iterable[Address]) -> tuple[Address, ...]:
+    """What `node_ips` is, of a node's primary addresses and those of its links."""
+    return (*primary, *(ip for ip in local if ip not in primary and not ip.is_link_local))
 
 
 def check_node_port_addresses(words: Iterable[str]) -> None:

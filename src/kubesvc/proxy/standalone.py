@@ -26,7 +26,7 @@ from kubesvc.kernel.links import PROTO_KUBESVC, Links
 from kubesvc.kernel.nft.connection import Connection
 from kubesvc.kernel.nft.transaction import DeleteTable, Transaction
 from kubesvc.proxy import localhost, main
-from kubesvc.proxy.config import ProxyConfig, node_port_networks
+from kubesvc.proxy.config import ProxyConfig, node_port_networks, own_ips
 from kubesvc.proxy.layout import TABLE
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def configure(
         )
     return ProxyConfig(
         node_name=node.name,
-        node_ips=(*primary, *(ip for ip in local if ip not in primary and not ip.is_link_local)),
+        node_ips=own_ips(primary, local),
         service_cidrs=service_cidrs,
         pod_cidrs=pod_cidrs,
         pods_by_node=options.detect_local_mode == "NodeCIDR" or not options.cluster_cidrs,
