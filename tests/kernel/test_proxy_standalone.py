@@ -146,12 +146,18 @@ def test_flags_say_what_the_api_is_not_asked_for(world: World) -> None:
         with pytest.raises(ConnectionRefusedError):
             ask(world.outside, "10.9.0.2", 10256)
         assert world.fetch("http://10.9.0.2:9999/proxyMode") == "nftables"
+        world.node.ip("addr", "add", "192.0.2.6/32", "dev", "eth0")  # an address that moves here
+        world.outside.ip("route", "add", "192.0.2.6/32", "via", "10.9.0.2")
+        eventually(lambda: ask(world.outside, "192.0.2.6", 30080)[0] == "pod", 20, "answered on the new address")
+        world.node.ip("addr", "del", "192.0.2.5/32", "dev", "eth0")
+        table = ("nft", "list", "table", "inet", "kubesvc")
+        eventually(lambda: "192.0.2.5 ." not in world.node.run(*table), 20, "gone with its address")
+        assert ask(world.outside, "192.0.2.6", 30080)[0] == "pod"
         listing = world.node.run("nft", "list", "table", "inet", "kubesvc")
         assert "10.96.0.0/12" in listing
         assert "ip saddr 10.244.0.0/16 return" in listing
     flags["--detect-local-mode"] = "NodeCIDR"
     with world.proxy(*(word for flag in flags.items() for word in flag)):
-        table = ("nft", "list", "table", "inet", "kubesvc")
         eventually(lambda: "ip saddr 10.244.0.0/24 return" in world.node.run(*table), 20, "the Node's own")
 
 

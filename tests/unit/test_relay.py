@@ -124,6 +124,27 @@ async def test_one_that_fails_leaves_the_others_alone() -> None:
             writer.close()
 
 
+async def test_connections_beyond_the_bound_wait_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third of two is accepted by the kernel, and answered once another has ended."""
+    monkeypatch.setattr(relay, "most_connections", lambda: 2)
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        await reader.read()
+        writer.close()
+
+    async with relayed(greet) as port:
+        streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        for reader, _ in streams[:2]:
+            assert await reader.readexactly(5) == b"hello"
+        third = asyncio.create_task(streams[2][0].readexactly(5))
+        assert not (await asyncio.wait([third], timeout=0.2))[0]
+        streams[0][1].close()
+        assert await third == b"hello"
+        for _, writer in streams[1:]:
+            writer.close()
+
+
 async def test_datagrams_find_their_way_back_and_old_clients_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each client has its own answers; of one too many the oldest is forgotten, and served again when it asks."""
     monkeypatch.setattr(relay, "_CLIENTS", 4)

@@ -61,6 +61,10 @@ def up(name: str, directory: Path, options: Options, *, detach: bool, show: Show
     for program, package in PROGRAMS.items():
         if shutil.which(program) is None:
             show(Progress(warning=f"{program} is not installed, so pods can't start: apt install {package}"))
+    for publication in box.publications:
+        if not box.port_range[0] <= publication.node_port <= box.port_range[1]:
+            text = f"--publish {publication}: no new Service gets node port {publication.node_port}"
+            show(Progress(warning=f"{text}, which is outside --node-port-range {box.node_port_range}"))
     descriptor = _lock(box)
     try:
         box = _choose_network(box)

@@ -4,14 +4,16 @@ host's localhost and a node's, and from ::1.
     client ──► listener ──accept──► dial() ──► target        TCP: each direction ends by itself, a reset is passed on
     client ──► receiver ──first datagram──► dial() ──► target    UDP: a socket for each client, until it is idle
 
-Who listens and who dials may live in different network namespaces. Memory stays bounded: nothing is read that isn't
-written, and the clients of a UDP port are counted.
+Who listens and who dials may live in different network namespaces. Memory and descriptors stay bounded: nothing is
+read that isn't written, connections beyond a share of the process's descriptors wait in the listener's queue, and the
+clients of a UDP port are counted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 import struct
 from collections import OrderedDict
@@ -41,18 +43,35 @@ async def connections(listener: socket.socket, dial: Dial) -> None:
     """Pass on every connection that `listener` accepts, until cancelled."""
     loop = asyncio.get_running_loop()
     listener.setblocking(False)
+    room = asyncio.Semaphore(most_connections())
     async with asyncio.TaskGroup() as group:
         while True:
+            await room.acquire()
             try:
                 client, _ = await loop.sock_accept(listener)
             except OSError as error:
                 log.warning("a connection can't be accepted: %s", error)
+                room.release()
                 await asyncio.sleep(_REST)
                 continue
-            group.create_task(_connection(client, dial))
+            task = group.create_task(_connection(client, dial))
+            task.add_done_callback(lambda _done: room.release())
+
+
+def most_connections() -> int:
+    """How many one listener has at a time, of two descriptors each: a quarter of what the process may have."""
+    return max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
 
 
 async def _connection(client: socket.socket, dial: Dial) -> None:
+    """One that fails takes none of the others along."""
+    try:
+        await _pass_on(client, dial)
+    except Exception:
+        log.exception("a connection failed")
+
+
+async def _pass_on(client: socket.socket, dial: Dial) -> None:
     """From the client's connection to both ends' last byte. Without a target the client is reset, as by the target."""
     client.setblocking(False)
     with client:

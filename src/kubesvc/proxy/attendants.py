@@ -27,6 +27,7 @@ from kubesvc.client.session import Session
 from kubesvc.kernel.conntrack import Conntrack
 from kubesvc.kernel.nft.connection import Connection
 from kubesvc.proxy import localhost
+from kubesvc.proxy.addresses import Addresses
 from kubesvc.proxy.config import ProxyConfig
 from kubesvc.proxy.conntrack import Reconciler
 from kubesvc.proxy.frontends import Key
@@ -79,6 +80,7 @@ class Attendants:
         self._ports = ServicePorts(
             addresses, self._service_health, recorder, config.node_name, proxy_name=config.proxy_name
         )
+        self._addresses = Addresses(config, self._moved) if config.node_port_addresses else None
         self._forwarder = None if listener is None else localhost.Forwarder(listener, proxy.frontends, config)
         proxy.services.on_change(self._service_changed)
         proxy.services.on_change(self._flows.service_changed)
@@ -94,8 +96,9 @@ class Attendants:
     def close(self) -> None:
         self._tracking.close()
         self._guard.close()
-        if self._forwarder is not None:
-            self._forwarder.close()
+        for part in (self._addresses, self._forwarder):
+            if part is not None:
+                part.close()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -106,6 +109,8 @@ class Attendants:
                 ("health-check node ports", self._ports.run),
             ):
                 group.create_task(_keep(what, work))
+            if self._addresses is not None:
+                group.create_task(_keep("addresses of this node", self._addresses.run))
             if self._forwarder is not None:
                 group.create_task(_keep("node ports on ::1", self._forwarder.run))
             if self._config.report_programmed:
@@ -131,6 +136,10 @@ class Attendants:
 
     def _node_changed(self, _old: Node | None, new: Node | None) -> None:
         self.health.see_node(new)
+
+    def _moved(self, config: ProxyConfig) -> None:
+        self._proxy.move(config)
+        self._ports.move([str(ip) for ip in config.node_port_ips()])
 
     def _synced(self, sync: Sync) -> None:
         if sync.whole and self._config.localhost_node_ports and self._config.configure_namespace:

@@ -73,6 +73,8 @@ def check_node_port_addresses(words: Iterable[str]) -> None:
 
 def node_port_networks(words: Iterable[str], primary: Iterable[Address]) -> tuple[Network, ...]:
     """What `node_port_addresses` is, of words that were checked; `primary` are the node's primary addresses."""
+    if set(words := tuple(words)) == {PRIMARY}:
+        return ()
     found: dict[Network, None] = {}
     for word in words:
         if word == PRIMARY:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
@@ -81,6 +82,13 @@ class Frontends:
         for owner, slices in self._slices.items():
             self._candidates[owner] = {name: parse(found, self._here) for name, found in slices.items()}
             self._touched[owner] = None
+
+    def set_addresses(self, node_port_ips: Iterable[bytes], node_ips: Iterable[bytes]) -> None:
+        """Where node ports answer, and which addresses this node has."""
+        site = replace(self._site, node_port_ips=tuple(node_port_ips), node_ips=tuple(node_ips))
+        if site != self._site:
+            self._site = site
+            self._touched.update(dict.fromkeys(self._services))
 
     # ── what is decided ──
 

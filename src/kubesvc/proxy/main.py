@@ -58,7 +58,7 @@ class Proxy:
         """Set once everything known is in force; not set while a resync is owed."""
         self.frontends = Frontends(
             Locality(config.node_name),
-            [ip.packed for ip in (*config.node_port_ips(), *((LOOPBACK,) if config.localhost_node_ports else ()))],
+            _answering(config),
             proxy_name=config.proxy_name,
             node_ips=[ip.packed for ip in config.node_ips],
             load_balancer_ranges=[(first.packed, last.packed) for first, last in config.load_balancer_ranges],
@@ -89,6 +89,11 @@ class Proxy:
 
     def on_refusal(self, handler: Callable[[BackendError], None]) -> None:
         self._on_refusal.append(handler)
+
+    def move(self, config: ProxyConfig) -> None:
+        """The node has other addresses: `config` is as before but for these."""
+        self.frontends.set_addresses(_answering(config), [ip.packed for ip in config.node_ips])
+        self._wake()
 
     def rebuild(self) -> None:
         """Program everything again, soon: somebody else changed the data plane."""
@@ -166,6 +171,11 @@ class Proxy:
         sync = Sync(taken, whole, time.perf_counter() - started)
         for accepted in self._on_sync:
             accepted(sync)
+
+
+def _answering(config: ProxyConfig) -> list[bytes]:
+    """The addresses that node ports are translated on."""
+    return [ip.packed for ip in (*config.node_port_ips(), *((LOOPBACK,) if config.localhost_node_ports else ()))]
 
 
 def ranges_of(config: ProxyConfig, node: Node | None) -> Ranges:

@@ -5,7 +5,7 @@
                                   ├─ external IPs       ├ externalTrafficPolicy
                                   └─ load balancer IPs  ┘ and, these alone, loadBalancerSourceRanges
 
-    policy               a pod                  this node               from outside
+    policy               a pod of this node     this node               from outside, other nodes' pods
     internal Cluster     cluster set            cluster set, masq.      cluster set, masq.
     internal Local       local set              local set, masq.        local set, masq.
     external Cluster     cluster set, masq.     cluster set, masq.      cluster set, masq.

@@ -143,7 +143,11 @@ def _node_ports(spec: JSON, before: JSON | None, context: Context) -> Iterator[C
     health = spec.get("healthCheckNodePort") or 0
     if health and ask.needs_health_check(spec) and health not in held and not first <= health <= last:
         yield invalid("spec.healthCheckNodePort", health, why)
-    elif health and ask.needs_health_check(spec) and health in {*ask.node_ports(spec), *context.cluster.own_ports}:
+    elif (
+        health
+        and ask.needs_health_check(spec)
+        and health in {*ask.node_ports(spec), *(context.cluster.own_ports - held)}
+    ):
         yield invalid("spec.healthCheckNodePort", health, "provided port is already allocated")
 
 
