@@ -172,6 +172,18 @@ def test_removing_what_never_was_is_fine(bench: Bench) -> None:
     assert bench.held() == {"10.96.0.10:80": HELD["10.96.0.10:80"]}
 
 
+def test_new_ranges_hold_from_the_next_resync_on(bench: Bench) -> None:
+    """Chains that only the old ones needed go, those of the new ones come; the elements stay."""
+    for localhost in (True, False, True):
+        before = bench.nft.chains(TABLE) if bench.nft.comment(TABLE) else []
+        bench.backend.know(replace(RANGES, localhost=localhost))
+        bench.backend.apply(Changes(), "7")
+        assert not before or bench.nft.chains(TABLE) == before
+        bench.backend.resync(changes(*EVERYTHING))
+        assert (ruleset.MARTIANS in bench.nft.chains(TABLE)) is localhost
+        assert bench.held() == HELD
+
+
 def test_a_restart_adopts_what_is_there(bench: Bench) -> None:
     """A second backend takes over the table, changing only what differs, and goes on from there."""
     bench.backend.resync(changes(*EVERYTHING))

@@ -18,6 +18,20 @@ from support.wires import Wires, build
 PORT = 9999
 
 
+def test_the_forwarder_listens_where_it_can(wires: Wires) -> None:
+    """On another port when its own is taken; nowhere, and without a failure, on a node without IPv6."""
+    node = wires.at["node"]
+    first, second = node.call(localhost.listen), node.call(localhost.listen)
+    assert isinstance(first, socket.socket)
+    assert isinstance(second, socket.socket)
+    assert first.getsockname()[1] == localhost.FORWARDER_PORT != second.getsockname()[1]
+    for listener in (first, second):
+        listener.close()
+    node.sysctl("ipv6/conf/lo/disable_ipv6", "1")
+    assert node.call(localhost.listen) is None
+    wires.backend.close()
+
+
 @pytest.fixture
 def wires() -> Iterator[Wires]:
     with Lab("martian") as lab:
