@@ -16,7 +16,7 @@ from kubesvc.proxy.layout import SCTP, UDP
 from support import sctp
 from support.flows import CASES, HOSTS, PODS, Flow, case_id, everything, place, world
 from support.net import DEADLINE, Lab, Namespace, ask
-from support.wires import CONFIG, Wires, build
+from support.wires import Wires, build
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def forwarding(node: Namespace) -> Iterator[None]:
     decided.take()
     listener = node.call(localhost.listen)
     assert isinstance(listener, socket.socket)
-    forwarder = localhost.Forwarder(listener, decided, CONFIG)
+    forwarder = localhost.Forwarder(listener, decided)
     loop = asyncio.new_event_loop()
 
     def live() -> None:

@@ -81,7 +81,7 @@ class Attendants:
             addresses, self._service_health, recorder, config.node_name, proxy_name=config.proxy_name
         )
         self._addresses = Addresses(config, self._moved) if config.node_port_addresses else None
-        self._forwarder = None if listener is None else localhost.Forwarder(listener, proxy.frontends, config)
+        self._forwarder = None if listener is None else localhost.Forwarder(listener, proxy.frontends)
         proxy.services.on_change(self._service_changed)
         proxy.services.on_change(self._flows.service_changed)
         proxy.services.on_change(self._ports.service_changed)

@@ -125,6 +125,11 @@ class Frontends:
             dict.fromkeys(self._local_endpoints, True),
         )
 
+    @property
+    def node_port_ips(self) -> tuple[bytes, ...]:
+        """The addresses that node ports are translated on."""
+        return self._site.node_port_ips
+
     def find(self, key: bytes) -> Frontend | None:
         """The frontend with this key, as of the last `take`."""
         return self._claims.winners.get(key)

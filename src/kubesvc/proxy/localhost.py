@@ -18,9 +18,9 @@ import socket
 
 from kubesvc.kernel import relay, sysctl
 from kubesvc.kernel.nft.transaction import Nft
-from kubesvc.proxy.config import LOOPBACK, LOOPBACK6, Address, ProxyConfig
+from kubesvc.proxy.config import LOOPBACK6
 from kubesvc.proxy.frontends import Frontends
-from kubesvc.proxy.layout import TABLE, TCP, tail
+from kubesvc.proxy.layout import TABLE, TCP, tail, unpack
 from kubesvc.proxy.ruleset import MARTIANS
 
 log = logging.getLogger(__name__)
@@ -53,10 +53,8 @@ def listen() -> socket.socket | None:
 class Forwarder:
     """Connects each client of [::1]:N to node port N. Lives in the network namespace it was made in."""
 
-    def __init__(self, listener: socket.socket, frontends: Frontends, config: ProxyConfig) -> None:
+    def __init__(self, listener: socket.socket, frontends: Frontends) -> None:
         self._listener, self._frontends = listener, frontends
-        self._own_port = listener.getsockname()[1]
-        self._addresses: tuple[Address, ...] = (*(ip for ip in config.node_port_ips() if ip.version == 6), LOOPBACK)
 
     async def run(self) -> None:
         await relay.connections(self._listener, self._dial)
@@ -67,13 +65,13 @@ class Forwarder:
     async def _dial(self, client: socket.socket) -> socket.socket:
         asked = client.getsockopt(socket.IPPROTO_IPV6, _SO_ORIGINAL_DST, _SOCKADDR_IN6)
         port = int.from_bytes(asked[2:4], "big")
-        for address in self._addresses:
-            frontend = self._frontends.find(address.packed + tail(TCP, port))
+        for address in sorted(self._frontends.node_port_ips, key=len, reverse=True):  # IPv6 first
+            frontend = self._frontends.find(address + tail(TCP, port))
             if frontend is not None and frontend.endpoints:
-                family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+                family = socket.AF_INET6 if len(address) == 16 else socket.AF_INET
                 target = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
                 try:
-                    await asyncio.get_running_loop().sock_connect(target, (str(address), port))
+                    await asyncio.get_running_loop().sock_connect(target, (str(unpack(address)), port))
                 except BaseException:
                     target.close()
                     raise

@@ -86,15 +86,12 @@ def decide(service: Service, candidates: Sequence[Candidates], site: Site, old: 
                 else:
                     found = _from_outside(service, port.name, kind, place, choice, affinity, before, site)
                 decided.frontends[place] = found
-            answers = answers or bool(choice.cluster)
+            answers = answers or bool(choice.cluster and any(kind is Kind.NODE_PORT for kind, _ in at))
             if choice.local:
                 local.update([split_endpoint(e)[0] for e in choice.local])
         if port.node_port and protocol == TCP and site.forwarder:
-            place = _LOOPBACK6 + tail(TCP, port.node_port)
-            to, refusal = ((site.forwarder,), None) if answers else ((), Refusal.REJECT)
-            decided.frontends[place] = Frontend(
-                place, to, Masquerade.NEVER, refusal, 0, Kind.NODE_PORT, service.key, port.name
-            )
+            found = _by_forwarder(service, port.name, port.node_port, site.forwarder if answers else b"")
+            decided.frontends[found.key] = found
     if local:
         decided.local_endpoints = frozenset(local)
     return decided
@@ -142,6 +139,13 @@ def _from_outside(
         sources = allowed(service.spec.load_balancer_source_ranges, key[:-8], site.node_ips)
     refusal = None if endpoints else Refusal.REJECT
     return Frontend(key, endpoints, masquerade, refusal, affinity, kind, service.key, port_name, outside, sources)
+
+
+def _by_forwarder(service: Service, port_name: str, node_port: int, forwarder: bytes) -> Frontend:
+    """The frontend of ::1; it refuses while nothing answers at the addresses that the forwarder connects to."""
+    key = _LOOPBACK6 + tail(TCP, node_port)
+    to, refusal = ((forwarder,), None) if forwarder else ((), Refusal.REJECT)
+    return Frontend(key, to, Masquerade.NEVER, refusal, 0, Kind.NODE_PORT, service.key, port_name)
 
 
 def _slots(wanted: tuple[bytes, ...], before: tuple[bytes, ...]) -> tuple[bytes, ...]:
