@@ -136,6 +136,8 @@ def test_published_node_ports_answer_on_this_machines_localhost(box: BoxUnderTes
         assert refused.returncode == 1
         assert f"--publish {web}:30080: tcp port {web} of 127.0.0.1 is taken on this machine" in refused.stderr
         assert f"ss -Hlnpt 'sport = {web}'" in refused.stderr
+        assert not (Path("/run/kubesvc") / second.name).exists()
+        assert not second.directory.exists()
     box.interrupt()
     for address in ("127.0.0.1", "::1"):
         with pytest.raises(ConnectionRefusedError):

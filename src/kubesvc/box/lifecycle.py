@@ -61,11 +61,8 @@ def up(name: str, directory: Path, options: Options, *, detach: bool, show: Show
     for program, package in PROGRAMS.items():
         if shutil.which(program) is None:
             show(Progress(warning=f"{program} is not installed, so pods can't start: apt install {package}"))
-    for publication in box.publications:
-        if not box.port_range[0] <= publication.node_port <= box.port_range[1]:
-            text = f"--publish {publication}: no new Service gets node port {publication.node_port}"
-            show(Progress(warning=f"{text}, which is outside --node-port-range {box.node_port_range}"))
     descriptor = _lock(box)
+    _warn_of_publications(box, show)
     try:
         box = _choose_network(box)
         published = publish.listen(box)
@@ -81,10 +78,28 @@ def up(name: str, directory: Path, options: Options, *, detach: bool, show: Show
         os.close(writing)
         listener.close()
         publish.close(published)
+    except BoxError:
+        if recall(box.run_path) is None:  # nothing was made but the lock
+            _forget_run(box)
+        raise
     finally:
         os.close(descriptor)  # the supervisor holds it now
     _follow(reading, show)
     return box
+
+
+def _warn_of_publications(box: Box, show: Show) -> None:
+    first, last = box.port_range
+    for publication in box.publications:
+        if not first <= publication.node_port <= last:
+            text = f"--publish {publication}: no new Service gets node port {publication.node_port}"
+            show(Progress(warning=f"{text}, which is outside --node-port-range {box.node_port_range}"))
+
+
+def _forget_run(box: Box) -> None:
+    shutil.rmtree(box.run_path, ignore_errors=True)
+    with suppress(OSError):  # other boxes' are there
+        RUN.rmdir()
 
 
 def _lock(box: Box) -> int:
@@ -285,9 +300,7 @@ def down(box: Box, *, purge: bool, show: Show) -> None:
         began = time.monotonic()
         action(box)
         show(Progress(step=text, seconds=time.monotonic() - began))
-    shutil.rmtree(box.run_path, ignore_errors=True)
-    if RUN.exists() and not any(RUN.iterdir()):
-        RUN.rmdir()
+    _forget_run(box)
     if purge:
         shutil.rmtree(box.path, ignore_errors=True)
         show(Progress(step=f"data removed from {box.path}"))
