@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 from pathlib import Path
@@ -68,6 +69,11 @@ def apply(box: BoxUnderTest, *objects: dict) -> str:
     return box.kubectl("apply", "-f", "-", input=text, check=False)
 
 
+def network() -> tuple[str, str]:
+    """A node network that no other box chooses while this one is down."""
+    return "--node-cidr", f"10.{200 + secrets.randbelow(10)}.{secrets.randbelow(256)}.0/24"
+
+
 def free_port() -> int:
     """A port that nobody has, in either family, TCP or UDP."""
     with socket.socket(socket.AF_INET6) as tcp, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as udp:
@@ -106,7 +112,7 @@ def test_published_node_ports_answer_on_this_machines_localhost(box: BoxUnderTes
     before = footprint(box)["processes"]
     web, other, nobody = free_port(), free_port(), free_port()
     flags = (f"{web}:30080", f"{other}:30080/udp", f"{nobody}:30099")
-    box.up("--nodes", "2", *(word for flag in flags for word in ("--publish", flag)))
+    box.up("--nodes", "2", *network(), *(word for flag in flags for word in ("--publish", flag)))
     assert f"localhost:{web}/tcp is node port 30080." in "".join(box.output)
     with pytest.raises(ConnectionResetError):
         ask("127.0.0.1", nobody)
@@ -151,7 +157,7 @@ def test_published_node_ports_answer_on_this_machines_localhost(box: BoxUnderTes
 
 def test_node_ports_answer_on_the_nodes_own_localhost_and_where_they_are_told_to(box: BoxUnderTest) -> None:
     """127.0.0.1 and ::1 inside every node; with --node-port-addresses other addresses of it, and no longer its own."""
-    box.up("--nodes", "2")
+    box.up("--nodes", "2", *network())
     assert "created" in apply(box, POD, service("web", 30080))
     box.kubectl("wait", "--for=condition=Ready", "pod/echo", "--timeout=60s")
     for node in ("node1", "node2"):
@@ -172,7 +178,7 @@ def test_node_ports_answer_on_the_nodes_own_localhost_and_where_they_are_told_to
 
 def test_the_node_port_range_grows_and_shrinks_under_services(box: BoxUnderTest) -> None:
     """What is outside the new range is kept, served, named and may be updated; what is new obeys."""
-    box.up()
+    box.up(*network())
     local = service("old", 30080, type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=30081)
     assert "created" in apply(box, POD, local)
     box.kubectl("wait", "--for=condition=Ready", "pod/echo", "--timeout=60s")
