@@ -1,4 +1,4 @@
-"""Work that nobody waits for: it waits while the event loop is busy, it is never left undone, an urgent key overtakes."""
+"""Work that nobody waits for: it waits while the event loop is busy, is never left undone, and is overtaken."""
 
 from __future__ import annotations
 
