@@ -59,6 +59,7 @@ class Proxy:
             proxy_name=config.proxy_name,
             node_ips=[ip.packed for ip in config.node_ips],
             load_balancer_ranges=[(first.packed, last.packed) for first, last in config.load_balancer_ranges],
+            masquerade_all=config.masquerade_all,
         )
         self.services = Informer[Service](session, SERVICE, Service, project=slim_service)
         self.slices = Informer[EndpointSlice](session, ENDPOINT_SLICE, EndpointSlice, project=slim_slice)
