@@ -22,6 +22,7 @@ from kubesvc.api.labels import ZONE
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE, SERVICE
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
+from kubesvc.kernel import heap
 from kubesvc.kernel.nft.connection import Connection
 from kubesvc.proxy import namespace
 from kubesvc.proxy.attendants import Attendants
@@ -182,5 +183,6 @@ async def _settle_memory(proxy: Proxy) -> None:
     try:
         await proxy.programmed.wait()
         gc.freeze()
+        await asyncio.to_thread(heap.give_back)  # the lists' texts, larger than what is kept of them
     finally:
         gc.enable()
