@@ -27,7 +27,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
-from pathlib import Path
 
 from figures import show, show_median
 from kubesvc.kernel import netns

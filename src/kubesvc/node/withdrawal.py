@@ -3,7 +3,8 @@
     pod deleted ─► its slices say terminating, at revision R ─► each Ready node's Lease says R or more ─► SIGTERM
 
 Without this a server that ends at once is still picked by nodes that haven't heard, and their clients are refused. The
-wait is bounded, short where the pod is in no slice, and ends when the deletion is forced. Slices and Leases are followed only while some pod waits.
+wait is bounded, short where the pod is in no slice, and ends when the deletion is forced. Slices and Leases are
+followed only while some pod waits.
 """
 
 from __future__ import annotations
