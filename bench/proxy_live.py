@@ -2,9 +2,10 @@
 
     PYTHONPATH=src:bench:tests python bench/proxy_live.py [COUNT ...]      100, 10,000 and 100,000 Services by default
 
-`start`: from the process' start (the interpreter's and its imports' included) to "in force", lists included. `sent`: from
-before the write of a slice is sent to the kernel's notice that the change is in force; `written`: from the server's answer.
-`cpu`: what the proxy used for a change, which a busy machine doesn't change. Server, proxy and writer share the cores.
+`start`: from the process' start (the interpreter's and its imports' included) to "in force", lists included. `sent`:
+from before the write of a slice is sent to the kernel's notice that the change is in force; `written`: from the server's
+answer. `cpu`: what the proxy used for a change, which a busy machine doesn't change. Server, proxy and writer share the
+cores.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def cpu(pid: int) -> float:
 
 
 def memory(pid: int, what: str) -> float:
-    """MB: Rss, Pss or Private_Dirty."""
+    """MB of Rss or Pss."""
     rolled = Path(f"/proc/{pid}/smaps_rollup").read_text()
     found = re.search(rf"^{what}: +(\d+)", rolled, re.MULTILINE)
     assert found is not None
@@ -163,10 +164,9 @@ async def measure(count: int) -> None:
         try:
             show(f"live_start_{count}x3", took, "s")
             show(f"live_start_{count}x3_cpu", cpu(running.pid), "s")
-            show(f"live_memory_{count}x3_rss", memory(running.pid, "Rss"), "MB")
-            show(f"live_memory_{count}x3_pss", memory(running.pid, "Pss"), "MB")
             await changes(count, served, running.pid)
-            show(f"live_memory_{count}x3_after_changes_rss", memory(running.pid, "Rss"), "MB")
+            for what in ("Rss", "Pss"):
+                show(f"live_memory_{count}x3_{what.lower()}", memory(running.pid, what), "MB")
         finally:
             running.kill()
             running.communicate()
