@@ -3,9 +3,8 @@
     PYTHONPATH=src:bench:tests python bench/proxy_live.py [COUNT ...]      100, 10,000 and 100,000 Services by default
 
 `start`: from the process' start (the interpreter's and its imports' included) to "in force", lists included. `sent`:
-from before the write of a slice is sent to the kernel's notice that the change is in force; `written`: from the server's
-answer. `cpu`: what the proxy used for a change, which a busy machine doesn't change. Server, proxy and writer share the
-cores.
+from before the write of a slice is sent to the kernel's notice that the change is in force; `written`: from the answer.
+`cpu`: what the proxy used for a change, which a busy machine doesn't change. Server, proxy, writer share the cores.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What load balancers hear of a real box: a Service's health-check node port on every node, and each node's own health."""
+"""What load balancers hear of a real box: a Service's health-check node port on every node, and each node's health."""
 
 from __future__ import annotations
 
