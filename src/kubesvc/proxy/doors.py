@@ -64,7 +64,9 @@ class Doors:
 
     def _set(self, held: dict[Key, frozenset[Door]], owner: Service | EndpointSlice | None, doors: set[Door]) -> None:
         assert owner is not None
-        if held.get(owner.key, frozenset()) == doors:
+        if not doors and owner.key not in held:
+            return  # as nearly always
+        if held.get(owner.key) == doors:
             return
         if doors:
             held[owner.key] = frozenset(doors)
