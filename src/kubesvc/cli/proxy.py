@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from kubesvc import __version__
 from kubesvc.cli import kube_proxy
 from kubesvc.client.kubeconfig import KubeconfigError
 from kubesvc.kernel.nft.transaction import NftError
@@ -127,6 +128,7 @@ def _bind(flag: str, default: str, port: int, what: str) -> Callable[[Any], Any]
 )
 @kube_proxy.flags
 @click.option("--cleanup", is_flag=True, help="Take the data plane away, and end.")
+@click.version_option(__version__, prog_name="kubesvc proxy")
 @click.option("--v", "-v", "verbosity", type=int, default=0, metavar="N", help="Log more: 4 and above, everything.")
 def proxy(
     kubeconfig: Path | None,

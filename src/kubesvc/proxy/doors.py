@@ -15,6 +15,7 @@ from typing import NamedTuple
 from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.proxy.frontends import Key
+from kubesvc.proxy.layout import PROTOCOLS
 from kubesvc.proxy.policy import ours
 
 
@@ -58,18 +59,20 @@ class Doors:
                 version = self._own[endpoint.addresses[0]]
                 what = f"Service {new.namespace}/{new.service_name} has an endpoint there"
                 for port in new.ports or ():
-                    if port.port:
-                        found.add(Door((port.protocol or "TCP").lower(), port.port, version, what))
+                    protocol = port.protocol or "TCP"
+                    if port.port and protocol in PROTOCOLS:
+                        found.add(Door(protocol.lower(), port.port, version, what))
         self._set(self._hosted, old or new, found)
 
     def _set(self, held: dict[Key, frozenset[Door]], owner: Service | EndpointSlice | None, doors: set[Door]) -> None:
         assert owner is not None
         if not doors and owner.key not in held:
             return  # as nearly always
-        if held.get(owner.key) == doors:
+        now = frozenset(doors)
+        if held.get(owner.key) == now:
             return
-        if doors:
-            held[owner.key] = frozenset(doors)
+        if now:
+            held[owner.key] = now
         else:
             del held[owner.key]
         self._changed()
