@@ -1,12 +1,13 @@
 """What a Service costs a packet: new connections and throughput, to a cluster IP and straight to its pods.
 
-    PYTHONPATH=src:bench:tests python bench/proxy_traffic.py [--quick]
+    PYTHONPATH=src:bench:tests python bench/proxy_traffic.py [--quick] [--maps-only]
 
     client pod 10.244.0.9 ── node ── pods 10.244.0.1 to .3
 
 Straight and by the cluster IP take turns over the same three pods (one for iperf3), on one node whose table has 10 or
 10,000 Services. Beside it the same Services as a chain for each Service and each endpoint, loaded with `nft -f`: how
-long that takes, what one changed endpoint takes, and the same traffic. Client and server share the machine's cores.
+long that takes, what one changed endpoint takes, and the same traffic. Client and server share the machine's cores;
+`cpu` is what the client used for a connection, the kernel's work on its packets included, busy machine or not.
 """
 
 from __future__ import annotations
@@ -96,15 +97,15 @@ def accept_all(listening: Sequence[socket.socket]) -> None:
                     continue
 
 
-def connections(client: Namespace, targets: Sequence[tuple[str, int]], seconds: float) -> float:
-    """New connections a second of one client that makes one after the other."""
+def connections(client: Namespace, targets: Sequence[tuple[str, int]], seconds: float) -> tuple[float, float]:
+    """New connections a second of one client that makes one after the other; microseconds of CPU for each."""
     came, went = os.pipe()
     pid = os.fork()
     if pid == 0:
         netns.enter(client.path)
         order = [random.choice(targets) for _ in range(4096)]
         made = failed = 0
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         ends = began + seconds
         while time.perf_counter() < ends:
             for target in order[:256]:
@@ -117,14 +118,15 @@ def connections(client: Namespace, targets: Sequence[tuple[str, int]], seconds: 
                 made += 1
             order = order[256:] + order[:256]
         took = time.perf_counter() - began
-        os.write(went, f"{made / took} {failed}".encode())
+        used = time.process_time() - used
+        os.write(went, f"{made / took} {used / made * 1e6} {failed}".encode())
         os._exit(0)
     os.close(went)
     with os.fdopen(came) as report:
-        rate, failures = report.read().split()
+        rate, cpu, failures = report.read().split()
     os.waitpid(pid, 0)
     assert failures == "0", f"{failures} connections failed"
-    return float(rate)
+    return float(rate), float(cpu)
 
 
 def throughput(client: Namespace, address: str, seconds: float) -> float:
@@ -173,8 +175,8 @@ class World:
 
     def compare(self, name: str, runs: int, seconds: float) -> None:
         """Straight and by the cluster IP in turns; medians, and the ratio."""
-        straight: list[float] = []
-        service: list[float] = []
+        straight: list[tuple[float, float]] = []
+        service: list[tuple[float, float]] = []
         direct: list[float] = []
         through: list[float] = []
         pods, vip = [(pod, TARGET) for pod in PODS], [(VIP, PORT)]
@@ -184,9 +186,12 @@ class World:
                 self.forget()
                 rates.append(connections(self.client, targets, seconds))
                 flows.append(throughput(self.client, address, seconds))
-        show_median(f"{name}_connections_pod_to_pod", straight, "1/s")
-        show_median(f"{name}_connections_cluster_ip", service, "1/s")
-        show_median(f"{name}_connections_ratio", [b / a for a, b in zip(straight, service, strict=True)], "times")
+        for which, values in (("pod_to_pod", straight), ("cluster_ip", service)):
+            show_median(f"{name}_connections_{which}", [rate for rate, _ in values], "1/s")
+            show_median(f"{name}_connection_cpu_{which}", [cpu for _, cpu in values], "us")
+        pairs = list(zip(straight, service, strict=True))
+        show_median(f"{name}_connections_ratio", [b[0] / a[0] for a, b in pairs], "times")
+        show_median(f"{name}_connection_cpu_ratio", [a[1] / b[1] for a, b in pairs], "times")
         show_median(f"{name}_throughput_pod_to_pod", direct, "Gbit/s")
         show_median(f"{name}_throughput_cluster_ip", through, "Gbit/s")
         show_median(f"{name}_throughput_ratio", [b / a for a, b in zip(direct, through, strict=True)], "times")
@@ -243,7 +248,9 @@ def load(node: Namespace, text: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="fewer runs")
-    quick = parser.parse_args().quick
+    parser.add_argument("--maps-only", action="store_true", help="nothing beside it: loading 10,000 chains takes long")
+    given = parser.parse_args()
+    quick = given.quick
     runs, seconds = (3, 1) if quick else (15, 1)
     show("load_before", os.getloadavg()[0], "processes")
     for count in (10, 10_000):
@@ -258,6 +265,9 @@ def main() -> None:
                 backend.resync(changes(*made))
                 show(f"maps_at_{count}_load", time.perf_counter() - began, "s")
                 world.compare(f"maps_at_{count}", runs, seconds)
+                if given.maps_only:
+                    backend.close()
+                    continue
                 world.node.run("nft", "delete", "table", "inet", TABLE)
                 show(f"chains_at_{count}_load", load(world.node, chained(count)), "s")
                 show_median(
