@@ -31,7 +31,8 @@ def claims(new: JSON | None, old: JSON | None, context: Context, taken: Taken) -
     had_ports = set(ask.held_node_ports(before))
     chosen_addresses = _choose_addresses(after, context, taken) if new is not None else set()
     if new is not None:
-        _check_range(new, [a for a in ask.held_addresses(after) if ask.canonical(a) not in had_addresses], context)
+        had = {*had_addresses, *chosen_addresses}
+        _check_range(new, [a for a in ask.held_addresses(after) if ask.canonical(a) not in had], context)
     chosen_ports = _choose_node_ports(after, had_ports, context, taken) if new is not None else set()
     has_addresses = {ask.canonical(a): a for a in ask.held_addresses(after)}
     has_ports = list(dict.fromkeys(ask.held_node_ports(after)))
@@ -108,7 +109,9 @@ def _choose_node_ports(spec: JSON, had: set[int], context: Context, taken: Taken
 
 def _free_node_port(what: str, own: set[int], context: Context, taken: Taken) -> int:
     band = bands.of_node_ports(*context.cluster.node_port_range)
-    found = bands.choose(band, lambda n: n in own or taken.node_port(n), context.choose)
+    found = bands.choose(
+        band, lambda n: n in own or n in context.cluster.own_ports or taken.node_port(n), context.choose
+    )
     if found is None:
         raise InternalError(f"Internal error occurred: failed to allocate a {what}: range is full")
     return found
