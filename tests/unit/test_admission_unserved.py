@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubesvc.api.registry import DEPLOYMENT, POD, SERVICE
+from kubesvc.api.registry import DEPLOYMENT, JOB, POD, SERVICE, STATEFUL_SET
 from kubesvc.apiserver import admission
 
 CONTAINER = {"name": "c", "image": "host"}
@@ -49,3 +49,19 @@ def test_a_pod_is_told_also_through_a_template(spec, told):
     ):
         found = admission.warnings(kind, {"metadata": {"name": "x"}} | tree)
         assert [told in line and line.startswith(path) for line in found] == ([] if told is None else [True])
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "told"),
+    [
+        (STATEFUL_SET, {"serviceName": "db"}, None),
+        (STATEFUL_SET, {"volumeClaimTemplates": [{"metadata": {"name": "data"}}]}, "claims are made, but not served"),
+        (JOB, {"backoffLimit": 3, "completionMode": "Indexed"}, None),
+        (JOB, {"podFailurePolicy": {"rules": []}}, "every failure of a pod counts the same"),
+        (JOB, {"backoffLimitPerIndex": 0}, "failures are counted over all indexes"),
+    ],
+)
+def test_a_workload_is_told_what_of_it_is_not_done(kind, spec, told):
+    spec = {"template": {"spec": {"containers": [CONTAINER]}}} | spec
+    found = admission.warnings(kind, {"metadata": {"name": "x"}, "spec": spec})
+    assert [told in line for line in found] == ([] if told is None else [True])

@@ -42,6 +42,12 @@ def in_job_spec(spec: JSON, path: str) -> Iterator[str]:
     yield from _told(_JOB, spec, path)
 
 
+def in_stateful_set_spec(spec: JSON, path: str) -> Iterator[str]:
+    """`spec` is a StatefulSetSpec at `path`."""
+    if spec.get("volumeClaimTemplates"):
+        yield f"{path}.volumeClaimTemplates: claims are made, but not served yet: the pods can't start with them"
+
+
 def in_pod_spec(spec: JSON, path: str) -> Iterator[str]:
     """`spec` is a PodSpec at `path`."""
     yield from _told(_POD, spec, path)
