@@ -194,7 +194,7 @@ def test_flags_say_what_the_api_is_not_asked_for(world: World) -> None:
         (("--conntrack-udp-timeout", "soon"), "'soon' is no duration; expected one such as 24h"),
         (("--config", "/etc/kube-proxy.yaml"), "--config is kube-proxy's, and not to be had here: give what the file"),
         (("--proxy-mode=ipvs",), "--proxy-mode=ipvs is not to be had here: nftables is the only one here"),
-        (("--detect-local-mode=BridgeInterface",), "use --cluster-cidr"),
+        (("--detect-local-mode=BridgeInterface",), "is not one of 'ClusterCIDR', 'NodeCIDR'"),
         (
             ("--iptables-sync-period=30s",),
             "--iptables-sync-period changes nothing here: changes are programmed at once",
