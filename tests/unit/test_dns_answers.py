@@ -203,7 +203,7 @@ def test_reverse_names_of_the_cluster_are_never_forwarded() -> None:
     assert ask(answers, "1.1.244.10.in-addr.arpa", "PTR").rcode() == dns.rcode.NXDOMAIN
     assert ask(answers, ipaddress.ip_address("fd00::1").reverse_pointer, "PTR").rcode() == dns.rcode.NXDOMAIN
     assert answers.find(wire.question(wire.encode_name("1.1.243.10.in-addr.arpa"), wire.PTR)) is None
-    assert answers.find(wire.question(wire.encode_name("244.10.in-addr.arpa"), wire.PTR)) is None
+    assert ask(answers, "244.10.in-addr.arpa", "PTR").rcode() == dns.rcode.NOERROR
 
 
 def test_the_life_of_a_service() -> None:

@@ -1,12 +1,13 @@
-"""The zone as a table, wire question -> wire answer, kept current Service by Service. Pure.
+"""The zones as a table, wire question -> wire answer, kept current Service by Service. Pure.
 
     question ──► table ──────────────► Entry           every record set, and "no such family" of every address
         └──────► aliases ────────────► Entry | Alias   ExternalName: followed inside the zone, handed on outside
         └──────► pods, names ────────► Entry           a-b-c-d.ns.pod; NODATA where a name exists, else NXDOMAIN
-        └──────► not in the zone ────► None            somebody else's: forward it
+        └──────► wildcards ──────────► Entry | Alias   in a public zone alone (RFC 4592)
+        └──────► in no zone ─────────► None            somebody else's: forward it
 
-A name exists when it owns records or a name below it does (RFC 8020). Reverse names belong to whoever answers for
-them: those of cluster IPs and endpoints are here, those in `networks` that nobody has are NXDOMAIN, others forwarded.
+A name exists when it owns records or a name below it does (RFC 8020). Reverse names of cluster IPs and endpoints are
+here wherever they are; those in `networks` that nobody has are NXDOMAIN, others forwarded.
 A name of a client's search path that doesn't exist may be another name that does: `search` completes it.
 Left out: what the server's sockets, EDNS sizes and other flags make of an entry (`entry`, `server`).
 """
@@ -21,10 +22,10 @@ from typing import Literal
 
 from kubesvc.dns import entry, search, wire
 from kubesvc.dns.entry import Entry
-from kubesvc.dns.records import Record, undashed, zone_records
+from kubesvc.dns.records import Record, apex_records, undashed
+from kubesvc.dns.zones import Network, Zone, Zones
 
-Owner = tuple[str, str]  # (namespace, name) of a Service; ("", "") owns the zone's own records
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Owner = tuple[str, str]  # (namespace, name) of a Service; ("", ZONE) owns a zone's apex, (".", NAME) is a public name
 ADDRESSES = (wire.A, wire.AAAA)
 MAX_CHAIN = 10  # CNAMEs followed inside the zone
 PodMode = Literal["disabled", "insecure", "verified"]
@@ -62,7 +63,10 @@ class _Owned:
 
 
 class Answers:
-    """The answers of one zone. Until `synced` is set every name in the zone is SERVFAIL: better late than wrong."""
+    """The answers of every zone. Until `synced` is set every name in them is SERVFAIL: better late than wrong.
+
+    `zone` is the cluster's own, `others` have the same names again; `public` maps a zone -> its name servers.
+    """
 
     def __init__(
         self,
@@ -73,8 +77,12 @@ class Answers:
         serial: int = 1,
         pod_mode: PodMode = "insecure",
         searches: Iterable[str] = (),
+        others: Sequence[str] = (),
+        public: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self.zone = wire.encode_name(zone)
+        networks = tuple(networks)
+        self.zones = Zones((zone, *others), public=public, networks=networks)
+        self.zone = self.zones.clusters[0].name
         self.ttl = ttl
         self.pod_mode = pod_mode
         self._searches = tuple(wire.encode_name(domain) for domain in searches)  # clients' domains outside the zone
@@ -86,26 +94,43 @@ class Answers:
         self._names: Counter[bytes] = Counter()  # name in the zone -> how many owners make it exist
         self._pointers: dict[bytes, list[tuple[Owner, bytes]]] = {}  # reverse name -> who points where
         self._namespaces: set[bytes] = set()
-        self._negative: dict[tuple[int, int, int], Entry] = {}  # (rcode, length of name, of reverse zone) -> answer
+        self._negative: dict[tuple[int, int, bytes], Entry] = {}  # (rcode, length of name, its zone) -> answer
         self._owned: dict[Owner, _Owned] = {}
-        self._networks = tuple(networks)
-        self.serial = serial
-        self._names.update([self.zone, wire.join([b"svc"], self.zone), wire.join([b"pod"], self.zone)])
-        self.replace(("", ""), zone_records(self.zone, ttl, serial))
+        self.serials: dict[bytes, int] = {}  # zone -> its SOA's serial
+        self._changed = {zone.name for zone in self.zones}  # zones whose records have changed since their serial did
+        for one in self.zones:
+            self._names[one.name] += 1
+            if one.kind == "cluster":
+                self._names.update(wire.join([label], one.name) for label in (b"svc", b"pod"))
+        self.set_serial(serial)
 
-    def set_serial(self, serial: int) -> None:
-        """The SOA's serial: to be raised when records have changed, at most once a second."""
-        self.serial = serial
-        self.replace(("", ""), zone_records(self.zone, self.ttl, serial))
-        for (rcode, size, origin_size), found in self._negative.items():
-            if rcode != wire.SERVFAIL:
-                found.body = self._soa(size, origin_size)
+    @property
+    def changed(self) -> bool:
+        """Is there a zone whose serial says less than its records?"""
+        return bool(self._changed)
+
+    def set_serial(self, serial: int) -> list[Zone]:
+        """Give this serial to each zone that has changed since it got its own; those zones."""
+        found = [zone for zone in self.zones if zone.name in self._changed]
+        for zone in found:
+            self.serials[zone.name] = serial
+            self.replace(("", zone.text), apex_records(zone, self.ttl, serial))
+        for (rcode, size, origin), negative in self._negative.items():
+            if origin in self._changed and rcode != wire.SERVFAIL:
+                negative.body = self._soa(size, origin)
+        self._changed.clear()
+        return found
+
+    @property
+    def serial(self) -> int:
+        """The serial of the cluster's own zone."""
+        return self.serials[self.zone]
 
     def set_namespace(self, namespace: str, *, exists: bool) -> None:
         label = namespace.encode()
         if exists == (label in self._namespaces):
             return
-        names = [wire.join([label, parent], self.zone) for parent in (b"svc", b"pod")]
+        names = [wire.join([label, parent], zone.name) for zone in self.zones.clusters for parent in (b"svc", b"pod")]
         if exists:
             self._namespaces.add(label)
             self._names.update(names)
@@ -120,11 +145,11 @@ class Answers:
             del self._pods[namespace.encode(), packed]
 
     def set_hosts(self, hosts: Mapping[str, Sequence[str]]) -> None:
-        """Answer these names (outside the zone) with these addresses, whatever the world says. Raises ValueError."""
+        """Answer these names (in no zone) with these addresses, whatever the world says. Raises ValueError."""
         for text, addresses in hosts.items():
             name = wire.encode_name(text)
-            if wire.labels_over(name, self.zone) is not None:
-                raise ValueError(f"host {text!r} is in the zone, where the cluster's Services are")
+            if zone := self.zones.of(name):
+                raise ValueError(f"host {text!r} is in the zone {zone.text}, which is answered from the cluster")
             for kind, size in ((wire.A, 4), (wire.AAAA, 16)):
                 all_packed = [ipaddress.ip_address(address).packed for address in addresses]
                 encoded = [wire.record(wire.TO_QUESTION, kind, self.ttl, one) for one in all_packed if len(one) == size]
@@ -148,8 +173,10 @@ class Answers:
                 self._aliases[record.name] = record.data
                 after.alias = record.name
         entries = self._entries(sets)
-        names = {above for name, _ in sets for above in wire.ancestors(name, self.zone)}
+        names = {above for name, _ in sets for above in wire.ancestors(name, self._apex(name))}
         after.questions, after.names, after.pointers = list(entries), list(names), list(pointers)
+        if self.synced and owner[0]:  # an apex changes with its serial, not the other way round
+            self._note(before.questions, entries)
         self.table.update(entries)
         self._names.update(names)
         self._take_out(before, keep=after, of=owner)
@@ -159,6 +186,20 @@ class Answers:
             self._point(name)
         if records:
             self._owned[owner] = after
+
+    def _apex(self, name: bytes) -> bytes:
+        """The zone of a name that is in one."""
+        if name.endswith(self.zone):  # nearly all of them
+            return self.zone
+        zone = self.zones.of(name)
+        return zone.name if zone is not None else b"\0"
+
+    def _note(self, before: Iterable[bytes], entries: Mapping[bytes, Entry]) -> None:
+        """Remember the zones in which these questions are answered otherwise than before."""
+        for question in {*before, *entries}:
+            old, new = self.table.get(question), entries.get(question)
+            if old is None or new is None or old.body != new.body:
+                self._changed.add(self._apex(question[:-4]))
 
     def _take_out(self, before: _Owned, keep: _Owned, of: Owner) -> None:
         for question in set(before.questions).difference(keep.questions):
@@ -208,15 +249,27 @@ class Answers:
         """Rebuild the PTR of a reverse name. A cluster IP's (svc.ns.svc) hides endpoints' (host.svc.ns.svc)."""
         ones = self._pointers.get(name)
         asked = wire.question(name, wire.PTR)
-        if not ones:
+        old = self.table.pop(asked, None)
+        if ones:
+            self.table[asked] = self._pointer(asked, ones)
+        else:
             self._pointers.pop(name, None)
-            self.table.pop(asked, None)
+        zone = self.zones.of(name)
+        if zone is None:
             return
+        new = self.table.get(asked)
+        if old is None and new is not None:
+            self._names.update(wire.ancestors(name, zone.name)[1:])
+        elif old is not None and new is None:
+            self._forget(wire.ancestors(name, zone.name)[1:])
+        if old is None or new is None or old.body != new.body:
+            self._changed.add(zone.name)
+
+    def _pointer(self, asked: bytes, ones: Sequence[tuple[Owner, bytes]]) -> Entry:
         depths = [(len(wire.ancestors(target, self.zone)), target) for _, target in ones]
         shallowest = min(depths)[0]
         targets = sorted({target for depth, target in depths if depth == shallowest})
-        encoded = [wire.record(wire.TO_QUESTION, wire.PTR, self.ttl, target) for target in targets]
-        self.table[asked] = entry.make(len(asked), encoded)
+        return entry.make(len(asked), [wire.record(wire.TO_QUESTION, wire.PTR, self.ttl, one) for one in targets])
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -249,24 +302,49 @@ class Answers:
             asked = wire.question(candidate, kind)  # both families are there, or none: NODATA has an entry too
             if asked in self.table or asked in self._hosts:
                 return self._chained(name, kind, [(name, candidate)], self._find(asked))
-        return Guess(outside, self.ttl) if outside else None
+        elsewhere = tuple(candidate for candidate in outside if self.zones.of(candidate) is None)
+        return Guess(elsewhere, self.ttl) if elsewhere else None
 
     def _find(self, question: bytes) -> Found:
         name = question[:-4]
-        labels = wire.labels_over(name, self.zone)
-        if labels is None:
+        zone = self.zones.of(name)
+        if zone is None:
             return self._hosts.get(question) or self._reverse(question, name)
         if not self.synced:
-            return self._no(wire.SERVFAIL, name)
+            return self._no(wire.SERVFAIL, name, zone.name)
         found = self.table.get(question)
         if found is not None:
             return found
         kind = question[-4] << 8 | question[-3]
-        if name in self._aliases and kind in ADDRESSES:
+        if name in self._aliases and (kind in ADDRESSES or zone.kind == "public"):
             return self._follow(name, kind)
-        if len(labels) == 3 and labels[2] == b"pod":
-            return self._pod(name, labels, kind)
-        return self._no(wire.NOERROR if name in self._names else wire.NXDOMAIN, name)
+        exists = name in self._names or name in self._pointers
+        if zone.kind == "cluster":
+            labels = wire.labels_over(name, zone.name) or ()
+            if len(labels) == 3 and labels[2] == b"pod":
+                return self._pod(name, labels, kind)
+        elif zone.kind == "public" and not exists:
+            return self._wildcard(name, kind, zone)
+        return self._no(wire.NOERROR if exists else wire.NXDOMAIN, name, zone.name)
+
+    def _wildcard(self, name: bytes, kind: int, zone: Zone) -> Found:
+        """What * under the closest name that exists says of a name that doesn't (RFC 4592)."""
+        above = name
+        while above not in self._names:
+            above = above[1 + above[0] :]
+        star = b"\1*" + above
+        if star not in self._names:
+            return self._no(wire.NXDOMAIN, name, zone.name)
+        target = self._aliases.get(star)
+        if target is not None:
+            if kind == wire.CNAME:
+                return entry.make(len(name) + 4, [wire.record(wire.TO_QUESTION, wire.CNAME, self.ttl, target)])
+            return self._follow(name, kind, (name, target))
+        found = self.table.get(wire.question(star, kind))
+        if found is None or not found.step:
+            return self._no(wire.NOERROR, name, zone.name)
+        encoded = [wire.record(wire.TO_QUESTION, kind, self.ttl, one) for one in entry.addresses(found)]
+        return entry.make(len(name) + 4, encoded, step=found.step)
 
     def _follow(self, name: bytes, kind: int, *before: tuple[bytes, bytes]) -> Found:
         """From alias to alias inside the zone, to addresses or out of it. `before` are links that lead here."""
@@ -276,9 +354,11 @@ class Answers:
             chain.append((at, target))
             if len(chain) > MAX_CHAIN:
                 return self._no(wire.NOERROR, name)
-            if wire.labels_over(target, self.zone) is None and wire.question(target, kind) not in self._hosts:
+            if self.zones.of(target) is None and wire.question(target, kind) not in self._hosts:
                 return Alias(tuple(chain), target, self.ttl)
             at = target
+        if self.zones.of(at) is None and wire.question(at, kind) not in self._hosts:
+            return Alias(tuple(chain), at, self.ttl)
         found = self._find(wire.question(at, kind))
         if not isinstance(found, Entry) or not found.step:  # unresolved inside the zone: NODATA, as CoreDNS says it
             return self._no(wire.NOERROR, name)
@@ -289,7 +369,7 @@ class Answers:
         links = [wire.record(owner, wire.CNAME, self.ttl, to) for owner, to in chain]
         links[0] = wire.record(wire.TO_QUESTION, wire.CNAME, self.ttl, chain[0][1])
         if not isinstance(found, Entry) or not found.step:
-            return entry.make(len(name) + 4, links, authority=[self._soa(len(name), 0)])
+            return entry.make(len(name) + 4, links, authority=[self._soa(len(name), self._apex(name))])
         finals = [wire.record(chain[-1][1], kind, self.ttl, data) for data in entry.addresses(found)]
         return entry.make(len(name) + 4, [*links, *finals])
 
@@ -306,35 +386,35 @@ class Answers:
         return entry.make(len(name) + 4, [encoded], step=len(encoded))
 
     def _reverse(self, question: bytes, name: bytes) -> Entry | None:
-        for suffix in (wire.IN_ADDR, wire.IP6):
-            labels = wire.labels_over(name, suffix)
-            if labels is None:
-                continue
-            packed = wire.reversed_address(labels)
-            known = name in self._pointers
-            if not known and not any(packed in network for network in self._networks if packed is not None):
-                return None
-            if not self.synced:
-                return self._no(wire.SERVFAIL, name)
-            found = self.table.get(question)
-            if found is not None:
-                return found
-            return self._no(wire.NOERROR if known else wire.NXDOMAIN, name, suffix)
-        return None
+        """An address outside the cluster's networks: ours to answer if a Service or an endpoint has it."""
+        if name not in self._pointers:
+            return None
+        suffix = wire.IP6 if name.endswith(wire.IP6) else wire.IN_ADDR
+        if not self.synced:
+            return self._no(wire.SERVFAIL, name, suffix)
+        return self.table.get(question) or self._no(wire.NOERROR, name, suffix)
 
     def _no(self, rcode: int, name: bytes, origin: bytes = b"") -> Entry:
-        """Nothing, and the SOA that says for how long; the same entry for all names of one length."""
-        key = (rcode, len(name), len(origin))
+        """Nothing, and the SOA that says for how long; the same entry for all names of one length in the zone
+        `origin` (without one: the name's own)."""
+        key = (rcode, len(name), origin or self._apex(name))
         found = self._negative.get(key)
         if found is None:
             authority = [self._soa(*key[1:])] if rcode != wire.SERVFAIL else []
             found = self._negative[key] = entry.make(len(name) + 4, (), rcode=rcode, authority=authority)
         return found
 
-    def _soa(self, size: int, origin_size: int) -> bytes:
-        """The SOA of a negative answer to a name of `size` bytes, written with pointers into the question: of our
-        zone, or of the reverse zone whose name is `origin_size` bytes."""
-        owner = wire.pointer(wire.HEADER + size - (origin_size or len(self.zone)))
-        zone = self.zone if origin_size else owner
-        data = wire.soa(b"\2ns\3dns" + zone, b"\x0ahostmaster" + zone, self.serial, self.ttl)
+    def _soa(self, size: int, origin: bytes) -> bytes:
+        """The SOA of a negative answer to a name of `size` bytes, its owner a pointer into the question."""
+        owner = wire.pointer(wire.HEADER + size - len(origin))
+        zone = self.zones.at(origin)
+        if zone is None or zone.kind == "reverse":
+            data = wire.soa(b"\2ns\3dns" + self.zone, b"\x0ahostmaster" + self.zone, self._serial(origin), self.ttl)
+        elif zone.kind == "cluster":
+            data = wire.soa(b"\2ns\3dns" + owner, b"\x0ahostmaster" + owner, self._serial(origin), self.ttl)
+        else:
+            data = wire.soa(zone.servers[0], b"\x0ahostmaster" + owner, self._serial(origin), self.ttl)
         return wire.record(owner, wire.SOA, self.ttl, data)
+
+    def _serial(self, origin: bytes) -> int:
+        return self.serials.get(origin, self.serial)

@@ -24,6 +24,7 @@ from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.endpoints import cluster_ips, is_headless
 from kubesvc.dns import wire
+from kubesvc.dns.zones import Zone
 
 KUBE_DNS = ("kube-system", "kube-dns")
 """The Service that fronts every node's DNS; `ns.dns.ZONE`, the zone's name server, has its addresses."""
@@ -44,15 +45,14 @@ class _Endpoint(NamedTuple):
     ports: tuple[tuple[str, str, int], ...]  # (name, protocol, port)
 
 
-def zone_records(zone: bytes, ttl: int, serial: int) -> list[Record]:
-    """The zone's own: SOA and NS at the apex, and the specification's version."""
-    server = wire.join([b"ns", b"dns"], zone)
-    contact = wire.join([b"hostmaster"], zone)
-    return [
-        Record(zone, wire.SOA, wire.soa(server, contact, serial, ttl), ttl),
-        Record(zone, wire.NS, server, ttl),
-        Record(wire.join([b"dns-version"], zone), wire.TXT, wire.txt(SPEC_VERSION), SPEC_VERSION_TTL),
-    ]
+def apex_records(zone: Zone, ttl: int, serial: int) -> list[Record]:
+    """A zone's own: SOA and NS at the apex, and in the cluster's the specification's version."""
+    found = [Record(zone.name, wire.SOA, wire.soa(zone.servers[0], zone.contact, serial, ttl), ttl)]
+    found += [Record(zone.name, wire.NS, server, ttl) for server in zone.servers]
+    if zone.kind == "cluster":
+        version = wire.join([b"dns-version"], zone.name)
+        found.append(Record(version, wire.TXT, wire.txt(SPEC_VERSION), SPEC_VERSION_TTL))
+    return found
 
 
 def service_records(service: Service, slices: Iterable[EndpointSlice], zone: bytes, ttl: int) -> list[Record]:

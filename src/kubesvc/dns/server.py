@@ -109,7 +109,7 @@ class Server:
 
     def _other(self, udp: socket.socket, data: bytes, peer: Any) -> None:
         namespace = self._clients.get(peer[0], b"")
-        found = self._resolver.local(data, tcp=False, namespace=namespace)
+        found = self._resolver.local(data, tcp=False, namespace=namespace, client=peer[0])
         if isinstance(found, bytes):
             self.counts.slow("udp", found, forwarded=False)
             udp.sendto(found, peer)

@@ -71,7 +71,7 @@ class TcpServer:
         self._connections.add(task)
         self._of[peer[0]] += 1
         try:
-            await _Connection(self, reader, writer, self._clients.get(peer[0], b"")).run()
+            await _Connection(self, reader, writer, peer[0]).run()
         except (OSError, EOFError, TimeoutError):  # the client left, or has nothing more to ask
             pass
         except Exception:  # the top of a task
@@ -87,12 +87,13 @@ class TcpServer:
 
 class _Connection:
     def __init__(
-        self, server: TcpServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, namespace: bytes
+        self, server: TcpServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: str
     ) -> None:
         self._server = server
         self._reader = reader
         self._writer = writer
-        self._namespace = namespace
+        self._client = client
+        self._namespace = server._clients.get(client, b"")
         self._waiting: set[asyncio.Task[None]] = set()
         writer.transport.set_write_buffer_limits(high=UNSENT)
 
@@ -102,7 +103,7 @@ class _Connection:
         try:
             while True:
                 data = await self._question()
-                found = resolver.local(data, tcp=True, namespace=self._namespace)
+                found = resolver.local(data, tcp=True, namespace=self._namespace, client=self._client)
                 if found is None:
                     return
                 if isinstance(found, wire.Query):
@@ -112,7 +113,8 @@ class _Connection:
                     self._waiting.add(task)
                     task.add_done_callback(self._waiting.discard)
                 else:
-                    await self._send(data, found, forwarded=False)
+                    for answer in (found,) if isinstance(found, bytes) else found:  # a whole zone is several
+                        await self._send(data, answer, forwarded=False)
         finally:
             for task in list(self._waiting):
                 task.cancel()
