@@ -70,7 +70,9 @@ class Notifier:
             except (OSError, TimeoutError) as error:
                 trouble = error
             wait *= 2
-        log.warning("%s port %d does not answer NOTIFY of %s: %s", address, port, wire.to_text(zone), trouble or "silent")
+        log.warning(
+            "%s port %d does not answer NOTIFY of %s: %s", address, port, wire.to_text(zone), trouble or "silent"
+        )
 
     async def _exchange(self, address: str, port: int, message: dns.message.Message) -> None:
         loop = asyncio.get_running_loop()

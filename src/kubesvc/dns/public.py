@@ -140,7 +140,9 @@ class Names:
             return
         holder = self.holder(name)
         if holder not in (None, service.key):
-            what = f"{name} belongs to {'/'.join(holder or ())}, which asked for it first; give one of them another name"
+            what = (
+                f"{name} belongs to {'/'.join(holder or ())}, which asked for it first; give one of them another name"
+            )
             yield Finding(True, "HostnameConflict", what)
             return
         found = lines(name, service, TO_CREATE_TTL)

@@ -1,30 +1,37 @@
 """What the cluster has to say to DNS: informers of Services, EndpointSlices and Namespaces -> answers.
 
-Each change names a Service; its records are made anew from the caches and take the old ones' place. Nothing is
-answered before all three caches have their first full list. Objects are cut down to what records need as they come.
+Each change names a Service; its records are made anew from the caches and take the old ones' place, those of its
+public names too. Nothing is answered before all three caches have their first full list. Objects are cut down to what
+records need as they come. A zone's serial is the newest revision of the API that changed it: servers agree on what is
+newer, also after a restart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
+from collections.abc import Callable
+
+import msgspec
 
 from kubesvc.api import labels
-from kubesvc.api.core import Namespace, Service, ServicePort, ServiceSpec
+from kubesvc.api.core import Namespace, Service, ServicePort, ServiceSpec, ServiceStatus
 from kubesvc.api.discovery import Endpoint, EndpointConditions, EndpointSlice, SlicePort
 from kubesvc.api.meta import ObjectMeta
 from kubesvc.api.registry import ENDPOINT_SLICE, NAMESPACE, SERVICE
 from kubesvc.client.informer import Informer, Key
 from kubesvc.client.queue import WorkQueue
 from kubesvc.client.session import Session
+from kubesvc.dns import public, wire
 from kubesvc.dns.answers import Answers
 from kubesvc.dns.clients import VerifiedPods
-from kubesvc.dns.records import service_records
+from kubesvc.dns.records import Record, service_records
+from kubesvc.dns.zones import Zone
 
 log = logging.getLogger(__name__)
 
 _READY = EndpointConditions()
+SERIAL_SECONDS = 0.1  # for which changes of records share a serial
 BREATH = 200  # Services between two turns of the event loop while the first records are made
 
 
@@ -36,7 +43,11 @@ class World:
         self.slices = Informer(session, ENDPOINT_SLICE, EndpointSlice, project=slim_slice)
         self.namespaces = Informer(session, NAMESPACE, Namespace, project=slim_namespace)
         self.synced = asyncio.Event()
+        self.names = public.Names(answers.zones)
         self._answers = answers
+        self._serial_due: asyncio.TimerHandle | None = None
+        self._on_serial: list[Callable[[list[Zone]], None]] = []
+        self._on_names: list[Callable[[Key], None]] = []
         self._pods = VerifiedPods(session, answers) if answers.pod_mode == "verified" else None
         self._following = False  # before, a change needs no key: the first pass reads the caches whole
         self._queue: WorkQueue[Key] = WorkQueue("dns")
@@ -44,6 +55,14 @@ class World:
         self.services.on_change(lambda old, new: self._changed(old or new))
         self.slices.on_change(self._slice_changed)
         self.namespaces.on_change(self._namespace_changed)
+
+    def on_serial(self, handler: Callable[[list[Zone]], None]) -> None:
+        """Call `handler` with the zones that have a new serial."""
+        self._on_serial.append(handler)
+
+    def on_names(self, handler: Callable[[Key], None]) -> None:
+        """Call `handler` with each Service whose public names may have another holder now."""
+        self._on_names.append(handler)
 
     async def run(self) -> None:
         """Follow the API until cancelled."""
@@ -61,7 +80,7 @@ class World:
                 self._refresh(key)
                 if number % BREATH == 0:
                     await asyncio.sleep(0)
-            self._answers.set_serial(int(time.time()))
+            self._set_serial()
             self._answers.synced = True
             self.synced.set()
             log.info("answering for %d Services", len(self.services.items))
@@ -82,17 +101,43 @@ class World:
 
     async def _reconcile(self, key: Key) -> None:
         self._refresh(key)
-        serial = int(time.time())
-        if serial != self._answers.serial:
-            self._answers.set_serial(serial)
+        if self._answers.changed and self._serial_due is None:
+            self._serial_due = asyncio.get_running_loop().call_later(SERIAL_SECONDS, self._set_serial)
+
+    def _set_serial(self) -> None:
+        self._serial_due = None
+        revision = max(cache.revision for cache in (self.services, self.slices, self.namespaces))
+        zones = self._answers.set_serial(revision & 0xFFFFFFFF)
+        for handler in self._on_serial:
+            handler(zones)
 
     def _refresh(self, key: Key) -> None:
         service = self.services.get(*key)
-        if service is None:
-            self._answers.replace(key, ())
-            return
-        slices = self.slices.by_index("service", key)
-        self._answers.replace(key, service_records(service, slices, self._answers.zone, self._answers.ttl))
+        self._answers.replace(key, self._records(service) if service is not None else ())
+        for name in self.names.update(key, service):
+            self._publish(name)
+
+    def _records(self, service: Service) -> list[Record]:
+        slices = self.slices.by_index("service", service.key)
+        own, *others = (zone.name for zone in self._answers.zones.clusters)
+        found = service_records(service, slices, own, self._answers.ttl)
+        for zone in others:  # an address has one name: the cluster's own zone's
+            more = service_records(service, slices, zone, self._answers.ttl)
+            found += [record for record in more if record.type != wire.PTR]
+        return found
+
+    def _publish(self, name: str) -> None:
+        """Answer a public name for whoever has it now."""
+        encoded = public.encoded(name)
+        if encoded is not None and self.names.served(name):
+            holder = self.names.holder(name)
+            service = self.services.get(*holder) if holder is not None else None
+            at_apex = self._answers.zones.at(encoded) is not None
+            found = public.records(encoded, service, self._answers.ttl, at_apex=at_apex) if service is not None else ()
+            self._answers.replace((".", name), found)
+        for key in self.names.claimants(name):
+            for handler in self._on_names:
+                handler(key)
 
 
 def _meta(meta: ObjectMeta) -> ObjectMeta:
@@ -110,17 +155,30 @@ def slim_namespace(namespace: Namespace) -> Namespace:
 
 
 def slim_service(service: Service) -> Service:
-    """The fields that records are made of."""
+    """The fields that records are made of, and what an Event about a name needs."""
     spec = service.spec
+    meta = _meta(service.metadata)
+    asked = service.metadata.annotations.get(labels.PUBLIC_HOSTNAME)
+    if asked or spec.type == "ExternalName":
+        meta = msgspec.structs.replace(
+            meta,
+            uid=service.metadata.uid,
+            creation_timestamp=service.metadata.creation_timestamp,
+            annotations={labels.PUBLIC_HOSTNAME: asked} if asked else {},
+        )
     return Service(
-        metadata=_meta(service.metadata),
+        metadata=meta,
         spec=ServiceSpec(
             type=spec.type,
             cluster_ip=spec.cluster_ip,
             cluster_ips=spec.cluster_ips,
             external_name=spec.external_name,
-            ports=[ServicePort(name=p.name, protocol=p.protocol, port=p.port) for p in spec.ports],
+            ports=[
+                ServicePort(name=p.name, protocol=p.protocol, port=p.port, app_protocol=p.app_protocol)
+                for p in spec.ports
+            ],
         ),
+        status=ServiceStatus(load_balancer=service.status.load_balancer) if asked else ServiceStatus(),
     )
 
 
