@@ -1,9 +1,12 @@
-"""The zone as a table, wire question -> wire answer, kept current Service by Service. Pure.
+"""The zone as a table, wire question -> wire answer, made when first asked for. Pure.
 
-    question ──► table ──────────────► Entry           every record set, and "no such family" of every address
-        └──────► aliases ────────────► Entry | Alias   ExternalName: followed inside the zone, handed on outside
+    question ──► table ──────────────► Entry           what was asked before, and hasn't changed since
+        └──────► a Service's records ► Entry | Alias   made now, and kept; ExternalName: followed, or handed on outside
         └──────► pods, names ────────► Entry           a-b-c-d.ns.pod; NODATA where a name exists, else NXDOMAIN
         └──────► not in the zone ────► None            somebody else's: forward it
+
+A change costs next to nothing, however large the Service: what was made of it is forgotten. So the table holds no more
+than the zone's own record sets, and of these only what somebody asks for.
 
 A name exists when it owns records or a name below it does (RFC 8020). Reverse names belong to whoever answers for
 them: those of cluster IPs and endpoints are here, those in `networks` that nobody has are NXDOMAIN, others forwarded.
@@ -15,18 +18,21 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from kubesvc.dns import entry, search, wire
 from kubesvc.dns.entry import Entry
-from kubesvc.dns.records import Record, undashed, zone_records
+from kubesvc.dns.records import KUBE_DNS, Record, undashed, zone_records
+from kubesvc.dns.reverse import Pointers, canonical
+from kubesvc.dns.sets import ADDRESSES, Owner, Recent, RecordSets
 
-Owner = tuple[str, str]  # (namespace, name) of a Service; ("", "") owns the zone's own records
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-ADDRESSES = (wire.A, wire.AAAA)
+Maker = Callable[[Owner], Iterable[Record]]
+"""Makes every record of a Service, from the objects as they are now."""
 MAX_CHAIN = 10  # CNAMEs followed inside the zone
+MOST_SETS = 20_000  # record sets kept besides the table: about 8 MB
 PodMode = Literal["disabled", "insecure", "verified"]
 
 
@@ -51,16 +57,6 @@ class Guess:
 Found = Entry | Alias | Guess | None
 
 
-@dataclass(slots=True)
-class _Owned:
-    """What one Service put into the tables, to take it out again."""
-
-    questions: list[bytes] = field(default_factory=list)
-    names: list[bytes] = field(default_factory=list)
-    pointers: list[bytes] = field(default_factory=list)  # reverse names
-    alias: bytes | None = None
-
-
 class Answers:
     """The answers of one zone. Until `synced` is set every name in the zone is SERVFAIL: better late than wrong."""
 
@@ -80,14 +76,18 @@ class Answers:
         self._searches = tuple(wire.encode_name(domain) for domain in searches)  # clients' domains outside the zone
         self._pods: Counter[tuple[bytes, bytes]] = Counter()  # (namespace, packed address) -> pods that have it
         self.synced = False
-        self.table: dict[bytes, Entry] = {}  # lower-case question -> answer
+        self.table: dict[bytes, Entry] = {}  # lower-case question -> answer, of what has been asked
         self._hosts: dict[bytes, Entry] = {}  # question -> answer, for names outside the zone
-        self._aliases: dict[bytes, bytes] = {}  # name -> CNAME target
-        self._names: Counter[bytes] = Counter()  # name in the zone -> how many owners make it exist
-        self._pointers: dict[bytes, list[tuple[Owner, bytes]]] = {}  # reverse name -> who points where
+        self._names: Counter[bytes] = Counter()  # name in the zone -> how many make it exist, Services aside
         self._namespaces: set[bytes] = set()
         self._negative: dict[tuple[int, int, int], Entry] = {}  # (rcode, length of name, of reverse zone) -> answer
-        self._owned: dict[Owner, _Owned] = {}
+        self._makers: dict[Owner, Maker] = {}
+        self._recent = Recent(MOST_SETS)
+        self._asked: dict[Owner, list[bytes]] = {}  # owner -> questions in the table that its records answer
+        self._given: dict[Owner, RecordSets] = {}  # records that didn't come by a maker
+        self._givers: dict[bytes, Owner] = {}  # name with such records -> whose
+        self._pointers = Pointers()
+        self._pointing: dict[str, bytes] = {}  # address -> its PTR question in the table
         self._networks = tuple(networks)
         self.serial = serial
         self._names.update([self.zone, wire.join([b"svc"], self.zone), wire.join([b"pod"], self.zone)])
@@ -133,41 +133,42 @@ class Answers:
 
     # ── changes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def replace(self, owner: Owner, records: Sequence[Record]) -> None:
-        """Let `owner` have exactly these records from now on; none takes it out."""
-        before = self._owned.pop(owner, None) or _Owned()
-        after = _Owned()
-        sets: dict[tuple[bytes, int], list[Record]] = {}
-        pointers: dict[bytes, list[bytes]] = {}  # reverse name -> targets
-        for record in records:
-            if record.type == wire.PTR:
-                pointers.setdefault(record.name, []).append(record.data)
-            else:
-                sets.setdefault((record.name, record.type), []).append(record)
-            if record.type == wire.CNAME:
-                self._aliases[record.name] = record.data
-                after.alias = record.name
-        entries = self._entries(sets)
-        names = {above for name, _ in sets for above in wire.ancestors(name, self.zone)}
-        after.questions, after.names, after.pointers = list(entries), list(names), list(pointers)
-        self.table.update(entries)
-        self._names.update(names)
-        self._take_out(before, keep=after, of=owner)
-        for name, targets in pointers.items():
-            self._pointers.setdefault(name, []).extend((owner, target) for target in targets)
-        for name in {*before.pointers, *pointers}:
-            self._point(name)
-        if records:
-            self._owned[owner] = after
+    def promise(self, owner: Owner, make: Maker | None) -> None:
+        """The Service `owner` is there, or with None isn't any more; `make` is called when its names are asked for."""
+        if make is None:
+            self._makers.pop(owner, None)
+        else:
+            self._makers[owner] = make
+        self.changed(owner)
 
-    def _take_out(self, before: _Owned, keep: _Owned, of: Owner) -> None:
-        for question in set(before.questions).difference(keep.questions):
-            del self.table[question]
-        self._forget(before.names)
-        if before.alias is not None and before.alias != keep.alias:
-            del self._aliases[before.alias]
-        for name in before.pointers:
-            self._pointers[name] = [one for one in self._pointers[name] if one[0] != of]
+    def changed(self, owner: Owner, gone: Iterable[str] = (), come: Iterable[str] = ()) -> None:
+        """Forget what was made of `owner`; addresses (as text) that no longer lead back to it, and that now do."""
+        self._recent.forget(owner)
+        for question in self._asked.pop(owner, ()):
+            self.table.pop(question, None)
+        for address in canonical(come):
+            self._pointers.add(address, owner)
+            self._unpoint(address)
+        for address in canonical(gone):
+            self._pointers.discard(address, owner)
+            self._unpoint(address)
+
+    def _unpoint(self, address: str) -> None:
+        if address in self._pointing:
+            self.table.pop(self._pointing.pop(address), None)
+
+    def replace(self, owner: Owner, records: Sequence[Record]) -> None:
+        """Let `owner` have exactly these records from now on, whatever their names (reverse names excepted)."""
+        before = self._given.pop(owner, None)
+        self.changed(owner)
+        if before is not None:
+            self._forget(before.names)
+            for name, _ in before.sets:
+                self._givers.pop(name, None)
+        if records:
+            after = self._given[owner] = RecordSets(records, self.zone)
+            self._names.update(after.names)
+            self._givers.update((name, owner) for name, _ in after.sets)
 
     def _forget(self, names: Iterable[bytes]) -> None:
         for name in names:
@@ -175,48 +176,27 @@ class Answers:
             if self._names[name] <= 0:
                 del self._names[name]
 
-    def _entries(self, sets: dict[tuple[bytes, int], list[Record]]) -> dict[bytes, Entry]:
-        """An entry for each record set, and a NODATA one where a name has one family alone."""
-        found = {}
-        for (name, kind), records in sets.items():
-            found[wire.question(name, kind)] = self._entry(name, kind, records, sets)
-            other = wire.A + wire.AAAA - kind
-            if kind in ADDRESSES and (name, other) not in sets:
-                found[wire.question(name, other)] = self._no(wire.NOERROR, name)
+    def _owner(self, name: bytes, labels: Sequence[bytes]) -> Owner | None:
+        """Whose records answer for `name`, which has `labels` in front of the zone."""
+        if len(labels) > 2 and labels[-1] == b"svc":
+            return labels[-2].decode("latin-1"), labels[-3].decode("latin-1")
+        return KUBE_DNS if labels and labels[-1] == b"dns" else self._givers.get(name)
+
+    def _sets(self, owner: Owner | None) -> RecordSets | None:
+        """The records of `owner`, made now if need be."""
+        if owner is None:
+            return None
+        found = self._recent.get(owner) or self._given.get(owner)
+        if found is None and owner in self._makers:
+            found = RecordSets(self._makers[owner](owner), self.zone)
+            self._recent.add(owner, found)
         return found
 
-    def _entry(
-        self, name: bytes, kind: int, records: Sequence[Record], sets: dict[tuple[bytes, int], list[Record]]
-    ) -> Entry:
-        size = len(name) + 4
-        encoded = [wire.record(wire.TO_QUESTION, kind, r.ttl, r.data) for r in records]
-        additional: list[bytes] = []
-        if kind == wire.SRV:
-            at = wire.HEADER + size
-            targets: dict[bytes, bytes] = {}  # target -> how to write it: a pointer to its first appearance
-            for record, whole in zip(records, encoded, strict=True):
-                target, offset = wire.srv_target(record.data), at + 2 + 10 + 6
-                targets.setdefault(target, wire.pointer(offset) if offset <= wire.FARTHEST else target)
-                at += len(whole)
-            for target, owner in targets.items():
-                for family in ADDRESSES:
-                    for one in sets.get((target, family), ()):
-                        additional.append(wire.record(owner, family, one.ttl, one.data))
-        return entry.make(size, encoded, additional=additional, step=entry.ADDRESS_SIZE.get(kind, 0))
-
-    def _point(self, name: bytes) -> None:
-        """Rebuild the PTR of a reverse name. A cluster IP's (svc.ns.svc) hides endpoints' (host.svc.ns.svc)."""
-        ones = self._pointers.get(name)
-        asked = wire.question(name, wire.PTR)
-        if not ones:
-            self._pointers.pop(name, None)
-            self.table.pop(asked, None)
-            return
-        depths = [(len(wire.ancestors(target, self.zone)), target) for _, target in ones]
-        shallowest = min(depths)[0]
-        targets = sorted({target for depth, target in depths if depth == shallowest})
-        encoded = [wire.record(wire.TO_QUESTION, wire.PTR, self.ttl, target) for target in targets]
-        self.table[asked] = entry.make(len(asked), encoded)
+    def _keep(self, question: bytes, found: Entry, *owners: Owner) -> Entry:
+        self.table[question] = found
+        for owner in owners:
+            self._asked.setdefault(owner, []).append(question)
+        return found
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -241,15 +221,35 @@ class Answers:
         """
         name, kind = question[:-4], question[-4] << 8 | question[-3]
         inside, outside = search.candidates(name, namespace, self.zone, self._searches)
-        if kind not in ADDRESSES or not (inside or outside) or name[1 + name[0] :] in self._names:
+        if kind not in ADDRESSES or not (inside or outside) or self._exists(name[1 + name[0] :]):
             return None  # beside other names below it, such as an endpoint's, its absence means something
         for candidate in (*inside, *outside):
-            if candidate in self._aliases:
+            if self._alias(candidate) is not None:
                 return self._follow(name, kind, (name, candidate))
-            asked = wire.question(candidate, kind)  # both families are there, or none: NODATA has an entry too
-            if asked in self.table or asked in self._hosts:
-                return self._chained(name, kind, [(name, candidate)], self._find(asked))
+            if self._has_addresses(candidate):
+                found = self._find(wire.question(candidate, kind))
+                return self._chained(name, kind, [(name, candidate)], found)
         return Guess(outside, self.ttl) if outside else None
+
+    def _of(self, name: bytes) -> RecordSets | None:
+        labels = wire.labels_over(name, self.zone)
+        return self._sets(self._owner(name, labels)) if labels is not None else None
+
+    def _exists(self, name: bytes) -> bool:
+        sets = self._of(name)
+        return name in self._names or (sets is not None and name in sets.names)
+
+    def _alias(self, name: bytes) -> bytes | None:
+        """What the name is an alias of."""
+        sets = self._of(name)
+        return sets.alias[1] if sets is not None and sets.alias is not None and sets.alias[0] == name else None
+
+    def _has_addresses(self, name: bytes) -> bool:
+        """Of either family, so that both questions lead to the same name."""
+        sets = self._of(name)
+        if sets is not None:
+            return any((name, family) in sets.sets for family in ADDRESSES)
+        return any(wire.question(name, family) in self._hosts for family in ADDRESSES)
 
     def _find(self, question: bytes) -> Found:
         name = question[:-4]
@@ -262,8 +262,18 @@ class Answers:
         if found is not None:
             return found
         kind = question[-4] << 8 | question[-3]
-        if name in self._aliases and kind in ADDRESSES:
-            return self._follow(name, kind)
+        owner = self._owner(name, labels)
+        sets = self._sets(owner)
+        if sets is not None and owner is not None:
+            made = sets.entry(name, kind)
+            if made is None and sets.has_other_family(name, kind):
+                made = self._no(wire.NOERROR, name)
+            if made is not None:
+                return self._keep(question, made, owner)
+            if kind in ADDRESSES and sets.alias is not None and sets.alias[0] == name:
+                return self._follow(name, kind)
+            if name in sets.names:
+                return self._no(wire.NOERROR, name)
         if len(labels) == 3 and labels[2] == b"pod":
             return self._pod(name, labels, kind)
         return self._no(wire.NOERROR if name in self._names else wire.NXDOMAIN, name)
@@ -272,7 +282,7 @@ class Answers:
         """From alias to alias inside the zone, to addresses or out of it. `before` are links that lead here."""
         chain = list(before)
         at = chain[-1][1] if chain else name
-        while target := self._aliases.get(at):
+        while target := self._alias(at):
             chain.append((at, target))
             if len(chain) > MAX_CHAIN:
                 return self._no(wire.NOERROR, name)
@@ -306,20 +316,29 @@ class Answers:
         return entry.make(len(name) + 4, [encoded], step=len(encoded))
 
     def _reverse(self, question: bytes, name: bytes) -> Entry | None:
+        """PTR. A cluster IP's target (svc.ns.svc) hides endpoints' (host.svc.ns.svc)."""
+        found = self.table.get(question)
+        if found is not None and self.synced:
+            return found
         for suffix in (wire.IN_ADDR, wire.IP6):
             labels = wire.labels_over(name, suffix)
             if labels is None:
                 continue
-            packed = wire.reversed_address(labels)
-            known = name in self._pointers
-            if not known and not any(packed in network for network in self._networks if packed is not None):
+            address = wire.reversed_address(labels)
+            owners = self._pointers.get(str(address)) if address is not None else []
+            pairs = [(owner, self._sets(owner)) for owner in owners]
+            ones = [one.data for _, sets in pairs if sets for one in sets.sets.get((name, wire.PTR), ())]
+            if not ones and not any(address in network for network in self._networks if address is not None):
                 return None
             if not self.synced:
                 return self._no(wire.SERVFAIL, name)
-            found = self.table.get(question)
-            if found is not None:
-                return found
-            return self._no(wire.NOERROR if known else wire.NXDOMAIN, name, suffix)
+            if not ones or question[-4:-2] != b"\0\x0c":
+                return self._no(wire.NOERROR if ones else wire.NXDOMAIN, name, suffix)
+            depths = {target: len(wire.ancestors(target, self.zone)) for target in ones}
+            targets = sorted(target for target in depths if depths[target] == min(depths.values()))
+            encoded = [wire.record(wire.TO_QUESTION, wire.PTR, self.ttl, target) for target in targets]
+            self._pointing[str(address)] = question
+            return self._keep(question, entry.make(len(question), encoded), *owners)
         return None
 
     def _no(self, rcode: int, name: bytes, origin: bytes = b"") -> Entry:

@@ -1,7 +1,8 @@
 """What the cluster has to say to DNS: informers of Services, EndpointSlices and Namespaces -> answers.
 
-Each change names a Service; its records are made anew from the caches and take the old ones' place. Nothing is
-answered before all three caches have their first full list. Objects are cut down to what records need as they come.
+A change tells `answers` whose records are out of date, and which addresses lead back to whom: some microseconds. The
+records themselves are made from these caches when somebody asks. Nothing is answered before all three have their first
+full list. Objects are cut down to what records need as they come.
 """
 
 from __future__ import annotations
@@ -9,23 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 
 from kubesvc.api import labels
 from kubesvc.api.core import Namespace, Service, ServicePort, ServiceSpec
 from kubesvc.api.discovery import Endpoint, EndpointConditions, EndpointSlice, SlicePort
+from kubesvc.api.endpoints import cluster_ips
 from kubesvc.api.meta import ObjectMeta
 from kubesvc.api.registry import ENDPOINT_SLICE, NAMESPACE, SERVICE
 from kubesvc.client.informer import Informer, Key
-from kubesvc.client.queue import WorkQueue
 from kubesvc.client.session import Session
 from kubesvc.dns.answers import Answers
 from kubesvc.dns.clients import VerifiedPods
-from kubesvc.dns.records import service_records
+from kubesvc.dns.records import Record, service_records
 
 log = logging.getLogger(__name__)
 
 _READY = EndpointConditions()
-BREATH = 200  # Services between two turns of the event loop while the first records are made
 
 
 class World:
@@ -38,10 +39,8 @@ class World:
         self.synced = asyncio.Event()
         self._answers = answers
         self._pods = VerifiedPods(session, answers) if answers.pod_mode == "verified" else None
-        self._following = False  # before, a change needs no key: the first pass reads the caches whole
-        self._queue: WorkQueue[Key] = WorkQueue("dns")
         self.slices.index("service", lambda s: [(s.namespace, s.service_name)])
-        self.services.on_change(lambda old, new: self._changed(old or new))
+        self.services.on_change(self._service_changed)
         self.slices.on_change(self._slice_changed)
         self.namespaces.on_change(self._namespace_changed)
 
@@ -56,43 +55,44 @@ class World:
             if self._pods is not None:
                 group.create_task(self._pods.run())
                 await self._pods.pods.synced.wait()
-            self._following = True
-            for number, key in enumerate(list(self.services.items)):
-                self._refresh(key)
-                if number % BREATH == 0:
-                    await asyncio.sleep(0)
-            self._answers.set_serial(int(time.time()))
             self._answers.synced = True
+            self._set_serial()
             self.synced.set()
             log.info("answering for %d Services", len(self.services.items))
-            group.create_task(self._queue.run(self._reconcile))
 
-    def _changed(self, service: Service | None) -> None:
-        if service is not None and self._following:
-            self._queue.add(service.key)
+    def records(self, key: Key) -> Iterable[Record]:
+        """Every record of a Service, as its objects are now."""
+        service = self.services.get(*key)
+        if service is None:
+            return ()
+        slices = self.slices.by_index("service", key)
+        return service_records(service, slices, self._answers.zone, self._answers.ttl)
+
+    def _service_changed(self, old: Service | None, new: Service | None) -> None:
+        if new is not None:
+            self._answers.promise(new.key, self.records)
+            self._answers.changed(new.key, gone=cluster_ips(old) if old else (), come=cluster_ips(new))
+        elif old is not None:
+            self._answers.promise(old.key, None)
+            self._answers.changed(old.key, gone=cluster_ips(old))
+        self._set_serial()
 
     def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
-        for piece in (old, new):
-            if piece is not None and piece.service_name and self._following:
-                self._queue.add((piece.namespace, piece.service_name))
+        for piece in (new, old):  # what stays comes before it goes
+            if piece is not None and piece.service_name:
+                addresses = [one for endpoint in piece.endpoints for one in endpoint.addresses]
+                owner = piece.namespace, piece.service_name
+                self._answers.changed(owner, **{"come" if piece is new else "gone": addresses})
+        self._set_serial()
+
+    def _set_serial(self) -> None:
+        serial = int(time.time())
+        if self._answers.synced and serial != self._answers.serial:
+            self._answers.set_serial(serial)
 
     def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
         if present := new or old:
             self._answers.set_namespace(present.name, exists=new is not None)
-
-    async def _reconcile(self, key: Key) -> None:
-        self._refresh(key)
-        serial = int(time.time())
-        if serial != self._answers.serial:
-            self._answers.set_serial(serial)
-
-    def _refresh(self, key: Key) -> None:
-        service = self.services.get(*key)
-        if service is None:
-            self._answers.replace(key, ())
-            return
-        slices = self.slices.by_index("service", key)
-        self._answers.replace(key, service_records(service, slices, self._answers.zone, self._answers.ttl))
 
 
 def _meta(meta: ObjectMeta) -> ObjectMeta:
