@@ -32,7 +32,7 @@ from kubesvc.api.meta import ObjectMeta
 from kubesvc.dns.answers import Answers
 from kubesvc.dns.config import plain_socket
 from kubesvc.dns.forward import Forwarder
-from kubesvc.dns.records import service_records
+from kubesvc.dns.records import Record, service_records
 from kubesvc.dns.resolver import Resolver
 from kubesvc.dns.server import Server
 
@@ -64,19 +64,36 @@ def objects(number: int, endpoints: int, version: int = 0) -> tuple[Service, End
     return service, piece
 
 
-def load(services: int, endpoints: int) -> Answers:
-    answers = Answers("cluster.local", ttl=5)
-    for number in range(NAMESPACES):
-        answers.set_namespace(f"ns-{number}", exists=True)
-    for number in range(services):
-        refresh(answers, number, endpoints)
-    answers.synced = True
-    return answers
+class Cluster:
+    """Objects as informers' caches hold them, and the answers made of them."""
 
+    def __init__(self, services: int, endpoints: int) -> None:
+        self.endpoints = endpoints
+        self.objects: dict[tuple[str, str], tuple[Service, EndpointSlice]] = {}
+        for number in range(services):
+            service, piece = objects(number, endpoints)
+            self.objects[service.key] = service, piece
+        self.answers = Answers("cluster.local", ttl=5)
 
-def refresh(answers: Answers, number: int, endpoints: int, version: int = 0) -> None:
-    service, piece = objects(number, endpoints, version)
-    answers.replace(service.key, service_records(service, [piece], answers.zone, answers.ttl))
+    def records(self, key: tuple[str, str]) -> list[Record]:
+        service, piece = self.objects[key]
+        return service_records(service, [piece], self.answers.zone, self.answers.ttl)
+
+    def build(self) -> None:
+        for number in range(NAMESPACES):
+            self.answers.set_namespace(f"ns-{number}", exists=True)
+        for key, (service, piece) in self.objects.items():
+            self.answers.promise(key, self.records)
+            self.answers.changed(key, come=[*service.spec.cluster_ips, *(e.addresses[0] for e in piece.endpoints)])
+        self.answers.synced = True
+
+    def change(self, number: int, version: int) -> None:
+        """Other endpoints for one Service."""
+        service, piece = objects(number, self.endpoints, version)
+        _, before = self.objects[service.key]
+        self.objects[service.key] = service, piece
+        come, gone = ([e.addresses[0] for e in one.endpoints] for one in (piece, before))
+        self.answers.changed(service.key, come=come, gone=gone)
 
 
 def resident() -> int:
@@ -87,18 +104,25 @@ def resident() -> int:
 
 def serve(options: argparse.Namespace, udp: socket.socket, parent: Connection) -> None:
     """The server process: load, report, answer until killed."""
+    cluster = Cluster(options.services, options.endpoints)
+    answers = cluster.answers
     before, began = resident(), time.perf_counter()
-    answers = load(options.services, options.endpoints)
+    cluster.build()
     loaded = time.perf_counter() - began
-    parent.send((loaded, resident() - before, len(answers.table)))
+    built = resident() - before
     sample = random.Random(1).sample(range(options.services), min(1000, options.services))
-    costs = []
-    for version, number in enumerate(sample, start=1):
-        service, piece = objects(number, options.endpoints, version)
+    asked = [wire.question(wire.encode_name(".".join((*names(n)[::-1], "svc", "cluster.local"))), 1) for n in sample]
+    costs, first = [], []
+    for version, (number, question) in enumerate(zip(sample, asked, strict=True), start=1):
         began = time.perf_counter()
-        answers.replace(service.key, service_records(service, [piece], answers.zone, answers.ttl))
+        cluster.change(number, version)
         costs.append(time.perf_counter() - began)
-    parent.send(costs)
+        began = time.perf_counter()
+        answers.find(question)
+        first.append(time.perf_counter() - began)
+    gc.collect()
+    gc.freeze()
+    parent.send((loaded, built, costs, first))
 
     async def forever() -> None:
         forwarder = Forwarder((), plain_socket, clock=time.monotonic)
@@ -106,6 +130,10 @@ def serve(options: argparse.Namespace, udp: socket.socket, parent: Connection) -
         await server.start()
         parent.send("ready")
         await asyncio.Event().wait()
+
+    def report() -> None:
+        parent.recv()
+        parent.send((resident() - before, len(answers.table), render(server_of[0].counts, forwarder_of[0])))
 
     if options.loop == "uvloop":
         uvloop.run(forever())

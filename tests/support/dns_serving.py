@@ -52,7 +52,7 @@ class Running:
 
 
 @asynccontextmanager
-async def serving(clients: Mapping[str, bytes] | None = None) -> AsyncIterator[Running]:
+async def serving(clients: Mapping[bytes, bytes] | None = None) -> AsyncIterator[Running]:
     async with upstream() as above:
         udp, tcp = bound_pair()
         answers = small_cluster()

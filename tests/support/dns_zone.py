@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import dns.message
 import dns.rdatatype
 
 from kubesvc.api.core import Service, ServicePort, ServiceSpec
 from kubesvc.api.discovery import Endpoint, EndpointConditions, EndpointSlice, SlicePort
+from kubesvc.api.endpoints import cluster_ips
 from kubesvc.api.meta import ObjectMeta
 from kubesvc.dns import entry, wire
 from kubesvc.dns.answers import Answers
 from kubesvc.dns.entry import Entry
 from kubesvc.dns.records import service_records
 from kubesvc.dns.resolver import limit
+from kubesvc.dns.sets import Owner
 
 ZONE = "cluster.local"
 
@@ -61,9 +64,22 @@ def endpoint_slice(
     )
 
 
+_addresses: WeakKeyDictionary[Answers, dict[Owner, list[str]]] = WeakKeyDictionary()
+
+
 def put(answers: Answers, one: Service, *slices: EndpointSlice) -> None:
     """Let `answers` have `one`, as a change of the world would."""
-    answers.replace(one.key, service_records(one, slices, answers.zone, answers.ttl))
+    known = _addresses.setdefault(answers, {})
+    listed = [a for piece in slices for e in piece.endpoints if e.ready for a in e.addresses] + cluster_ips(one)
+    answers.promise(one.key, lambda owner: service_records(one, slices, answers.zone, answers.ttl))
+    answers.changed(one.key, gone=known.get(one.key, ()), come=listed)
+    known[one.key] = listed
+
+
+def take(answers: Answers, namespace: str, name: str) -> None:
+    """Let `answers` have that Service no longer."""
+    answers.promise((namespace, name), None)
+    answers.changed((namespace, name), gone=_addresses[answers].pop((namespace, name)))
 
 
 def new_zone(**options: object) -> Answers:

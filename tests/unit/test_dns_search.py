@@ -20,7 +20,7 @@ from support.apiserver import local_session
 from support.dns_serving import DEADLINE, SVC, Running, serving
 from support.dns_zone import ask, new_zone, put, service, small_cluster, texts
 
-CLIENT = "127.0.0.1"
+CLIENT = bytes([127, 0, 0, 1])
 
 
 @pytest.fixture
@@ -190,11 +190,11 @@ async def test_clients_are_the_nodes_pods_with_the_usual_search_path(session: Se
             await session.patch(POD, meta["namespace"], meta["name"], status, subresource="status")
         async with asyncio.timeout(DEADLINE):
             await clients.pods.until(lambda: len([p for p in clients.pods.items.values() if p.status.pod_ips]) == 5)
-        assert clients.namespaces == {"10.244.1.1": b"default", "10.244.1.2": b"shop"}
+        assert clients.namespaces == {bytes([10, 244, 1, 1]): b"default", bytes([10, 244, 1, 2]): b"shop"}
         await session.delete(POD, "shop", "shop", grace_seconds=0)
         async with asyncio.timeout(DEADLINE):
             await clients.pods.until(lambda: len(clients.pods.items) == 4)
-        assert clients.namespaces == {"10.244.1.1": b"default"}
+        assert clients.namespaces == {bytes([10, 244, 1, 1]): b"default"}
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -27,9 +27,7 @@ from kubesvc.cli.progress import show
 @click.option("--egress/--no-egress", default=None, help="Let pods out through this machine.  [default: no]")
 @dns_settings
 @click.option("--detach", "-d", is_flag=True, help="Return once the box is ready, and leave it running.")
-def up(
-    name: str, directory: Path | None, detach: bool, dns_domain: tuple[str, ...], **said: Any
-) -> None:
+def up(name: str, directory: Path | None, detach: bool, dns_domain: tuple[str, ...], **said: Any) -> None:
     """Start a box: a cluster for Services on this machine.
 
     Nodes are network namespaces; the host's own network is left alone. Objects and addresses are kept: after a

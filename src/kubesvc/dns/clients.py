@@ -40,17 +40,21 @@ def addresses(pod: Pod) -> list[str]:
     return [] if pod.spec.host_network else [one.ip for one in pod.status.pod_ips if one.ip]
 
 
+def packed(address: str) -> bytes:
+    return ipaddress.ip_address(address.partition("%")[0]).packed
+
+
 def has_our_search_path(pod: Pod) -> bool:
     """Is the pod's search path the one every pod has: NS.svc.ZONE first, then svc.ZONE, ZONE and the host's?"""
     return pod.spec.dns_policy in ("ClusterFirst", "ClusterFirstWithHostNet") and pod.spec.dns_config is None
 
 
 class Clients:
-    """`namespaces` maps a source address -> the namespace of the pod of `node` that has it; kept current by `run`."""
+    """`namespaces` maps a packed source address -> the namespace of `node`'s pod that has it; kept current by `run`."""
 
     def __init__(self, session: Session, node: str) -> None:
-        self.namespaces: dict[str, bytes] = {}
-        self._owners: dict[str, tuple[str, str]] = {}  # address -> (namespace, name): addresses are used again
+        self.namespaces: dict[bytes, bytes] = {}
+        self._owners: dict[bytes, tuple[str, str]] = {}  # address -> (namespace, name): addresses are used again
         self.pods = Informer(session, POD, Pod, fields=f"spec.nodeName={node}", project=slim_pod)
         self.pods.on_change(self._changed)
 
@@ -58,11 +62,11 @@ class Clients:
         await self.pods.run()
 
     def _changed(self, old: Pod | None, new: Pod | None) -> None:
-        for address in addresses(old) if old is not None else ():
+        for address in map(packed, addresses(old) if old is not None else ()):
             if old is not None and self._owners.get(address) == old.key:
                 del self._owners[address], self.namespaces[address]
         if new is not None and has_our_search_path(new):
-            for address in addresses(new):
+            for address in map(packed, addresses(new)):
                 self._owners[address] = new.key
                 self.namespaces[address] = new.namespace.encode()
 
@@ -81,5 +85,4 @@ class VerifiedPods:
     def _changed(self, old: Pod | None, new: Pod | None) -> None:
         for pod, exists in ((new, True), (old, False)):
             for address in addresses(pod) if pod is not None else ():
-                packed = ipaddress.ip_address(address).packed
-                self._answers.set_pod(pod.namespace if pod is not None else "", packed, exists=exists)
+                self._answers.set_pod(pod.namespace if pod is not None else "", packed(address), exists=exists)

@@ -1,7 +1,7 @@
-"""Telling secondaries that a zone has changed (NOTIFY, RFC 1996), so that they fetch it now and not when its SOA says.
+"""Telling secondaries that a zone has changed (NOTIFY, RFC 1996): they fetch it now, and not when its SOA says.
 
-Several changes within SETTLE seconds are one message. It is repeated until it is answered, TRIES times; a secondary that
-never answers still asks by itself.
+Several changes within SETTLE seconds are one message. It is repeated until it is answered, TRIES times; a secondary
+that never answers still asks by itself.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ class Names:
             create = "; ".join(found)
             yield Finding(False, "DNSRecordNeeded", f"create where the domain of {name} is hosted: {create}")
         elif wire_name == zone.name and targets(service)[1]:
-            what = f"{name} is a zone's apex, where no CNAME can be, and the balancer has a host name instead of an address"
+            what = f"{name} is a zone's apex, where no CNAME can be, and the balancer has no address but a host name"
             yield Finding(True, "HostnameAtApex", f"{what}; use a name below it, such as www.{name}")
         else:
             yield Finding(False, "HostnameServed", "; ".join(found_line(line) for line in found))

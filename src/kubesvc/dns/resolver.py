@@ -7,7 +7,7 @@ rendered from its entry; what it doesn't is put together with dnspython from the
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import dns.exception
 import dns.flags
@@ -37,12 +37,12 @@ class Resolver:
         self._transfers = transfers or Transfers(answers)  # to nobody
 
     def local(
-        self, data: bytes, *, tcp: bool, namespace: bytes = b"", client: str = ""
-    ) -> bytes | Iterator[bytes] | wire.Query | None:
+        self, data: bytes, *, tcp: bool, namespace: bytes = b"", client: bytes = b""
+    ) -> bytes | AsyncIterator[bytes] | wire.Query | None:
         """The answer to the message `data`, over TCP perhaps in several messages; the parsed query where an upstream
         is needed; None for no answer.
 
-        `namespace` is the asker's where its search path is to be completed, `client` its address.
+        `namespace` is the asker's where its search path is to be completed, `client` its packed address.
         """
         try:
             query = wire.parse(data)
@@ -51,8 +51,7 @@ class Resolver:
         if query is None:
             return None
         if query.type in (wire.AXFR, wire.IXFR):
-            messages = self._transfers.answer(data, query, client, tcp=tcp)
-            return messages if tcp else next(messages)
+            return self._transfers.answer(data, query, client, tcp=tcp)
         found = self._answers.find(query.question, namespace)
         if isinstance(found, Entry):
             return entry.render(query, found, limit(query, tcp=tcp))
@@ -102,11 +101,11 @@ class Resolver:
         return False
 
     async def answer(self, data: bytes, *, tcp: bool, namespace: bytes = b"") -> bytes | None:
-        """The answer to the message `data` (of a zone's transfer the first), None when it deserves none."""
+        """The answer to the message `data`, None when it deserves none, or is a whole zone."""
         found = self.local(data, tcp=tcp, namespace=namespace)
         if isinstance(found, wire.Query):
             return await self.remote(data, found, tcp=tcp, namespace=namespace)
-        return found if found is None or isinstance(found, bytes) else next(found)
+        return found if isinstance(found, bytes) else None
 
 
 def limit(query: wire.Query, *, tcp: bool) -> int:

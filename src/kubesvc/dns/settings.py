@@ -1,4 +1,4 @@
-"""What a user says about DNS, as `kubesvc up` and `kubesvc dns` both take it: spelt out, checked, made into a config."""
+"""What a user says about DNS, as `kubesvc up` and `kubesvc dns` take it: spelt out, checked, made into a config."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class Settings:
             name, _, servers = text.partition("=")
             for one in (name, *_parts(servers)):
                 if not NAME.fullmatch(one):
-                    raise BadSetting(f"--public-zone {text!r}: expected NAME or NAME=SERVER,SERVER with names of servers")
+                    raise BadSetting(
+                        f"--public-zone {text!r}: expected NAME or NAME=SERVER,SERVER with names of servers"
+                    )
         try:
             zones = Zones(self.dns_domain, public=_pairs(self.public_zone))
         except BadZone as error:

@@ -1,4 +1,4 @@
-"""Whole zones for other servers: AXFR over TCP, and IXFR answered as far as it needs no history. Pure.
+"""Whole zones for other servers: AXFR over TCP, and IXFR answered as far as it needs no history.
 
     asked            by whom    answer
     AXFR, TCP        allowed    SOA, every record, SOA; in as many messages as it takes (RFC 5936)
@@ -7,14 +7,16 @@
     AXFR, UDP        anybody    REFUSED
     any              others     REFUSED; of a name that is no zone of ours: NOTAUTH
 
-The records are read out of the table of answers, at one moment: a zone is never half of one revision and half of the
-next. What is made up for a question (a-b-c-d.ns.pod) is no record, and isn't transferred.
+A zone is sent as it was at one moment, never half of one revision and half of the next: its records are gathered in
+steps, between which questions are answered, and anew when something changed meanwhile; the last time without a pause.
+What is made up for a question (a-b-c-d.ns.pod) is no record, and isn't sent.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 
 import dns.exception
 import dns.message
@@ -22,10 +24,14 @@ import dns.rdatatype
 
 from kubesvc.dns import wire
 from kubesvc.dns.answers import Answers
+from kubesvc.dns.entry import Entry
+from kubesvc.dns.records import Record
 from kubesvc.dns.zones import Network, Zone
 
 NOTAUTH = 9
 MESSAGE = 16384  # bytes, about: what is sent at once
+STEP = 200  # Services between two pauses
+TRIES = 3
 
 
 class Transfers:
@@ -35,69 +41,60 @@ class Transfers:
         self._answers = answers
         self._allowed = tuple(allowed)
 
-    def answer(self, data: bytes, query: wire.Query, client: str, *, tcp: bool) -> Iterator[bytes]:
-        """The messages that answer a query of type AXFR or IXFR from the address `client`."""
+    def answer(self, data: bytes, query: wire.Query, client: bytes, *, tcp: bool) -> bytes | AsyncIterator[bytes]:
+        """What answers a query of type AXFR or IXFR from the packed address `client`: one message, or several."""
         if not self._allows(client) or (query.type == wire.AXFR and not tcp):
-            yield wire.error(data, wire.REFUSED, query.question)
-            return
+            return wire.error(data, wire.REFUSED, query.question)
         zone = self._answers.zones.at(query.name.lower())
         if zone is None:
-            yield wire.error(data, NOTAUTH, query.question)
-        elif not self._answers.synced:
-            yield wire.error(data, wire.SERVFAIL, query.question)
-        elif query.type == wire.IXFR and (not tcp or _serial_of(data) == self._answers.serials[zone.name]):
-            yield _message(query, list(self._soa(zone)))
-        else:
-            yield from _messages(query, self._records(zone))
+            return wire.error(data, NOTAUTH, query.question)
+        if not self._answers.synced:
+            return wire.error(data, wire.SERVFAIL, query.question)
+        if query.type == wire.IXFR and (not tcp or _serial_of(data) == self._answers.serials[zone.name]):
+            found = self._answers.find(wire.question(zone.name, wire.SOA))
+            assert isinstance(found, Entry)
+            return _message(query, [zone.name + found.body[2:]])
+        return self._messages(query, zone)
 
-    def _allows(self, client: str) -> bool:
-        try:
-            address = ipaddress.ip_address(client)
-        except ValueError:
+    def _allows(self, client: bytes) -> bool:
+        if len(client) not in (4, 16):
             return False
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self._allowed)
+        address = ipaddress.ip_address(client)
+        return any(address in network for network in self._allowed)
 
-    def _soa(self, zone: Zone) -> Iterator[bytes]:
-        found = self._answers.table[wire.question(zone.name, wire.SOA)]
-        yield from _records_of(zone.name, found.body, found.answer_end)
-
-    def _records(self, zone: Zone) -> Iterator[bytes]:
+    async def _messages(self, query: wire.Query, zone: Zone) -> AsyncIterator[bytes]:
         """SOA, everything else, SOA."""
-        zones, soa = self._answers.zones, wire.question(zone.name, wire.SOA)
-        ends = list(self._soa(zone))
-        inside = [
-            (question[:-4], found.body, found.answer_end)
-            for question, found in self._answers.table.items()
-            if question.endswith(zone.name, 0, -4) and question != soa and found.answer_end
-        ]
-        yield from ends
-        for name, body, end in inside:
-            if zones.of(name) == zone:  # and not in one below it
-                yield from _records_of(name, body, end)
-        yield from ends
-
-
-def _records_of(name: bytes, body: bytes, end: int) -> Iterator[bytes]:
-    """The records of an answer section, each under its own name instead of a pointer to the question."""
-    at = 0
-    while at < end:
-        size = 12 + int.from_bytes(body[at + 10 : at + 12], "big")
-        yield name + body[at + 2 : at + size]
-        at += size
-
-
-def _messages(query: wire.Query, records: Iterable[bytes]) -> Iterator[bytes]:
-    waiting: list[bytes] = []
-    size = 0
-    for record in records:
-        waiting.append(record)
-        size += len(record)
-        if size >= MESSAGE:
+        soa, *others = await self._gather(zone)
+        waiting: list[bytes] = []
+        size = 0
+        for record in (soa, *others, soa):
+            waiting.append(record)
+            size += len(record)
+            if size >= MESSAGE:
+                yield _message(query, waiting)
+                waiting, size = [], 0
+        if waiting:
             yield _message(query, waiting)
-            waiting, size = [], 0
-    if waiting:
-        yield _message(query, waiting)
+
+    async def _gather(self, zone: Zone) -> list[bytes]:
+        """Every record of the zone at one moment, the SOA first."""
+        for attempt in range(1, TRIES + 1):
+            before = self._answers.changes
+            found: list[Record] = []
+            for number, records in enumerate(self._answers.all_records()):
+                found += [
+                    record for record in records if record.name.endswith(zone.name) and self._inside(record, zone)
+                ]
+                if number % STEP == STEP - 1 and attempt < TRIES:
+                    await asyncio.sleep(0)
+            if self._answers.changes == before:
+                break
+        found.sort(key=lambda record: record.type != wire.SOA)
+        return [wire.record(one.name, one.type, one.ttl, one.data) for one in dict.fromkeys(found)]
+
+    def _inside(self, record: Record, zone: Zone) -> bool:
+        """Is the record the zone's own, and not that of a zone below it?"""
+        return self._answers.zones.of(record.name) is zone
 
 
 def _message(query: wire.Query, records: list[bytes]) -> bytes:

@@ -1,26 +1,26 @@
 """What the cluster has to say to DNS: informers of Services, EndpointSlices and Namespaces -> answers.
 
-Each change names a Service; its records are made anew from the caches and take the old ones' place, those of its
-public names too. Nothing is answered before all three caches have their first full list. Objects are cut down to what
-records need as they come. A zone's serial is the newest revision of the API that changed it: servers agree on what is
-newer, also after a restart.
+A change tells `answers` whose records are out of date, and which addresses lead back to whom: some microseconds. The
+records themselves are made from these caches when somebody asks. Nothing is answered before all three have their first
+full list. Objects are cut down to what records need as they come. A zone's serial is the newest revision of the API
+that changed it: servers agree on what is newer, also after a restart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from kubesvc.api import labels
 from kubesvc.api.core import Namespace, Service, ServicePort, ServiceSpec, ServiceStatus
 from kubesvc.api.discovery import Endpoint, EndpointConditions, EndpointSlice, SlicePort
+from kubesvc.api.endpoints import cluster_ips
 from kubesvc.api.meta import ObjectMeta
 from kubesvc.api.registry import ENDPOINT_SLICE, NAMESPACE, SERVICE
 from kubesvc.client.informer import Informer, Key
-from kubesvc.client.queue import WorkQueue
 from kubesvc.client.session import Session
 from kubesvc.dns import public, wire
 from kubesvc.dns.answers import Answers
@@ -31,8 +31,7 @@ from kubesvc.dns.zones import Zone
 log = logging.getLogger(__name__)
 
 _READY = EndpointConditions()
-SERIAL_SECONDS = 0.1  # for which changes of records share a serial
-BREATH = 200  # Services between two turns of the event loop while the first records are made
+SERIAL_SECONDS = 0.1  # for which changes share a serial
 
 
 class World:
@@ -49,10 +48,8 @@ class World:
         self._on_serial: list[Callable[[list[Zone]], None]] = []
         self._on_names: list[Callable[[Key], None]] = []
         self._pods = VerifiedPods(session, answers) if answers.pod_mode == "verified" else None
-        self._following = False  # before, a change needs no key: the first pass reads the caches whole
-        self._queue: WorkQueue[Key] = WorkQueue("dns")
         self.slices.index("service", lambda s: [(s.namespace, s.service_name)])
-        self.services.on_change(lambda old, new: self._changed(old or new))
+        self.services.on_change(self._service_changed)
         self.slices.on_change(self._slice_changed)
         self.namespaces.on_change(self._namespace_changed)
 
@@ -75,56 +72,43 @@ class World:
             if self._pods is not None:
                 group.create_task(self._pods.run())
                 await self._pods.pods.synced.wait()
-            self._following = True
-            for number, key in enumerate(list(self.services.items)):
-                self._refresh(key)
-                if number % BREATH == 0:
-                    await asyncio.sleep(0)
             self._set_serial()
             self._answers.synced = True
             self.synced.set()
             log.info("answering for %d Services", len(self.services.items))
-            group.create_task(self._queue.run(self._reconcile))
 
-    def _changed(self, service: Service | None) -> None:
-        if service is not None and self._following:
-            self._queue.add(service.key)
-
-    def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
-        for piece in (old, new):
-            if piece is not None and piece.service_name and self._following:
-                self._queue.add((piece.namespace, piece.service_name))
-
-    def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
-        if present := new or old:
-            self._answers.set_namespace(present.name, exists=new is not None)
-
-    async def _reconcile(self, key: Key) -> None:
-        self._refresh(key)
-        if self._answers.changed and self._serial_due is None:
-            self._serial_due = asyncio.get_running_loop().call_later(SERIAL_SECONDS, self._set_serial)
-
-    def _set_serial(self) -> None:
-        self._serial_due = None
-        revision = max(cache.revision for cache in (self.services, self.slices, self.namespaces))
-        zones = self._answers.set_serial(revision & 0xFFFFFFFF)
-        for handler in self._on_serial:
-            handler(zones)
-
-    def _refresh(self, key: Key) -> None:
+    def records(self, key: Key) -> Iterable[Record]:
+        """Every record of a Service, as its objects are now."""
         service = self.services.get(*key)
-        self._answers.replace(key, self._records(service) if service is not None else ())
-        for name in self.names.update(key, service):
-            self._publish(name)
-
-    def _records(self, service: Service) -> list[Record]:
-        slices = self.slices.by_index("service", service.key)
+        if service is None:
+            return ()
+        slices = self.slices.by_index("service", key)
         own, *others = (zone.name for zone in self._answers.zones.clusters)
         found = service_records(service, slices, own, self._answers.ttl)
         for zone in others:  # an address has one name: the cluster's own zone's
             more = service_records(service, slices, zone, self._answers.ttl)
             found += [record for record in more if record.type != wire.PTR]
         return found
+
+    def _service_changed(self, old: Service | None, new: Service | None) -> None:
+        if new is not None:
+            self._answers.promise(new.key, self.records)
+            self._answers.changed(new.key, gone=cluster_ips(old) if old else (), come=cluster_ips(new))
+        elif old is not None:
+            self._answers.promise(old.key, None)
+            self._answers.changed(old.key, gone=cluster_ips(old))
+        if present := new or old:
+            for name in self.names.update(present.key, new):
+                self._publish(name)
+        self._set_serial_soon()
+
+    def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        for piece in (new, old):  # what stays comes before it goes
+            if piece is not None and piece.service_name:
+                addresses = [one for endpoint in piece.endpoints for one in endpoint.addresses]
+                owner = piece.namespace, piece.service_name
+                self._answers.changed(owner, **{"come" if piece is new else "gone": addresses})
+        self._set_serial_soon()
 
     def _publish(self, name: str) -> None:
         """Answer a public name for whoever has it now."""
@@ -134,10 +118,25 @@ class World:
             service = self.services.get(*holder) if holder is not None else None
             at_apex = self._answers.zones.at(encoded) is not None
             found = public.records(encoded, service, self._answers.ttl, at_apex=at_apex) if service is not None else ()
-            self._answers.replace((".", name), found)
+            self._answers.publish(encoded, found)
         for key in self.names.claimants(name):
             for handler in self._on_names:
                 handler(key)
+
+    def _set_serial_soon(self) -> None:
+        if self._answers.synced and self._serial_due is None and self._answers.serial_due:
+            self._serial_due = asyncio.get_running_loop().call_later(SERIAL_SECONDS, self._set_serial)
+
+    def _set_serial(self) -> None:
+        self._serial_due = None
+        revision = max(cache.revision for cache in (self.services, self.slices, self.namespaces))
+        zones = self._answers.set_serial(revision & 0xFFFFFFFF)
+        for handler in self._on_serial:
+            handler(zones)
+
+    def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
+        if present := new or old:
+            self._answers.set_namespace(present.name, exists=new is not None)
 
 
 def _meta(meta: ObjectMeta) -> ObjectMeta:

@@ -68,6 +68,14 @@ class Zones:
         """The zone with this apex, a lower-case wire name."""
         return self._by_name.get(name)
 
+    def apex(self, name: bytes) -> bytes:
+        """The apex of the zone that `name` is in; the cluster's own for a name in none."""
+        own = self.clusters[0].name
+        if name.endswith(own):  # nearly all of them
+            return own
+        zone = self.of(name)
+        return zone.name if zone is not None else own
+
     def of(self, name: bytes) -> Zone | None:
         """The zone that the lower-case wire name `name` is in; None for what isn't a name, too."""
         if len(name) > 255:
