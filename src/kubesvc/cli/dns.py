@@ -63,9 +63,10 @@ def _cidrs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
     metavar="IP[:PORT],...",
     multiple=True,
     default=("0.0.0.0:53",),
-    show_default="0.0.0.0:53",
+    show_default=False,
     callback=_listen,
-    help="Where to answer, over UDP and TCP. On a machine with several addresses name them: answers leave from there.",
+    help="Where to answer, over UDP and TCP. On a machine with several addresses name them: answers leave from there.  "
+    "[default: 0.0.0.0:53]",
 )
 @click.option(
     "--http-bind-address",
@@ -129,6 +130,7 @@ def _cidrs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 @click.pass_context
 def dns(
     ctx: click.Context,
+    /,
     verbosity: int,
     hostname_override: str | None,
     node_ip: str,

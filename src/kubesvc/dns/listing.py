@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from kubesvc.api.core import Service
+from kubesvc.api.labels import PUBLIC_HOSTNAME
 from kubesvc.dns import public
 from kubesvc.dns.public import Names
 from kubesvc.dns.zones import Zones
@@ -16,7 +17,9 @@ def zone_file(services: Iterable[Service], clusters: Sequence[str], public_zones
     found = [service for service in services if public.asked(service)]
     for service in found:
         names.update(service.key, service)
-    create, serve, trouble = [], [], []
+    create: list[str] = []
+    serve: list[str] = []
+    trouble: list[str] = []
     for service in found:
         whose = "/".join(service.key)
         trouble += [f"; {whose}: {one.message}" for one in names.findings(service) if one.warning]
@@ -35,4 +38,4 @@ def zone_file(services: Iterable[Service], clusters: Sequence[str], public_zones
             yield from sorted(lines)
     yield from trouble
     if not found:
-        yield f"; no Service asks for a public name (annotation {public.PUBLIC_HOSTNAME})"
+        yield f"; no Service asks for a public name (annotation {PUBLIC_HOSTNAME})"

@@ -139,10 +139,8 @@ class Names:
             yield Finding(True, "HostnameInvalid", what)
             return
         holder = self.holder(name)
-        if holder not in (None, service.key):
-            what = (
-                f"{name} belongs to {'/'.join(holder or ())}, which asked for it first; give one of them another name"
-            )
+        if holder is not None and holder != service.key:
+            what = f"{name} belongs to {'/'.join(holder)}, which asked for it first; give one of them another name"
             yield Finding(True, "HostnameConflict", what)
             return
         found = lines(name, service, TO_CREATE_TTL)
