@@ -22,10 +22,10 @@ from kubesvc.api.meta import ObjectMeta
 from kubesvc.api.registry import ENDPOINT_SLICE, NAMESPACE, SERVICE
 from kubesvc.client.informer import Informer, Key
 from kubesvc.client.session import Session
-from kubesvc.dns import public, wire
+from kubesvc.dns import public
 from kubesvc.dns.answers import Answers
 from kubesvc.dns.clients import VerifiedPods
-from kubesvc.dns.records import Record, service_records
+from kubesvc.dns.records import Record, records_in
 from kubesvc.dns.zones import Zone
 
 log = logging.getLogger(__name__)
@@ -83,12 +83,7 @@ class World:
         if service is None:
             return ()
         slices = self.slices.by_index("service", key)
-        own, *others = (zone.name for zone in self._answers.zones.clusters)
-        found = service_records(service, slices, own, self._answers.ttl)
-        for zone in others:  # an address has one name: the cluster's own zone's
-            more = service_records(service, slices, zone, self._answers.ttl)
-            found += [record for record in more if record.type != wire.PTR]
-        return found
+        return records_in(self._answers.zones, service, slices, self._answers.ttl)
 
     def _service_changed(self, old: Service | None, new: Service | None) -> None:
         if new is not None:
