@@ -33,6 +33,7 @@ from kubesvc.dns.zones import Network, Zone, Zones
 Maker = Callable[[Owner], Iterable[Record]]
 """Makes every record of a Service, from the objects as they are now."""
 MAX_CHAIN = 10  # CNAMEs followed inside the zone
+WHOLE_ZONES = (b"\0\xfb", b"\0\xfc")  # IXFR and AXFR: `transfer` answers them
 MOST_SETS = 20_000  # record sets kept besides the table: about 8 MB
 PodMode = Literal["disabled", "insecure", "verified"]
 
@@ -261,9 +262,9 @@ class Answers:
         """The answer to a question of class IN, in any case; None when it isn't ours to answer.
 
         `namespace` is the asker's, where it is known and its search path is to be completed. Bytes that aren't a
-        question (a bad label, another class) are None too: `wire.parse` says what is wrong.
+        question (a bad label, another class), or ask for a whole zone, are None too: `wire.parse` says what is wrong.
         """
-        if question[-2:] != b"\0\x01":
+        if question[-2:] != b"\0\x01" or question[-4:-2] in WHOLE_ZONES:
             return None
         question = question.lower()
         found = self._find(question)
