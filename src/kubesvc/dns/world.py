@@ -11,6 +11,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from functools import lru_cache
+from sys import intern
 
 from kubesvc.api import labels
 from kubesvc.api.core import Namespace, Service, ServicePort, ServiceSpec
@@ -99,10 +101,20 @@ def _meta(meta: ObjectMeta) -> ObjectMeta:
     owner = meta.labels.get(labels.SERVICE_NAME)
     return ObjectMeta(
         name=meta.name,
-        namespace=meta.namespace,
+        namespace=intern(meta.namespace),
         resource_version=meta.resource_version,
         labels={labels.SERVICE_NAME: owner} if owner else {},
     )
+
+
+@lru_cache(maxsize=4096)  # most Services have the ports of many others: one list for all of them
+def _service_ports(ports: tuple[tuple[str, str, int], ...]) -> list[ServicePort]:
+    return [ServicePort(name=name, protocol=protocol, port=port) for name, protocol, port in ports]
+
+
+@lru_cache(maxsize=4096)
+def _slice_ports(ports: tuple[tuple[str | None, str | None, int | None], ...]) -> list[SlicePort]:
+    return [SlicePort(name=name, protocol=protocol, port=port) for name, protocol, port in ports]
 
 
 def slim_namespace(namespace: Namespace) -> Namespace:
@@ -116,10 +128,10 @@ def slim_service(service: Service) -> Service:
         metadata=_meta(service.metadata),
         spec=ServiceSpec(
             type=spec.type,
-            cluster_ip=spec.cluster_ip,
+            cluster_ip=next(iter(spec.cluster_ips), spec.cluster_ip),
             cluster_ips=spec.cluster_ips,
             external_name=spec.external_name,
-            ports=[ServicePort(name=p.name, protocol=p.protocol, port=p.port) for p in spec.ports],
+            ports=_service_ports(tuple((p.name, p.protocol, p.port) for p in spec.ports)),
         ),
     )
 
@@ -134,5 +146,5 @@ def slim_slice(piece: EndpointSlice) -> EndpointSlice:
             for e in piece.endpoints
             if e.ready
         ],
-        ports=[SlicePort(name=p.name, protocol=p.protocol, port=p.port) for p in piece.ports or ()],
+        ports=_slice_ports(tuple((p.name, p.protocol, p.port) for p in piece.ports or ())),
     )
