@@ -84,7 +84,10 @@ class World:
             if piece is not None and piece.service_name:
                 addresses = [one for endpoint in piece.endpoints for one in endpoint.addresses]
                 owner = piece.namespace, piece.service_name
-                self._answers.changed(owner, **{"come" if piece is new else "gone": addresses})
+                come, gone = (addresses, ()) if piece is new else ((), addresses)
+                service = self.services.get(*owner)
+                alone = service is not None and bool(cluster_ips(service))
+                self._answers.changed(owner, gone, come, endpoints_alone=alone)
         self._set_serial()
 
     def _set_serial(self) -> None:
