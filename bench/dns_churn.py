@@ -39,7 +39,7 @@ def kept(services: int, endpoints: int, seconds: int, runs: int) -> None:
             told, began = 0, time.perf_counter()
             busy = [drive(server.port, server.pid, data, seconds, "-e") for _ in range(runs)]
             took = time.perf_counter() - began
-            told = int(server.ask("told"))  # type: ignore[call-overload]
+            told = server.ask("told")
         show("dns_changes", told / took, "changes/s")
         for number, name in enumerate(("", "_per_cpu")):
             before, after = (statistics.median(one[number] for one in all_runs) for all_runs in (quiet, busy))

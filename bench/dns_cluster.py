@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvloop
@@ -187,8 +188,8 @@ async def _serve(directory: Path, udp: socket.socket, parent: Connection) -> Non
         if command == "memory":
             gc.collect()
             parent.send((resident() - before, len(answers.table)))
-        elif command == "told":
-            parent.send(transport.told)
+        elif command in ("told", "failed"):
+            parent.send(transport.told if command == "told" else server.counts.failed)
         else:
             transport.rate = command
             transport.begin.set()
@@ -206,9 +207,10 @@ class Running:
         self.pid, self.port, self.connection = pid, port, connection
         self.seconds, self.memory = connection.recv()
 
-    def ask(self, command: str) -> tuple[int, int]:
+    def ask(self, command: str) -> Any:
+        """`memory`: (bytes, answers made); `told`: changes so far; `failed`: questions that broke something."""
         self.connection.send(command)
-        return self.connection.recv()  # type: ignore[no-any-return]
+        return self.connection.recv()
 
 
 @contextmanager
