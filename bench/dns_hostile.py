@@ -1,4 +1,4 @@
-"""1,000,000 mutated and random packets against a running server: crashes, wrong replies, amplification. `name value unit`.
+"""1,000,000 mutated and random packets against a running server: crashes, wrong replies, amplification.
 
     PYTHONPATH=src:bench:tests python bench/dns_hostile.py [--packets 1000000] [--seed 7]
 

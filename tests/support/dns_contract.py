@@ -1,4 +1,4 @@
-"""The contract: (object, question) -> answer, for every row of the specification. Asked of the pure code, and of servers.
+"""The contract: (object, question) -> answer, for every row of the specification; asked of the code and of servers.
 
 The objects are `dns_zone.small_cluster`'s and the few of `contract_zone`.
 """

@@ -116,7 +116,7 @@ def most(data: bytes) -> int:
 
 
 def bombard(port: int, all_packets: Iterable[bytes]) -> tuple[int, int, list[str]]:
-    """(packets sent, replies, what was wrong with them) of a server on 127.0.0.1. A question to itself ends each window."""
+    """(packets sent, replies, what was wrong with them) of a server on 127.0.0.1; a good question ends each window."""
     sent = replies = 0
     wrong: list[str] = []
     last = query(_NAME)[2:]

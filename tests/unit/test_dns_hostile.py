@@ -1,4 +1,4 @@
-"""A server that is sent what nobody should send: it goes on, answers to whom it should, and never more than is asked."""
+"""A server that is sent what nobody should send: it goes on, answers whom it should, never more than is asked."""
 
 from __future__ import annotations
 

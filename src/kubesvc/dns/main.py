@@ -50,9 +50,8 @@ async def run(session: Session, config: DnsConfig) -> None:
         zones=config.zones,
         random_case=config.random_case,
     )
-    clients = Clients(session, config.node_name) if config.complete_search else None
-    known = clients.namespaces if clients is not None else {}
-    server = Server(answers, Resolver(answers, forwarder), config.udp_sockets, config.tcp_sockets, known)
+    clients = Clients(session, config.node_name, networks=networks) if config.complete_search else None
+    server = Server(answers, Resolver(answers, forwarder), config.udp_sockets, config.tcp_sockets, clients or {})
     world = World(session, answers)
     announcement = Announcement(session, world.slices, node=config.node_name, node_ip=config.node_ip, port=config.port)
     health = None

@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import perf_counter
 from types import MappingProxyType
 from typing import Any
 
 from kubesvc.dns import wire
 from kubesvc.dns.answers import Answers
+from kubesvc.dns.clients import Namespaces
 from kubesvc.dns.datagrams import SLOT, Datagrams
 from kubesvc.dns.entry import Entry
 from kubesvc.dns.metrics import Counts
@@ -46,7 +47,7 @@ class Server:
         resolver: Resolver,
         udp_sockets: Sequence[socket.socket],
         tcp_sockets: Sequence[socket.socket],
-        clients: Mapping[bytes, bytes] = MappingProxyType({}),
+        clients: Namespaces = MappingProxyType({}),
     ) -> None:
         self._answers = answers
         self._resolver = resolver
