@@ -202,7 +202,7 @@ async def test_clients_are_the_nodes_pods_with_the_usual_search_path(session: Se
 
 
 async def test_a_pod_of_another_node_is_looked_up_when_it_asks(session: Session) -> None:
-    """Its own server is away: the first question finds out who it is. Outside the pods' network nobody is looked for."""
+    """Its server is away: the first question finds out who it is. Outside the pods' network nobody is looked up."""
     status = {"status": {"phase": "Running", "podIP": "10.244.2.9", "podIPs": [{"ip": "10.244.2.9"}]}}
     await session.create(POD, pod("far", nodeName="node2"))
     await session.patch(POD, "default", "far", status, subresource="status")
