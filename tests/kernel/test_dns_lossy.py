@@ -23,8 +23,7 @@ from kubesvc.dns.forward import Forwarder
 from kubesvc.dns.resolver import Resolver
 from kubesvc.dns.server import Server
 from kubesvc.kernel import netns
-from support.dns_contract import ANSWERS, NODATA, NXDOMAIN, SVC, contract_zone
-from support.dns_zone import texts
+from support.dns_table import ROWS, SVC, cluster, lines
 
 DEADLINE = 60.0
 TRIES = 25  # a question and its answer both come through with 0.64; 25 tries fail once in 10**11
@@ -39,11 +38,6 @@ table inet loss {
   }
 }
 """
-ROWS = [
-    *((name, kind, dns.rcode.NOERROR, sorted(expected)) for name, kind, expected in ANSWERS),
-    *((name, kind, dns.rcode.NOERROR, []) for name, kind in NODATA),
-    *((name, kind, dns.rcode.NXDOMAIN, []) for name, kind in NXDOMAIN),
-]
 MUSL = r"""
 #include <netdb.h>
 #include <stdio.h>
@@ -87,7 +81,7 @@ async def running(namespace: str, clients: dict[bytes, bytes] | None = None) -> 
     for one in (udp, tcp):
         one.bind(("127.0.0.1", 53))
     tcp.listen()
-    answers = contract_zone()
+    answers = cluster()
     forwarder = Forwarder((), plain_socket, clock=asyncio.get_running_loop().time)
     server = Server(answers, Resolver(answers, forwarder), [udp], [tcp], clients or {})
     await server.start()
@@ -113,16 +107,16 @@ async def output(*command: str) -> tuple[int, str]:
     return process.returncode or 0, written.decode()
 
 
-async def dig(namespace: str, name: str, kind: str) -> tuple[str, list[str]]:
-    """(rcode, records of the answer section) as `dig` prints them."""
+async def dig(namespace: str, name: str, kind: str) -> tuple[str, tuple[str, ...]]:
+    """(rcode, lines of the answer section) as `dig` prints them."""
     options = [f"+tries={TRIES}", "+time=1", "+noall", "+comments", "+answer", "+nocookie"]
     _, text = await output("ip", "netns", "exec", namespace, "dig", "@127.0.0.1", *options, name, kind)
     status = re.search(r"status: (\w+)", text)
-    lines = [line.split(maxsplit=4) for line in text.splitlines() if line and not line.startswith(";")]
-    return status[1] if status else text, sorted(f"{words[3]} {words[4]}" for words in lines)
+    records = [line.split(maxsplit=4) for line in text.splitlines() if line and not line.startswith(";")]
+    return status[1] if status else text, tuple(sorted(f"{words[0]} {words[3]} {words[4]}" for words in records))
 
 
-async def dnspython(namespace: str, name: str, kind: str, *, tcp: bool) -> tuple[str, list[str]]:
+async def dnspython(namespace: str, name: str, kind: str, *, tcp: bool) -> tuple[str, tuple[str, ...]]:
     query = dns.message.make_query(name, kind)
     for _ in range(TRIES):
         try:
@@ -131,8 +125,8 @@ async def dnspython(namespace: str, name: str, kind: str, *, tcp: bool) -> tuple
             reply = await asyncio.to_thread(_exchange, asking, query, tcp)
         except (OSError, dns.exception.Timeout):
             continue
-        return dns.rcode.to_text(reply.rcode()), texts(reply)
-    return "no reply", []
+        return dns.rcode.to_text(reply.rcode()), lines(reply, "answer")
+    return "no reply", ()
 
 
 def _exchange(asking: socket.socket, query: dns.message.Message, tcp: bool) -> dns.message.Message:
@@ -153,17 +147,15 @@ async def test_the_contract_holds_although_packets_are_lost(namespace: str, way:
     """Every row of the table, asked of the running server until an answer comes through: never a wrong one."""
     limit = asyncio.Semaphore(AT_ONCE)
 
-    async def ask(name: str, kind: str) -> tuple[str, list[str]]:
+    async def ask(name: str, kind: str) -> tuple[str, tuple[str, ...]]:
         async with limit:
             if way == "dig":
                 return await dig(namespace, name, kind)
             return await dnspython(namespace, name, kind, tcp=way == "tcp")
 
     async with running(namespace):
-        found = await asyncio.gather(*(ask(name, kind) for name, kind, _, _ in ROWS))
-    expected = [(dns.rcode.to_text(rcode), records) for _, _, rcode, records in ROWS]
-    wrong = [(row[:2], one) for row, one, right in zip(ROWS, found, expected, strict=True) if one != right]
-    assert wrong == []
+        found = await asyncio.gather(*(ask(row.name, row.type) for row in ROWS))
+    assert [one for one in zip(ROWS, found, strict=True) if one[1] != (one[0].rcode, one[0].answer)] == []
     assert lost(namespace) > 0
 
 

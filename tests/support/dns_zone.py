@@ -15,7 +15,7 @@ from kubesvc.api.meta import ObjectMeta
 from kubesvc.dns import entry, wire
 from kubesvc.dns.answers import Answers
 from kubesvc.dns.entry import Entry
-from kubesvc.dns.records import service_records
+from kubesvc.dns.records import records_in
 from kubesvc.dns.resolver import limit
 from kubesvc.dns.sets import Owner
 
@@ -71,7 +71,7 @@ def put(answers: Answers, one: Service, *slices: EndpointSlice) -> None:
     """Let `answers` have `one`, as a change of the world would."""
     known = _addresses.setdefault(answers, {})
     listed = [a for piece in slices for e in piece.endpoints if e.ready for a in e.addresses] + cluster_ips(one)
-    answers.promise(one.key, lambda owner: service_records(one, slices, answers.zone, answers.ttl))
+    answers.promise(one.key, lambda owner: records_in(answers.zones, one, slices, answers.ttl))
     answers.changed(one.key, gone=known.get(one.key, ()), come=listed)
     known[one.key] = listed
 
@@ -91,9 +91,9 @@ def new_zone(**options: object) -> Answers:
     return answers
 
 
-def small_cluster() -> Answers:
+def small_cluster(**options: object) -> Answers:
     """One Service of each kind."""
-    answers = new_zone()
+    answers = new_zone(**options)
     put(answers, service("kubernetes", "10.96.0.1", ports=[("https", "TCP", 443)]))
     put(
         answers,

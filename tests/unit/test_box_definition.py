@@ -109,7 +109,7 @@ def test_dns_upstreams_are_remembered_until_others_are_named():
         forward=("192.0.2.53", "tls://192.0.2.54#dns.example"), zone=("corp.example=10.0.0.53,10.0.0.54",)
     )
     made = define("shop", Path("/x"), options, None)
-    assert made.stub_zones == {"corp.example": ("10.0.0.53", "10.0.0.54")}
+    assert made.dns.zone == ("corp.example=10.0.0.53,10.0.0.54",)
     again = define("shop", Path("/x"), Options(), made)
     assert (again.forward, again.zone) == (made.forward, made.zone)
     bare = define("shop", Path("/x"), Options(forward=("",), zone=("",)), again)

@@ -12,6 +12,8 @@ from kubesvc.box import lock, processes
 from kubesvc.box.definition import Box
 from kubesvc.client import kubeconfig
 from kubesvc.client.session import Session, Unreachable
+from kubesvc.dns.listing import zone_file
+from kubesvc.dns.public import asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Overview:
     processes: list[ProcessLine] = field(default_factory=list)
     nodes: list[NodeLine] = field(default_factory=list)
     services: list[ServiceLine] = field(default_factory=list)
+    public_records: list[str] = field(default_factory=list)  # in a zone file's form
     trouble: str = ""  # why the API couldn't be asked
 
 
@@ -107,6 +110,10 @@ async def _ask(session: Session, box: Box, found: Overview) -> None:
         address = node.internal_ips[0] if node.internal_ips else ""
         found.nodes.append(NodeLine(node.name, node.ready, address, node.spec.pod_cidr, box.namespace(node.name)))
     addresses = [line.address for line in found.nodes if line.address]
-    for service in (await session.list(SERVICE, Service)).items:
+    services = (await session.list(SERVICE, Service)).items
+    if any(asked(service) for service in services):
+        public_zones = [text.partition("=")[0] for text in box.public_zone]
+        found.public_records = list(zone_file(services, box.dns.dns_domain, public_zones))
+    for service in services:
         inside, outside = inside_addresses(service, box.dns_domain), outside_addresses(service, addresses)
         found.services.append(ServiceLine(service.namespace, service.name, service.spec.type, inside, outside))

@@ -1,15 +1,16 @@
-"""The zone as a table, wire question -> wire answer, made when first asked for. Pure.
+"""The zones as a table, wire question -> wire answer, made when first asked for. Pure.
 
     question ──► table ──────────────► Entry           what was asked before, and hasn't changed since
         └──────► a Service's records ► Entry | Alias   made now, and kept; ExternalName: followed, or handed on outside
         └──────► pods, names ────────► Entry           a-b-c-d.ns.pod; NODATA where a name exists, else NXDOMAIN
-        └──────► not in the zone ────► None            somebody else's: forward it
+        └──────► wildcards ──────────► Entry | Alias   in a public zone alone (RFC 4592)
+        └──────► in no zone ─────────► None            somebody else's: forward it
 
 A change costs next to nothing, however large the Service: what was made of it is forgotten. So the table holds no more
 than the zone's own record sets, and of these only what somebody asks for.
 
-A name exists when it owns records or a name below it does (RFC 8020). Reverse names belong to whoever answers for
-them: those of cluster IPs and endpoints are here, those in `networks` that nobody has are NXDOMAIN, others forwarded.
+A name exists when it owns records or a name below it does (RFC 8020). Reverse names of cluster IPs and endpoints are
+here wherever they are; those in `networks` that nobody has are NXDOMAIN, others forwarded.
 A name of a client's search path that doesn't exist may be another name that does: `search` completes it.
 Left out: what the server's sockets, EDNS sizes and other flags make of an entry (`entry`, `server`).
 """
@@ -24,11 +25,11 @@ from typing import Literal
 
 from kubesvc.dns import entry, search, wire
 from kubesvc.dns.entry import Entry
-from kubesvc.dns.records import KUBE_DNS, Record, undashed, zone_records
+from kubesvc.dns.records import KUBE_DNS, Record, apex_records, undashed
 from kubesvc.dns.reverse import Pointers, canonical
 from kubesvc.dns.sets import ADDRESSES, Owner, Recent, RecordSets
+from kubesvc.dns.zones import Network, Zone, Zones
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Maker = Callable[[Owner], Iterable[Record]]
 """Makes every record of a Service, from the objects as they are now."""
 MAX_CHAIN = 10  # CNAMEs followed inside the zone
@@ -58,7 +59,10 @@ Found = Entry | Alias | Guess | None
 
 
 class Answers:
-    """The answers of one zone. Until `synced` is set every name in the zone is SERVFAIL: better late than wrong."""
+    """The answers of every zone. Until `synced` is set every name in them is SERVFAIL: better late than wrong.
+
+    `zone` is the cluster's own, `others` have the same names again; `public` maps a zone -> its name servers.
+    """
 
     def __init__(
         self,
@@ -69,8 +73,11 @@ class Answers:
         serial: int = 1,
         pod_mode: PodMode = "insecure",
         searches: Iterable[str] = (),
+        others: Sequence[str] = (),
+        public: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self.zone = wire.encode_name(zone)
+        self.zones = Zones((zone, *others), public=public, networks=networks)
+        self.zone = self.zones.clusters[0].name
         self.ttl = ttl
         self.pod_mode = pod_mode
         self._searches = tuple(wire.encode_name(domain) for domain in searches)  # clients' domains outside the zone
@@ -80,7 +87,7 @@ class Answers:
         self._hosts: dict[bytes, Entry] = {}  # question -> answer, for names outside the zone
         self._names: Counter[bytes] = Counter()  # name in the zone -> how many make it exist, Services aside
         self._namespaces: set[bytes] = set()
-        self._negative: dict[tuple[int, int, int], Entry] = {}  # (rcode, length of name, of reverse zone) -> answer
+        self._negative: dict[tuple[int, int, bytes], Entry] = {}  # (rcode, length of name, its zone) -> answer
         self._makers: dict[Owner, Maker] = {}
         self._recent = Recent(MOST_SETS)
         # owner -> questions in the table that its records answer: those for endpoints, and the others
@@ -89,24 +96,47 @@ class Answers:
         self._givers: dict[bytes, Owner] = {}  # name with such records -> whose
         self._pointers = Pointers()
         self._pointing: dict[str, bytes] = {}  # address -> its PTR question in the table
-        self._networks = tuple(networks)
-        self.serial = serial
-        self._names.update([self.zone, wire.join([b"svc"], self.zone), wire.join([b"pod"], self.zone)])
-        self.replace(("", ""), zone_records(self.zone, ttl, serial))
+        self._at_apex: dict[bytes, Sequence[Record]] = {}  # public zone -> a Service's records of that very name
+        self.serials: dict[bytes, int] = {}  # zone -> its SOA's serial
+        self.changes = 0  # so far
+        self._stale = set(self.zones)  # zones whose serial is older than their records
+        for one in self.zones:
+            self._names[one.name] += 1
+            if one.kind == "cluster":
+                self._names.update(wire.join([label], one.name) for label in (b"svc", b"pod"))
+        self.set_serial(serial)
 
-    def set_serial(self, serial: int) -> None:
-        """The SOA's serial: to be raised when records have changed, at most once a second."""
-        self.serial = serial
-        self.replace(("", ""), zone_records(self.zone, self.ttl, serial))
-        for (rcode, size, origin_size), found in self._negative.items():
+    @property
+    def serial_due(self) -> bool:
+        """Has a zone changed since it got its serial?"""
+        return bool(self._stale)
+
+    def set_serial(self, serial: int) -> list[Zone]:
+        """Give the zones that have changed this serial; those zones. To be called some times a second at most."""
+        found = [zone for zone in self.zones if zone in self._stale]
+        for zone in found:
+            self.serials[zone.name] = serial
+            self._set_apex(zone)
+        for (rcode, size, origin), negative in self._negative.items():
             if rcode != wire.SERVFAIL:
-                found.body = self._soa(size, origin_size)
+                negative.body = self._soa(size, origin)
+        self._stale.clear()
+        return found
+
+    def _set_apex(self, zone: Zone) -> None:
+        records = apex_records(zone, self.ttl, self.serials[zone.name])
+        self.replace(("", zone.text), [*records, *self._at_apex.get(zone.name, ())])
+
+    @property
+    def serial(self) -> int:
+        """The serial of the cluster's own zone."""
+        return self.serials[self.zone]
 
     def set_namespace(self, namespace: str, *, exists: bool) -> None:
         label = namespace.encode()
         if exists == (label in self._namespaces):
             return
-        names = [wire.join([label, parent], self.zone) for parent in (b"svc", b"pod")]
+        names = [wire.join([label, parent], zone.name) for zone in self.zones.clusters for parent in (b"svc", b"pod")]
         if exists:
             self._namespaces.add(label)
             self._names.update(names)
@@ -121,11 +151,11 @@ class Answers:
             del self._pods[namespace.encode(), packed]
 
     def set_hosts(self, hosts: Mapping[str, Sequence[str]]) -> None:
-        """Answer these names (outside the zone) with these addresses, whatever the world says. Raises ValueError."""
+        """Answer these names (in no zone) with these addresses, whatever the world says. Raises ValueError."""
         for text, addresses in hosts.items():
             name = wire.encode_name(text)
-            if wire.labels_over(name, self.zone) is not None:
-                raise ValueError(f"host {text!r} is in the zone, where the cluster's Services are")
+            if zone := self.zones.of(name):
+                raise ValueError(f"host {text!r} is in the zone {zone.text}, which is answered from the cluster")
             for kind, size in ((wire.A, 4), (wire.AAAA, 16)):
                 all_packed = [ipaddress.ip_address(address).packed for address in addresses]
                 encoded = [wire.record(wire.TO_QUESTION, kind, self.ttl, one) for one in all_packed if len(one) == size]
@@ -135,7 +165,10 @@ class Answers:
     # ── changes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def promise(self, owner: Owner, make: Maker | None) -> None:
-        """The Service `owner` is there, or with None isn't any more; `make` is called when its names are asked for."""
+        """The Service `owner` is there, or with None isn't any more; `make` is called when its names are asked for.
+
+        What `make` gives is in the cluster's zones and the reverse ones.
+        """
         if make is None:
             self._makers.pop(owner, None)
         else:
@@ -149,6 +182,10 @@ class Answers:
 
         `endpoints_alone`: its own name and ports are as before, as a cluster IP's are whoever is behind it.
         """
+        self.changes += 1
+        if owner[0] not in ("", "."):
+            self._stale.update(self.zones.clusters)
+            self._stale.update(self.zones.reverses)
         self._recent.forget(owner)
         for asked in self._asked[: 1 if endpoints_alone else 2]:
             for question in asked.pop(owner, ()):
@@ -159,6 +196,25 @@ class Answers:
         for address in canonical(gone):
             self._pointers.discard(address, owner)
             self._unpoint(address)
+
+    def publish(self, name: bytes, records: Sequence[Record]) -> None:
+        """Let `name`, in a public zone, have exactly these records from now on."""
+        zone = self.zones.of(name)
+        if zone is None:
+            return
+        if name == zone.name:  # beside SOA and NS
+            self._at_apex[name] = records
+            self._set_apex(zone)
+        else:
+            self.replace((".", wire.to_text(name)), records)
+        self._stale.add(zone)
+
+    def all_records(self) -> Iterable[Iterable[Record]]:
+        """Every record of every zone, owner by owner, each as it is when it is reached."""
+        for given in list(self._given.values()):
+            yield [record for records in given.sets.values() for record in records]
+        for owner, make in list(self._makers.items()):
+            yield make(owner)
 
     def _unpoint(self, address: str) -> None:
         if address in self._pointing:
@@ -173,7 +229,7 @@ class Answers:
             for name, _ in before.sets:
                 self._givers.pop(name, None)
         if records:
-            after = self._given[owner] = RecordSets(records, self.zone)
+            after = self._given[owner] = RecordSets(records, self.zones)
             self._names.update(after.names)
             self._givers.update((name, owner) for name, _ in after.sets)
 
@@ -183,8 +239,9 @@ class Answers:
             if self._names[name] <= 0:
                 del self._names[name]
 
-    def _owner(self, name: bytes, labels: Sequence[bytes]) -> Owner | None:
-        """Whose records answer for `name`, which has `labels` in front of the zone."""
+    def _owner(self, name: bytes, zone: Zone) -> Owner | None:
+        """Whose records answer for `name`, which is in `zone`."""
+        labels = (wire.labels_over(name, zone.name) or ()) if zone.kind == "cluster" else ()
         if len(labels) > 2 and labels[-1] == b"svc":
             return labels[-2].decode("latin-1"), labels[-3].decode("latin-1")
         return KUBE_DNS if labels and labels[-1] == b"dns" else self._givers.get(name)
@@ -195,7 +252,7 @@ class Answers:
             return None
         found = self._recent.get(owner) or self._given.get(owner)
         if found is None and owner in self._makers:
-            found = RecordSets(self._makers[owner](owner), self.zone)
+            found = RecordSets(self._makers[owner](owner), self.zones)
             self._recent.add(owner, found)
         return found
 
@@ -237,11 +294,12 @@ class Answers:
             if self._has_addresses(candidate):
                 found = self._find(wire.question(candidate, kind))
                 return self._chained(name, kind, [(name, candidate)], found)
-        return Guess(outside, self.ttl) if outside else None
+        elsewhere = tuple(candidate for candidate in outside if self.zones.of(candidate) is None)
+        return Guess(elsewhere, self.ttl) if elsewhere else None
 
     def _of(self, name: bytes) -> RecordSets | None:
-        labels = wire.labels_over(name, self.zone)
-        return self._sets(self._owner(name, labels)) if labels is not None else None
+        zone = self.zones.of(name)
+        return self._sets(self._owner(name, zone)) if zone is not None else None
 
     def _exists(self, name: bytes) -> bool:
         sets = self._of(name)
@@ -250,7 +308,7 @@ class Answers:
     def _alias(self, name: bytes) -> bytes | None:
         """What the name is an alias of."""
         sets = self._of(name)
-        return sets.alias[1] if sets is not None and sets.alias is not None and sets.alias[0] == name else None
+        return sets.aliases.get(name) if sets is not None else None
 
     def _has_addresses(self, name: bytes) -> bool:
         """Of either family, so that both questions lead to the same name."""
@@ -261,30 +319,51 @@ class Answers:
 
     def _find(self, question: bytes) -> Found:
         name = question[:-4]
-        labels = wire.labels_over(name, self.zone)
-        if labels is None:
-            return self._hosts.get(question) or self._reverse(question, name)
+        zone = self.zones.of(name)
+        if zone is None or zone.kind == "reverse":
+            return self._hosts.get(question) or self._reverse(question, name, zone)
         if not self.synced:
             return self._no(wire.SERVFAIL, name)
         found = self.table.get(question)
         if found is not None:
             return found
         kind = question[-4] << 8 | question[-3]
-        owner = self._owner(name, labels)
+        owner = self._owner(name, zone)
         sets = self._sets(owner)
         if sets is not None and owner is not None:
             made = sets.entry(name, kind)
             if made is None and sets.has_other_family(name, kind):
                 made = self._no(wire.NOERROR, name)
             if made is not None:
+                labels = wire.labels_over(name, zone.name) or ()
                 return self._keep(question, made, owner, own=len(labels) == 3 or name[1:2] == b"_")
-            if kind in ADDRESSES and sets.alias is not None and sets.alias[0] == name:
+            if name in sets.aliases and (kind in ADDRESSES or zone.kind == "public"):
                 return self._follow(name, kind)
             if name in sets.names:
                 return self._no(wire.NOERROR, name)
+        if zone.kind == "public":
+            return self._wildcard(name, kind)
+        labels = wire.labels_over(name, zone.name) or ()
         if len(labels) == 3 and labels[2] == b"pod":
             return self._pod(name, labels, kind)
         return self._no(wire.NOERROR if name in self._names else wire.NXDOMAIN, name)
+
+    def _wildcard(self, name: bytes, kind: int) -> Found:
+        """What * under the closest name that exists says of a name that doesn't (RFC 4592)."""
+        if name in self._names:
+            return self._no(wire.NOERROR, name)
+        above = name
+        while above not in self._names:
+            above = above[1 + above[0] :]
+        star = b"\1*" + above
+        sets = self._of(star)
+        if sets is None:
+            return self._no(wire.NOERROR if star in self._names else wire.NXDOMAIN, name)
+        if target := sets.aliases.get(star):
+            if kind == wire.CNAME:
+                return entry.make(len(name) + 4, [wire.record(wire.TO_QUESTION, wire.CNAME, self.ttl, target)])
+            return self._follow(name, kind, (name, target))
+        return sets.entry(star, kind) or self._no(wire.NOERROR, name)
 
     def _follow(self, name: bytes, kind: int, *before: tuple[bytes, bytes]) -> Found:
         """From alias to alias inside the zone, to addresses or out of it. `before` are links that lead here."""
@@ -294,9 +373,9 @@ class Answers:
             chain.append((at, target))
             if len(chain) > MAX_CHAIN:
                 return self._no(wire.NOERROR, name)
-            if wire.labels_over(target, self.zone) is None and wire.question(target, kind) not in self._hosts:
-                return Alias(tuple(chain), target, self.ttl)
             at = target
+        if self.zones.of(at) is None and wire.question(at, kind) not in self._hosts:
+            return Alias(tuple(chain), at, self.ttl)
         found = self._find(wire.question(at, kind))
         if not isinstance(found, Entry) or not found.step:  # unresolved inside the zone: NODATA, as CoreDNS says it
             return self._no(wire.NOERROR, name)
@@ -307,7 +386,7 @@ class Answers:
         links = [wire.record(owner, wire.CNAME, self.ttl, to) for owner, to in chain]
         links[0] = wire.record(wire.TO_QUESTION, wire.CNAME, self.ttl, chain[0][1])
         if not isinstance(found, Entry) or not found.step:
-            return entry.make(len(name) + 4, links, authority=[self._soa(len(name), 0)])
+            return entry.make(len(name) + 4, links, authority=[self._soa(len(name), self.zones.apex(name))])
         finals = [wire.record(chain[-1][1], kind, self.ttl, data) for data in entry.addresses(found)]
         return entry.make(len(name) + 4, [*links, *finals])
 
@@ -323,8 +402,9 @@ class Answers:
         encoded = wire.record(wire.TO_QUESTION, kind, self.ttl, packed)
         return entry.make(len(name) + 4, [encoded], step=len(encoded))
 
-    def _reverse(self, question: bytes, name: bytes) -> Entry | None:
-        """PTR. A cluster IP's target (svc.ns.svc) hides endpoints' (host.svc.ns.svc)."""
+    def _reverse(self, question: bytes, name: bytes, zone: Zone | None) -> Entry | None:
+        """PTR, and what else there is in reverse zones. A cluster IP's target (svc.ns.svc) hides endpoints'
+        (host.svc.ns.svc)."""
         found = self.table.get(question)
         if found is not None and self.synced:
             return found
@@ -334,14 +414,17 @@ class Answers:
                 continue
             address = wire.reversed_address(labels)
             owners = self._pointers.get(str(address)) if address is not None else []
+            if not owners and zone is None:
+                return None
+            origin = zone.name if zone is not None else suffix
+            if not self.synced:
+                return self._no(wire.SERVFAIL, name, origin)
             pairs = [(owner, self._sets(owner)) for owner in owners]
             ones = [one.data for _, sets in pairs if sets for one in sets.sets.get((name, wire.PTR), ())]
-            if not ones and not any(address in network for network in self._networks if address is not None):
-                return None
-            if not self.synced:
-                return self._no(wire.SERVFAIL, name)
+            if not ones and zone is not None:
+                return self._between(name, question, labels, suffix, zone)
             if not ones or question[-4:-2] != b"\0\x0c":
-                return self._no(wire.NOERROR if ones else wire.NXDOMAIN, name, suffix)
+                return self._no(wire.NOERROR if ones else wire.NXDOMAIN, name, origin)
             depths = {target: len(wire.ancestors(target, self.zone)) for target in ones}
             targets = sorted(target for target in depths if depths[target] == min(depths.values()))
             encoded = [wire.record(wire.TO_QUESTION, wire.PTR, self.ttl, target) for target in targets]
@@ -349,19 +432,34 @@ class Answers:
             return self._keep(question, entry.make(len(question), encoded), *owners)
         return None
 
+    def _between(self, name: bytes, question: bytes, labels: Sequence[bytes], suffix: bytes, zone: Zone) -> Entry:
+        """A name of a reverse zone that is no address somebody has: the apex, one above addresses, or nothing."""
+        sets = self._of(name)
+        kind = question[-4] << 8 | question[-3]
+        if sets is not None and (made := sets.entry(name, kind)) is not None:
+            return self._keep(question, made, ("", zone.text))
+        whole = len(labels) == (4 if suffix == wire.IN_ADDR else 32)
+        exists = name in self._names or (not whole and self._pointers.any_below(labels, suffix))
+        return self._no(wire.NOERROR if exists else wire.NXDOMAIN, name, zone.name)
+
     def _no(self, rcode: int, name: bytes, origin: bytes = b"") -> Entry:
-        """Nothing, and the SOA that says for how long; the same entry for all names of one length."""
-        key = (rcode, len(name), len(origin))
+        """Nothing, and the SOA that says for how long; the same entry for all names of one length in the zone
+        `origin` (without one: the name's own)."""
+        key = (rcode, len(name), origin or self.zones.apex(name))
         found = self._negative.get(key)
         if found is None:
             authority = [self._soa(*key[1:])] if rcode != wire.SERVFAIL else []
             found = self._negative[key] = entry.make(len(name) + 4, (), rcode=rcode, authority=authority)
         return found
 
-    def _soa(self, size: int, origin_size: int) -> bytes:
-        """The SOA of a negative answer to a name of `size` bytes, written with pointers into the question: of our
-        zone, or of the reverse zone whose name is `origin_size` bytes."""
-        owner = wire.pointer(wire.HEADER + size - (origin_size or len(self.zone)))
-        zone = self.zone if origin_size else owner
-        data = wire.soa(b"\2ns\3dns" + zone, b"\x0ahostmaster" + zone, self.serial, self.ttl)
-        return wire.record(owner, wire.SOA, self.ttl, data)
+    def _soa(self, size: int, origin: bytes) -> bytes:
+        """The SOA of a negative answer to a name of `size` bytes, its owner a pointer into the question."""
+        owner = wire.pointer(wire.HEADER + size - len(origin))
+        zone = self.zones.at(origin)
+        serial = self.serials.get(origin, self.serial)
+        if zone is None or zone.kind == "reverse":
+            server, contact = b"\2ns\3dns" + self.zone, b"\x0ahostmaster" + self.zone
+        else:
+            server = b"\2ns\3dns" + owner if zone.kind == "cluster" else zone.servers[0]
+            contact = b"\x0ahostmaster" + owner
+        return wire.record(owner, wire.SOA, self.ttl, wire.soa(server, contact, serial, self.ttl))

@@ -6,9 +6,10 @@ Kept by the address's text, which the objects hold already: a reverse name is sp
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kubesvc.dns.sets import Owner
+from kubesvc.dns.wire import IN_ADDR
 
 
 class Pointers:
@@ -37,6 +38,17 @@ class Pointers:
         """The owners of an address in its canonical spelling, each once."""
         found = self._owners.get(address, [])
         return list(dict.fromkeys(found)) if isinstance(found, list) else [found]
+
+    def any_below(self, labels: Sequence[bytes], suffix: bytes) -> bool:
+        """Is there an address whose reverse name ends in these labels of in-addr.arpa or ip6.arpa? Takes its time."""
+        parts = [label.decode("latin-1") for label in reversed(labels)]
+        if suffix == IN_ADDR:
+            start = ".".join(parts) + "."
+            return any(address.startswith(start) for address in self._owners)
+        start = "".join(parts)
+        return any(
+            ipaddress.IPv6Address(address).packed.hex().startswith(start) for address in self._owners if ":" in address
+        )
 
     def __len__(self) -> int:
         return len(self._owners)

@@ -98,12 +98,12 @@ class Server:
         for i in range(count):
             end = at + lengths[length_at]
             header = region[at + 2 : at + 12]
-            quick = False
+            answered: Entry | None = None
             if header == plain:
                 question = region[at + 12 : end]
                 found = look_up(question.lower()) or find(question, namespaces.get(batch.packed(i), b""))
                 if isinstance(found, Entry) and found.quick:
-                    quick = True
+                    answered = found
                     region[at + 2 : at + 12] = found.head
                     after = end + len(found.body)
                     region[end:after] = found.body
@@ -112,12 +112,12 @@ class Server:
                 question = region[at + 12 : end]
                 found = look_up(question.lower()) or find(question, namespaces.get(batch.packed(i), b""))
                 if isinstance(found, Entry) and found.quick:
-                    quick = True
+                    answered = found
                     region[at + 2 : at + 12] = found.head_opt
                     after = end + len(found.body) + _TAIL
                     region[end:after] = found.body + our_opt
-            if quick:
-                seen[question[-4:-2] + found.head[1:2]] += 1
+            if answered is not None:
+                seen[question[-4:-2] + answered.head[1:2]] += 1
                 sizes[2 * i + 1] = after - at
             elif not self._other(udp, i):
                 batch.send(descriptor, first, i)
@@ -135,9 +135,10 @@ class Server:
     def _other(self, udp: socket.socket, i: int) -> bool:
         """Answer slot `i` the slow way. True: the answer lies in the slot, to be sent with the others."""
         batch = self._batch
-        data, namespace = batch.data(i), self._clients.get(batch.packed(i), b"")
+        data, client = batch.data(i), batch.packed(i)
+        namespace = self._clients.get(client, b"")
         try:
-            found = self._resolver.local(data, tcp=False, namespace=namespace)
+            found = self._resolver.local(data, tcp=False, namespace=namespace, client=client)
         except Exception:  # one question must not cost the others theirs
             self.counts.failed += 1
             log.exception("a question can't be answered: %r", data)
@@ -148,9 +149,9 @@ class Server:
                 return False
             self.counts.failed += 1
             found = wire.error(data, wire.SERVFAIL, found.question)
-        elif found is not None:
+        elif isinstance(found, bytes):
             self.counts.answered("udp", found, forwarded=False)
-        if found is None:
+        else:
             return False
         if len(found) > SLOT:
             self._send(udp, found, batch.peer(i))

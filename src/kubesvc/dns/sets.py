@@ -12,26 +12,30 @@ from collections.abc import Iterable
 from kubesvc.dns import entry, wire
 from kubesvc.dns.entry import Entry
 from kubesvc.dns.records import Record
+from kubesvc.dns.zones import Zones
 
-Owner = tuple[str, str]  # (namespace, name) of a Service; ("", "") owns the zone's own records
+Owner = tuple[str, str]  # (namespace, name) of a Service; ("", ZONE) owns a zone's apex, (".", NAME) is a public name
 ADDRESSES = (wire.A, wire.AAAA)
 
 
 class RecordSets:
-    """Records of one owner by name and type; `names` are those that exist because of them, `alias` a CNAME's."""
+    """Records of one owner by name and type; `names` exist because of them, `aliases` are CNAMEs'."""
 
-    __slots__ = ("alias", "names", "sets")
+    __slots__ = ("aliases", "names", "sets")
 
-    def __init__(self, records: Iterable[Record], zone: bytes) -> None:
+    def __init__(self, records: Iterable[Record], zones: Zones) -> None:
         self.sets: dict[tuple[bytes, int], list[Record]] = {}
         self.names: set[bytes] = set()
-        self.alias: tuple[bytes, bytes] | None = None  # (name, target)
+        self.aliases: dict[bytes, bytes] = {}  # name -> target
         for record in records:
             self.sets.setdefault((record.name, record.type), []).append(record)
             if record.type == wire.CNAME:
-                self.alias = record.name, record.data
+                self.aliases[record.name] = record.data
         for name, kind in self.sets:
-            while kind != wire.PTR and len(name) > len(zone) and name not in self.names:
+            if kind == wire.PTR:
+                continue
+            apex = len(zones.apex(name))
+            while len(name) > apex and name not in self.names:
                 self.names.add(name)
                 name = name[1 + name[0] :]
 

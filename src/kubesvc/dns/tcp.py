@@ -73,7 +73,7 @@ class TcpServer:
         self._connections.add(task)
         self._of[peer[0]] += 1
         try:
-            await _Connection(self, reader, writer, self._clients.get(packed(peer[0]), b"")).run()
+            await _Connection(self, reader, writer, packed(peer[0])).run()
         except (OSError, EOFError, TimeoutError):  # the client left, or has nothing more to ask
             pass
         except Exception:  # the top of a task
@@ -89,12 +89,13 @@ class TcpServer:
 
 class _Connection:
     def __init__(
-        self, server: TcpServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, namespace: bytes
+        self, server: TcpServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: bytes
     ) -> None:
         self._server = server
         self._reader = reader
         self._writer = writer
-        self._namespace = namespace
+        self._client = client  # packed address
+        self._namespace = server._clients.get(client, b"")
         self._waiting: set[asyncio.Task[None]] = set()
         writer.transport.set_write_buffer_limits(high=UNSENT)
 
@@ -105,7 +106,7 @@ class _Connection:
             while True:
                 data = await self._question()
                 began = perf_counter()
-                found = resolver.local(data, tcp=True, namespace=self._namespace)
+                found = resolver.local(data, tcp=True, namespace=self._namespace, client=self._client)
                 if found is None:
                     return
                 if isinstance(found, wire.Query):
@@ -114,8 +115,11 @@ class _Connection:
                     task = asyncio.create_task(self._remote(data, found, began))
                     self._waiting.add(task)
                     task.add_done_callback(self._waiting.discard)
-                else:
+                elif isinstance(found, bytes):
                     await self._send(data, found, began, forwarded=False)
+                else:
+                    async for answer in found:  # a whole zone
+                        await self._send(data, answer, began, forwarded=False)
         finally:
             for task in list(self._waiting):
                 task.cancel()
