@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import AsyncIterator
 
 import dns.message
@@ -14,10 +15,10 @@ from kubesvc.api.registry import NAMESPACE, POD
 from kubesvc.client.session import Session
 from kubesvc.dns import wire
 from kubesvc.dns.answers import Alias, Answers, Guess
-from kubesvc.dns.clients import Clients, VerifiedPods
+from kubesvc.dns.clients import Clients, VerifiedPods, packed
 from kubesvc.dns.entry import Entry, render
 from support.apiserver import local_session
-from support.dns_serving import DEADLINE, SVC, Running, serving
+from support.dns_serving import DEADLINE, SVC, Clock, Running, serving
 from support.dns_zone import ask, new_zone, put, service, small_cluster, texts
 
 CLIENT = bytes([127, 0, 0, 1])
@@ -198,6 +199,27 @@ async def test_clients_are_the_nodes_pods_with_the_usual_search_path(session: Se
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_pod_of_another_node_is_looked_up_when_it_asks(session: Session) -> None:
+    """Its server is away: the first question finds out who it is. Outside the pods' network nobody is looked up."""
+    status = {"status": {"phase": "Running", "podIP": "10.244.2.9", "podIPs": [{"ip": "10.244.2.9"}]}}
+    await session.create(POD, pod("far", nodeName="node2"))
+    await session.patch(POD, "default", "far", status, subresource="status")
+    clock = Clock()
+    clients = Clients(session, "node1", networks=[ipaddress.ip_network("10.244.0.0/16")], clock=clock)
+    known, unknown, outside = (packed(text) for text in ("10.244.2.9", "10.244.2.10", "192.0.2.1"))
+    for address in (known, unknown, outside):
+        assert clients.get(address) == b""
+    assert set(clients._looking) == {known, unknown}
+    await asyncio.gather(*clients._looking.values())
+    assert [clients.get(address) for address in (known, unknown, outside)] == [b"default", b"", b""]
+    assert not clients._looking
+    clock.now += 61
+    await session.delete(POD, "default", "far", grace_seconds=0)
+    clients.get(known)
+    await asyncio.gather(*clients._looking.values())
+    assert clients.get(known) == b""
 
 
 # ── pod records ──────────────────────────────────────────────────────────────────────────────────────────────────────

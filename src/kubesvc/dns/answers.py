@@ -91,7 +91,8 @@ class Answers:
         self._negative: dict[tuple[int, int, bytes], Entry] = {}  # (rcode, length of name, its zone) -> answer
         self._makers: dict[Owner, Maker] = {}
         self._recent = Recent(MOST_SETS)
-        self._asked: dict[Owner, list[bytes]] = {}  # owner -> questions in the table that its records answer
+        # owner -> questions in the table that its records answer: those for endpoints, and the others
+        self._asked: tuple[dict[Owner, list[bytes]], ...] = ({}, {})
         self._given: dict[Owner, RecordSets] = {}  # records that didn't come by a maker
         self._givers: dict[bytes, Owner] = {}  # name with such records -> whose
         self._pointers = Pointers()
@@ -175,15 +176,21 @@ class Answers:
             self._makers[owner] = make
         self.changed(owner)
 
-    def changed(self, owner: Owner, gone: Iterable[str] = (), come: Iterable[str] = ()) -> None:
-        """Forget what was made of `owner`; addresses (as text) that no longer lead back to it, and that now do."""
+    def changed(
+        self, owner: Owner, gone: Iterable[str] = (), come: Iterable[str] = (), *, endpoints_alone: bool = False
+    ) -> None:
+        """Forget what was made of `owner`; addresses (as text) that no longer lead back to it, and that now do.
+
+        `endpoints_alone`: its own name and ports are as before, as a cluster IP's are whoever is behind it.
+        """
         self.changes += 1
         if owner[0] not in ("", "."):
             self._stale.update(self.zones.clusters)
             self._stale.update(self.zones.reverses)
         self._recent.forget(owner)
-        for question in self._asked.pop(owner, ()):
-            self.table.pop(question, None)
+        for asked in self._asked[: 1 if endpoints_alone else 2]:
+            for question in asked.pop(owner, ()):
+                self.table.pop(question, None)
         for address in canonical(come):
             self._pointers.add(address, owner)
             self._unpoint(address)
@@ -250,10 +257,11 @@ class Answers:
             self._recent.add(owner, found)
         return found
 
-    def _keep(self, question: bytes, found: Entry, *owners: Owner) -> Entry:
+    def _keep(self, question: bytes, found: Entry, *owners: Owner, own: bool = False) -> Entry:
+        """`own`: not about an endpoint."""
         self.table[question] = found
         for owner in owners:
-            self._asked.setdefault(owner, []).append(question)
+            self._asked[own].setdefault(owner, []).append(question)
         return found
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -328,7 +336,8 @@ class Answers:
             if made is None and sets.has_other_family(name, kind):
                 made = self._no(wire.NOERROR, name)
             if made is not None:
-                return self._keep(question, made, owner)
+                labels = wire.labels_over(name, zone.name) or ()
+                return self._keep(question, made, owner, own=len(labels) == 3 or name[1:2] == b"_")
             if name in sets.aliases and (kind in ADDRESSES or zone.kind == "public"):
                 return self._follow(name, kind)
             if name in sets.names:

@@ -70,7 +70,7 @@ class Datagrams:
             header.name, header.name_length = names + i * _PEER, _PEER
             header.vectors, header.vector_count = ctypes.pointer(self._vectors[i]), 1
         self.lengths = memoryview(self._headers).cast("B").cast("I")
-        self.sizes = memoryview(self._vectors).cast("B").cast("N")
+        self.sizes = memoryview(self._vectors).cast("B").cast("L")
         self._fresh = bytes(self._headers), bytes(self._vectors)  # as they must be before a call
         self._raw = memoryview(self._headers).cast("B"), memoryview(self._vectors).cast("B")
         self._at = ctypes.addressof(self._headers)

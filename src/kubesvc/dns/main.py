@@ -56,11 +56,10 @@ async def run(session: Session, config: DnsConfig) -> None:
         zones=config.zones,
         random_case=config.random_case,
     )
-    clients = Clients(session, config.node_name) if config.complete_search else None
-    known = clients.namespaces if clients is not None else {}
+    clients = Clients(session, config.node_name, networks=networks) if config.complete_search else None
     transfers = Transfers(answers, [ipaddress.ip_network(cidr) for cidr in config.transfer_to])
     resolver = Resolver(answers, forwarder, transfers)
-    server = Server(answers, resolver, config.udp_sockets, config.tcp_sockets, known)
+    server = Server(answers, resolver, config.udp_sockets, config.tcp_sockets, clients or {})
     world = World(session, answers)
     notifier = Notifier(config.notify, config.socket_factory)
     world.on_serial(notifier.changed)

@@ -31,6 +31,8 @@ KUBE_DNS = ("kube-system", "kube-dns")
 SPEC_VERSION = b"1.1.0"
 SPEC_VERSION_TTL = 28800  # seconds, what the specification's own example has
 
+_OCTETS = {str(number): number for number in range(256)}
+
 
 class Record(NamedTuple):
     name: bytes  # wire name, lower-case
@@ -95,6 +97,11 @@ def _address(name: bytes, packed: bytes, ttl: int) -> Record:
 
 
 def _packed(text: str) -> bytes | None:
+    try:  # ten times as fast as ipaddress, which has the last word
+        a, b, c, d = text.split(".")
+        return bytes((_OCTETS[a], _OCTETS[b], _OCTETS[c], _OCTETS[d]))
+    except (ValueError, KeyError):
+        pass
     try:
         return ipaddress.ip_address(text).packed
     except ValueError:
@@ -132,7 +139,9 @@ def _endpoints(slices: Iterable[EndpointSlice], name: bytes) -> Iterator[_Endpoi
 
 def dashed(packed: bytes) -> str:
     """An address as a label: 10.244.1.5 -> 10-244-1-5, fd00::5 -> fd00--5."""
-    return str(ipaddress.ip_address(packed)).replace(".", "-").replace(":", "-")
+    if len(packed) == 4:
+        return "-".join(map(str, packed))
+    return str(ipaddress.ip_address(packed)).replace(":", "-")
 
 
 def undashed(label: bytes) -> bytes | None:

@@ -14,6 +14,7 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
@@ -64,9 +65,7 @@ class Resolver:
         found = self._answers.find(query.question, namespace)
         if isinstance(found, Entry):  # became ours meanwhile
             return entry.render(query, found, limit(query, tcp=tcp))
-        response = dns.message.make_response(
-            dns.message.from_wire(data, ignore_trailing=True), recursion_available=True, our_payload=wire.OUR_PAYLOAD
-        )
+        response = _response(query)
         if isinstance(found, Guess):
             if await self._guessed(response, found, query):
                 return _to_wire(response, limit(query, tcp=tcp))
@@ -111,6 +110,18 @@ class Resolver:
 def limit(query: wire.Query, *, tcp: bool) -> int:
     """How many bytes an answer may have."""
     return TCP_LIMIT if tcp else query.payload or wire.UDP_SIZE
+
+
+def _response(query: wire.Query) -> dns.message.Message:
+    """An empty answer. Made of what `wire.parse` has read: what else came with the question is nobody's business."""
+    asked = dns.message.QueryMessage(id=int.from_bytes(query.id, "big"))
+    asked.flags = dns.flags.Flag(query.flags)
+    asked.question.append(
+        dns.rrset.RRset(_name(query.name), dns.rdataclass.IN, dns.rdatatype.RdataType.make(query.type))
+    )
+    if query.payload is not None:
+        asked.use_edns(0, dns.flags.DO if query.dnssec_ok else 0, query.payload)
+    return dns.message.make_response(asked, recursion_available=True, our_payload=wire.OUR_PAYLOAD)
 
 
 def _name(name: bytes) -> dns.name.Name:

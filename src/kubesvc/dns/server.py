@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import perf_counter
 from types import MappingProxyType
 from typing import Any
 
 from kubesvc.dns import wire
 from kubesvc.dns.answers import Answers
+from kubesvc.dns.clients import Namespaces
 from kubesvc.dns.datagrams import SLOT, Datagrams
 from kubesvc.dns.entry import Entry
 from kubesvc.dns.metrics import Counts
@@ -46,7 +47,7 @@ class Server:
         resolver: Resolver,
         udp_sockets: Sequence[socket.socket],
         tcp_sockets: Sequence[socket.socket],
-        clients: Mapping[bytes, bytes] = MappingProxyType({}),
+        clients: Namespaces = MappingProxyType({}),
     ) -> None:
         self._answers = answers
         self._resolver = resolver
@@ -97,12 +98,12 @@ class Server:
         for i in range(count):
             end = at + lengths[length_at]
             header = region[at + 2 : at + 12]
-            quick = False
+            answered: Entry | None = None
             if header == plain:
                 question = region[at + 12 : end]
                 found = look_up(question.lower()) or find(question, namespaces.get(batch.packed(i), b""))
                 if isinstance(found, Entry) and found.quick:
-                    quick = True
+                    answered = found
                     region[at + 2 : at + 12] = found.head
                     after = end + len(found.body)
                     region[end:after] = found.body
@@ -111,12 +112,12 @@ class Server:
                 question = region[at + 12 : end]
                 found = look_up(question.lower()) or find(question, namespaces.get(batch.packed(i), b""))
                 if isinstance(found, Entry) and found.quick:
-                    quick = True
+                    answered = found
                     region[at + 2 : at + 12] = found.head_opt
                     after = end + len(found.body) + _TAIL
                     region[end:after] = found.body + our_opt
-            if quick:
-                seen[question[-4:-2] + found.head[1:2]] += 1
+            if answered is not None:
+                seen[question[-4:-2] + answered.head[1:2]] += 1
                 sizes[2 * i + 1] = after - at
             elif not self._other(udp, i):
                 batch.send(descriptor, first, i)

@@ -13,11 +13,11 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import perf_counter
 
 from kubesvc.dns import wire
-from kubesvc.dns.clients import packed
+from kubesvc.dns.clients import Namespaces, packed
 from kubesvc.dns.metrics import Counts
 from kubesvc.dns.resolver import Resolver
 
@@ -37,7 +37,7 @@ class TcpServer:
         self,
         resolver: Resolver,
         sockets: Sequence[socket.socket],
-        clients: Mapping[bytes, bytes],
+        clients: Namespaces,
         counts: Counts,
         *,
         idle: float = IDLE,

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from functools import lru_cache
+from sys import intern
 
 import msgspec
 
@@ -102,7 +104,10 @@ class World:
             if piece is not None and piece.service_name:
                 addresses = [one for endpoint in piece.endpoints for one in endpoint.addresses]
                 owner = piece.namespace, piece.service_name
-                self._answers.changed(owner, **{"come" if piece is new else "gone": addresses})
+                come, gone = (addresses, ()) if piece is new else ((), addresses)
+                service = self.services.get(*owner)
+                alone = service is not None and bool(cluster_ips(service))
+                self._answers.changed(owner, gone, come, endpoints_alone=alone)
         self._set_serial_soon()
 
     def _publish(self, name: str) -> None:
@@ -138,10 +143,22 @@ def _meta(meta: ObjectMeta) -> ObjectMeta:
     owner = meta.labels.get(labels.SERVICE_NAME)
     return ObjectMeta(
         name=meta.name,
-        namespace=meta.namespace,
+        namespace=intern(meta.namespace),
         resource_version=meta.resource_version,
         labels={labels.SERVICE_NAME: owner} if owner else {},
     )
+
+
+@lru_cache(maxsize=4096)  # most Services have the ports of many others: one list for all of them
+def _service_ports(ports: tuple[tuple[str, str, int, str | None], ...]) -> list[ServicePort]:
+    return [
+        ServicePort(name=name, protocol=protocol, port=port, app_protocol=app) for name, protocol, port, app in ports
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _slice_ports(ports: tuple[tuple[str | None, str | None, int | None], ...]) -> list[SlicePort]:
+    return [SlicePort(name=name, protocol=protocol, port=port) for name, protocol, port in ports]
 
 
 def slim_namespace(namespace: Namespace) -> Namespace:
@@ -164,13 +181,10 @@ def slim_service(service: Service) -> Service:
         metadata=meta,
         spec=ServiceSpec(
             type=spec.type,
-            cluster_ip=spec.cluster_ip,
+            cluster_ip=next(iter(spec.cluster_ips), spec.cluster_ip),
             cluster_ips=spec.cluster_ips,
             external_name=spec.external_name,
-            ports=[
-                ServicePort(name=p.name, protocol=p.protocol, port=p.port, app_protocol=p.app_protocol)
-                for p in spec.ports
-            ],
+            ports=_service_ports(tuple((p.name, p.protocol, p.port, p.app_protocol) for p in spec.ports)),
         ),
         status=ServiceStatus(load_balancer=service.status.load_balancer) if asked else ServiceStatus(),
     )
@@ -186,5 +200,5 @@ def slim_slice(piece: EndpointSlice) -> EndpointSlice:
             for e in piece.endpoints
             if e.ready
         ],
-        ports=[SlicePort(name=p.name, protocol=p.protocol, port=p.port) for p in piece.ports or ()],
+        ports=_slice_ports(tuple((p.name, p.protocol, p.port) for p in piece.ports or ())),
     )
