@@ -6,7 +6,6 @@ import pytest
 
 from support.box import fresh_box
 
-
 NAMES = (
     *("--dns-domain", "cluster.local,corp.internal"),
     *("--public-zone", "shop.example"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -10,9 +11,10 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import dns.exception
@@ -20,12 +22,20 @@ import dns.message
 import dns.query
 import dns.rcode
 import pytest
+import yaml
 
-from kubesvc.api.registry import NODE, SERVICE
+from kubesvc.api.errors import NotFound
+from kubesvc.api.registry import ENDPOINT_SLICE, NODE, SERVICE
 from kubesvc.client import kubeconfig
 from kubesvc.client.kubeconfig import KubeconfigError
-from support.apiserver import ServerThread, tls_server
+from kubesvc.client.session import Session
+from kubesvc.client.transport import LocalTransport, Request, Response
+from kubesvc.dns import standalone
+from kubesvc.dns.settings import Settings
+from kubesvc.dns.standalone import Options
+from support.apiserver import ADMIN, ServerThread, local_server, tls_server
 from support.box import eventually
+from support.dns_upstream import bound_pair
 from support.dns_zone import texts
 
 COMMAND = [sys.executable, "-c", "from kubesvc.cli.main import main; main()", "dns"]
@@ -151,8 +161,6 @@ def test_serial_is_the_same_after_a_restart_and_rises_with_changes(server: Serve
 
 def test_announced_it_is_behind_kube_dns(server: ServerThread) -> None:
     """With --announce, under its Node's name and its own address; withdrawn at the end."""
-    from kubesvc.api.errors import NotFound
-    from kubesvc.api.registry import ENDPOINT_SLICE
 
     def found() -> dict | None:
         try:
@@ -235,3 +243,71 @@ def test_pods_service_account_is_the_default(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
     with pytest.raises(KubeconfigError, match="service account can't be used"):
         kubeconfig.in_cluster(tmp_path)
+
+
+MANIFEST = Path(__file__).parents[2] / "examples" / "dns" / "kubesvc-dns.yaml"
+VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}
+
+
+def verb_and_resource(request: Request) -> tuple[str, str, str, str]:
+    """(verb, API group, resource, namespace) of a request, as authorisation sees it."""
+    parts = request.path.strip("/").split("/")
+    group, rest = ("", parts[2:]) if parts[0] == "api" else (parts[1], parts[3:])
+    namespace = ""
+    if rest[0] == "namespaces" and len(rest) > 2:
+        namespace, rest = rest[1], rest[2:]
+    verb = VERBS.get(request.method) or ("get" if len(rest) > 1 else "watch" if "watch" in request.query else "list")
+    return verb, group, rest[0], namespace
+
+
+def allowed() -> set[tuple[str, str, str, str]]:
+    """The same, of every rule in the manifest; namespace "" is all of them."""
+    found = set()
+    for tree in yaml.safe_load_all(MANIFEST.read_text()):
+        for rule in tree.get("rules", ()):
+            where = tree["metadata"].get("namespace", "")
+            for group, resource, verb in product(rule["apiGroups"], rule["resources"], rule["verbs"]):
+                found.add((verb, group, resource, where))
+    return found
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 (a state of the code under test, which has no event for it)
+            await asyncio.sleep(0.01)
+
+
+async def test_manifest_allows_what_is_asked_and_no_more() -> None:
+    """Every request of a server that does all it can, against the roles."""
+    seen: set[tuple[str, str, str, str]] = set()
+
+    class Recording(LocalTransport):
+        async def send(self, request: Request) -> Response:
+            seen.add(verb_and_resource(request))
+            return await super().send(request)
+
+    async with local_server() as api:
+        session = Session(Recording(api.handler, ADMIN))
+        await session.create(NODE, NODE_TREE)
+        seen.clear()
+        udp, tcp = bound_pair()
+        options = Options(kubeconfig=None, settings=Settings(), node_name="host1", node_ip="10.244.0.9", announce=True)
+        serving = asyncio.create_task(standalone.run(session, replace(options, drain_seconds=0), (udp,), (tcp,), None))
+        try:
+            await until(lambda: ("create", "discovery.k8s.io", "endpointslices", "kube-system") in seen)
+            spec = {"type": "ExternalName", "externalName": "192.0.2.1"}
+            await Session(LocalTransport(api.handler, ADMIN)).create(
+                SERVICE, {"metadata": {"name": "ext", "namespace": "default"}, "spec": spec}
+            )
+            await until(lambda: ("create", "", "events", "default") in seen)
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            udp.close()
+            tcp.close()
+    rules = allowed()
+    assert ("delete", "discovery.k8s.io", "endpointslices", "kube-system") in seen
+    for verb, group, resource, namespace in seen:
+        assert (verb, group, resource, "") in rules or (verb, group, resource, namespace) in rules
+    unused = {rule for rule in rules if not any(rule[:3] == one[:3] for one in seen)}
+    assert unused <= {("patch", "", "events", ""), ("patch", "discovery.k8s.io", "endpointslices", "kube-system")}
