@@ -19,7 +19,7 @@ from kubesvc.dns.clients import Clients, VerifiedPods, packed
 from kubesvc.dns.entry import Entry, render
 from support.apiserver import local_session
 from support.dns_serving import DEADLINE, SVC, Clock, Running, serving
-from support.dns_zone import ask, new_zone, put, service, small_cluster, texts
+from support.dns_zone import ask, new_zone, put, service, small_cluster, take, texts
 
 CLIENT = bytes([127, 0, 0, 1])
 
@@ -130,6 +130,26 @@ def test_nothing_is_completed_before_the_caches_have_synced() -> None:
     found = find(answers, "www.example.com." + SVC)
     assert isinstance(found, Entry)
     assert found.rcode == wire.SERVFAIL
+
+
+def test_completed_and_absent_names_follow_the_world() -> None:
+    """They are kept until something changes, each asker's apart."""
+    answers = new_zone()
+    name = "shop.other." + SVC
+    absent = find(answers, name)
+    assert isinstance(absent, Guess)
+    assert find(answers, name) is absent
+    assert ask(answers, name).rcode() == dns.rcode.NXDOMAIN
+    answers.set_namespace("other", exists=True)
+    put(answers, service("shop", "10.96.0.77", namespace="other"))
+    found = find(answers, name)
+    assert isinstance(found, Entry)
+    assert found.rcode == wire.NOERROR
+    assert ask(answers, name).rcode() == dns.rcode.NXDOMAIN
+    take(answers, "other", "shop")
+    assert find(answers, name) != found
+    answers.synced = False
+    assert find(answers, name).rcode == wire.SERVFAIL  # type: ignore[attr-defined]
 
 
 def test_chain_that_loops_from_the_search_path_ends() -> None:

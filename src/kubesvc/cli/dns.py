@@ -19,7 +19,7 @@ from kubesvc.cli.options import box_or_fail, dns_settings, which_box
 from kubesvc.client import kubeconfig as kubeconfigs
 from kubesvc.client.kubeconfig import KubeconfigError
 from kubesvc.client.session import Unreachable
-from kubesvc.dns import standalone
+from kubesvc.dns import standalone, workers
 from kubesvc.dns.listing import zone_file
 from kubesvc.dns.settings import BadSetting, Settings, listed
 from kubesvc.dns.standalone import Options, StandaloneError
@@ -125,6 +125,13 @@ def _cidrs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 )
 @click.option(
     "--lameduck", "drain_seconds", type=float, default=5.0, show_default=True, help="Seconds to go on at the end."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(0, workers.MOST),
+    default=0,
+    metavar="N",
+    help="Processes that answer, each with a copy of the cluster's names.  [default: one for every 4 cores, at most 8]",
 )
 @click.option("--v", "-v", "verbosity", type=int, default=0, metavar="N", help="Log more: 4 and above, everything.")
 @click.pass_context

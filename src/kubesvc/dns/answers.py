@@ -34,6 +34,7 @@ Maker = Callable[[Owner], Iterable[Record]]
 """Makes every record of a Service, from the objects as they are now."""
 MAX_CHAIN = 10  # CNAMEs followed inside the zone
 WHOLE_ZONES = (b"\0\xfb", b"\0\xfc")  # IXFR and AXFR: `transfer` answers them
+MOST_DERIVED = 10_000  # answers kept until something changes
 MOST_SETS = 20_000  # record sets kept besides the table: about 8 MB
 PodMode = Literal["disabled", "insecure", "verified"]
 
@@ -93,6 +94,7 @@ class Answers:
         self._recent = Recent(MOST_SETS)
         # owner -> questions in the table that its records answer: those for endpoints, and the others
         self._asked: tuple[dict[Owner, list[bytes]], ...] = ({}, {})
+        self._derived: dict[bytes, Entry | Alias | Guess] = {}  # question + asker's namespace -> answer
         self._given: dict[Owner, RecordSets] = {}  # records that didn't come by a maker
         self._givers: dict[bytes, Owner] = {}  # name with such records -> whose
         self._pointers = Pointers()
@@ -114,6 +116,7 @@ class Answers:
 
     def set_serial(self, serial: int) -> list[Zone]:
         """Give the zones that have changed this serial; those zones. To be called some times a second at most."""
+        self._derived.clear()
         found = [zone for zone in self.zones if zone in self._stale]
         for zone in found:
             self.serials[zone.name] = serial
@@ -134,6 +137,7 @@ class Answers:
         return self.serials[self.zone]
 
     def set_namespace(self, namespace: str, *, exists: bool) -> None:
+        self._derived.clear()
         label = namespace.encode()
         if exists == (label in self._namespaces):
             return
@@ -147,12 +151,14 @@ class Answers:
 
     def set_pod(self, namespace: str, packed: bytes, *, exists: bool) -> None:
         """A pod has this address, or has it no longer; asked for in pod mode `verified` alone."""
+        self._derived.clear()
         self._pods[namespace.encode(), packed] += 1 if exists else -1
         if self._pods[namespace.encode(), packed] <= 0:
             del self._pods[namespace.encode(), packed]
 
     def set_hosts(self, hosts: Mapping[str, Sequence[str]]) -> None:
         """Answer these names (in no zone) with these addresses, whatever the world says. Raises ValueError."""
+        self._derived.clear()
         for text, addresses in hosts.items():
             name = wire.encode_name(text)
             if zone := self.zones.of(name):
@@ -184,6 +190,7 @@ class Answers:
         `endpoints_alone`: its own name and ports are as before, as a cluster IP's are whoever is behind it.
         """
         self.changes += 1
+        self._derived.clear()
         if owner[0] not in ("", "."):
             self._stale.update(self.zones.clusters)
             self._stale.update(self.zones.reverses)
@@ -275,10 +282,22 @@ class Answers:
         if question[-2:] != b"\0\x01" or question[-4:-2] in WHOLE_ZONES:
             return None
         question = question.lower()
+        known = self._derived.get(question + namespace) if self.synced else None
+        if known is not None:
+            return known
         found = self._find(question)
         if namespace and isinstance(found, Entry) and found.rcode == wire.NXDOMAIN:
-            return self._complete(question, namespace) or found
+            found = self._complete(question, namespace) or found
+        if self.synced and found is not None and question not in self.table:
+            self._derive(question + namespace, found)
         return found
+
+    def _derive(self, key: bytes, found: Entry | Alias | Guess) -> None:
+        """Keep, until anything changes, an answer that no one owner's records give."""
+        if len(self._derived) >= MOST_DERIVED:
+            self._derived.clear()
+        if not isinstance(found, Entry) or len(found.body) <= wire.UDP_SIZE:
+            self._derived[key] = found
 
     def _complete(self, question: bytes, namespace: bytes) -> Found:
         """What a name of the first search domain of `namespace` stands for, when the zone doesn't have it itself.

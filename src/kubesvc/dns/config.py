@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from kubesvc.dns.answers import PodMode
+from kubesvc.dns.workers import Board
 
 SocketFactory = Callable[[int, int], socket.socket]
 """(family, type) -> a new socket; a box makes them in the host's network namespace."""
@@ -46,6 +47,8 @@ class DnsConfig:
     socket_factory: SocketFactory = plain_socket
     cluster_cidrs: tuple[str, ...] = ()  # of Services and pods: reverse names in them are never forwarded
     health_socket: socket.socket | None = None  # listening, for /livez, /readyz and /metrics over HTTP
+    worker: int = 0  # which of several processes on the same address; one that isn't the first answers, and no more
+    board: Board | None = None  # where the metrics of them meet
     announce: bool = True  # put this node behind kube-dns with a slice of its own, and look after the neighbours'
     report: bool = True  # write Events about names: ExternalNames that lead nowhere, public names that can't be served
     probe_external: bool = True  # for that, ask HTTP servers behind ExternalNames whether they accept the name

@@ -11,6 +11,7 @@ import gc
 import ipaddress
 import logging
 import time
+from collections.abc import Callable
 
 from kubesvc.api.errors import ApiError
 from kubesvc.client.session import Session, Unreachable
@@ -28,11 +29,13 @@ from kubesvc.dns.reporting import Reporter
 from kubesvc.dns.resolver import Resolver
 from kubesvc.dns.server import Server
 from kubesvc.dns.transfer import Transfers
+from kubesvc.dns.workers import Board
 from kubesvc.dns.world import World
 
 log = logging.getLogger(__name__)
 
 HOLD_SECONDS = 2.0  # a stub resolver waits 5 s for a reply, but gives up at once on SERVFAIL
+BOARD_SECONDS = 1.0  # how old the metrics of other workers may be
 WITHDRAW_SECONDS = 2.0  # an API that is away must not hold up the end
 
 
@@ -64,15 +67,12 @@ async def run(session: Session, config: DnsConfig) -> None:
     notifier = Notifier(config.notify, config.socket_factory)
     world.on_serial(notifier.changed)
     announcement = Announcement(session, world.slices, node=config.node_name, node_ip=config.node_ip, port=config.port)
+    page = _metrics(server, forwarder, config)
     health = None
     if config.health_socket is not None:
-
-        def metrics() -> str:
-            family = "2" if ":" in config.node_ip else "1"
-            zone = config.dns_domain
-            return render(server.counts, forwarder, zone=zone, port=config.port, family=family)
-
-        health = HealthServer(config.health_socket, lambda: answers.synced, metrics)
+        board = config.board
+        whole = (lambda: board.total(config.worker, page())) if board is not None else page
+        health = HealthServer(config.health_socket, lambda: answers.synced, whole)
         await health.start()
     try:
         async with asyncio.TaskGroup() as group:
@@ -81,6 +81,8 @@ async def run(session: Session, config: DnsConfig) -> None:
             group.create_task(notifier.run())
             if clients is not None:
                 group.create_task(clients.run())
+            if config.board is not None and config.worker:
+                group.create_task(_write(config.board, config.worker, page))
             await world.synced.wait()
             # Hundreds of thousands of answers that live long: keep them out of every full collection's pause.
             gc.collect()
@@ -98,6 +100,18 @@ async def run(session: Session, config: DnsConfig) -> None:
         await forwarder.close()
         if health is not None:
             await health.stop()
+
+
+def _metrics(server: Server, forwarder: Forwarder, config: DnsConfig) -> Callable[[], str]:
+    family = "2" if ":" in config.node_ip else "1"
+    return lambda: render(server.counts, forwarder, zone=config.dns_domain, port=config.port, family=family)
+
+
+async def _write(board: Board, worker: int, page: Callable[[], str]) -> None:
+    """Keep this worker's metrics where the first one finds them, until cancelled."""
+    while True:
+        board.write(worker, page())
+        await asyncio.sleep(BOARD_SECONDS)
 
 
 def _reporter(session: Session, world: World, resolver: Resolver, config: DnsConfig) -> Reporter:

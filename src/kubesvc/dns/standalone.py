@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -23,10 +24,11 @@ from kubesvc.api.networking import ServiceCIDR
 from kubesvc.api.registry import NODE, SERVICE_CIDR
 from kubesvc.client import kubeconfig
 from kubesvc.client.session import Session, Unreachable
-from kubesvc.dns import main, upstreams
+from kubesvc.dns import main, upstreams, workers
 from kubesvc.dns.answers import PodMode
 from kubesvc.dns.config import DnsConfig
 from kubesvc.dns.settings import Settings
+from kubesvc.dns.workers import Board
 
 log = logging.getLogger(__name__)
 
@@ -59,27 +61,51 @@ class Options:
     announce: bool = False
     report: bool = True
     probe_external: bool = False
+    workers: int = 0  # processes that answer; 0: as many as the cores are worth
     drain_seconds: float = 5.0  # what CoreDNS's `lameduck 5s` gives proxies
 
 
 def serve(options: Options) -> None:
     """Answer until SIGTERM or SIGINT. Raises StandaloneError, KubeconfigError, OSError."""
+    count = options.workers or workers.usual(len(os.sched_getaffinity(0)))
+    session = kubeconfig.load(options.kubeconfig) if options.kubeconfig else kubeconfig.in_cluster()
+    with ExitStack() as stack:
+        pairs = [stack.enter_context(_sockets(options, shared=count > 1)) for _ in range(count)]
+        http = _bound(stack, options.http, socket.SOCK_STREAM) if options.http else None
+        if count == 1:
+            udp, tcp = pairs[0]
+            asyncio.run(_until_told(session, options, udp, tcp, http))
+            return
+        board = Board(count)
 
-    async def until_told() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        session = kubeconfig.load(options.kubeconfig) if options.kubeconfig else kubeconfig.in_cluster()
-        try:
-            with _sockets(options) as sockets:
-                await run(session, options, *sockets)
-        except asyncio.CancelledError:
-            log.info("ended")
-        finally:
-            await session.close()
+        def work(worker: int) -> None:
+            own = options if worker == 0 else replace(options, announce=False, report=False, drain_seconds=0)
+            udp, tcp = pairs[worker]
+            asyncio.run(_until_told(session, own, udp, tcp, http if worker == 0 else None, worker, board))
 
-    asyncio.run(until_told())
+        log.info("%d workers", count)
+        workers.supervise(count, work)
+
+
+async def _until_told(
+    session: Session,
+    options: Options,
+    udp: tuple[socket.socket, ...],
+    tcp: tuple[socket.socket, ...],
+    http: socket.socket | None,
+    worker: int = 0,
+    board: Board | None = None,
+) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        await run(session, options, udp, tcp, http, worker, board)
+    except asyncio.CancelledError:
+        log.info("ended")
+    finally:
+        await session.close()
 
 
 async def run(
@@ -88,6 +114,8 @@ async def run(
     udp: tuple[socket.socket, ...],
     tcp: tuple[socket.socket, ...],
     http: socket.socket | None,
+    worker: int = 0,
+    board: Board | None = None,
 ) -> None:
     """Answer on sockets that are bound already, until cancelled."""
 
@@ -102,6 +130,8 @@ async def run(
         udp_sockets=udp,
         tcp_sockets=tcp,
         health_socket=http,
+        worker=worker,
+        board=board,
         ttl=options.ttl,
         upstreams=() if options.settings.forward else resolvers(),
         find_upstreams=resolvers,
@@ -116,37 +146,40 @@ async def run(
         drain_seconds=options.drain_seconds,
     )
     log.info("node %s; reverse zones of %s", config.node_name, ", ".join(networks) or "no network")
-    await main.run(session, options.settings.apply(config))
+    config = options.settings.apply(config)
+    await main.run(session, config if worker == 0 else replace(config, notify=()))
+
+
+def _bound(stack: ExitStack, address: Address, kind: socket.SocketKind, *, shared: bool = False) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    made = stack.enter_context(socket.socket(family, kind))
+    if family == socket.AF_INET6:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    if kind == socket.SOCK_STREAM:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        made.bind(address)
+    except OSError as error:
+        raise StandaloneError(
+            f"{address[0]} port {address[1]} can't be listened on: {error.strerror}; "
+            "name another with --bind-address or --http-bind-address"
+        ) from error
+    if kind == socket.SOCK_STREAM:
+        made.listen(BACKLOG)
+    return made
 
 
 @contextmanager
 def _sockets(
-    options: Options,
-) -> Iterator[tuple[tuple[socket.socket, ...], tuple[socket.socket, ...], socket.socket | None]]:
+    options: Options, *, shared: bool
+) -> Iterator[tuple[tuple[socket.socket, ...], tuple[socket.socket, ...]]]:
+    """One worker's, UDP and TCP; `shared`: others listen on the same addresses."""
     with ExitStack() as stack:
-
-        def bound(address: Address, kind: socket.SocketKind) -> socket.socket:
-            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-            made = stack.enter_context(socket.socket(family, kind))
-            if family == socket.AF_INET6:
-                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if kind == socket.SOCK_STREAM:
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                made.bind(address)
-            except OSError as error:
-                raise StandaloneError(
-                    f"{address[0]} port {address[1]} can't be listened on: {error.strerror}; "
-                    "name another with --bind-address or --http-bind-address"
-                ) from error
-            if kind == socket.SOCK_STREAM:
-                made.listen(BACKLOG)
-            return made
-
         yield (
-            tuple(bound(address, socket.SOCK_DGRAM) for address in options.listen),
-            tuple(bound(address, socket.SOCK_STREAM) for address in options.listen),
-            bound(options.http, socket.SOCK_STREAM) if options.http else None,
+            tuple(_bound(stack, address, socket.SOCK_DGRAM, shared=shared) for address in options.listen),
+            tuple(_bound(stack, address, socket.SOCK_STREAM, shared=shared) for address in options.listen),
         )
 
 
