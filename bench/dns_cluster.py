@@ -170,7 +170,7 @@ def resident() -> int:
 
 
 async def _serve(directory: Path, udp: socket.socket, parent: Connection) -> None:
-    before, began = resident(), time.perf_counter()
+    before, began, cpu = resident(), time.perf_counter(), time.process_time()
     transport = Files(directory)
     answers = Answers("cluster.local", ttl=5)
     world = World(Session(transport), answers)
@@ -179,7 +179,7 @@ async def _serve(directory: Path, udp: socket.socket, parent: Connection) -> Non
     forwarder = Forwarder((), plain_socket, clock=time.monotonic)
     server = Server(answers, Resolver(answers, forwarder), [udp], [])
     await server.start()
-    ready = time.perf_counter() - began
+    ready = time.perf_counter() - began, time.process_time() - cpu
     gc.collect()
     gc.freeze()
     parent.send((ready, resident() - before))
@@ -201,11 +201,11 @@ def _main(directory: Path, udp: socket.socket, parent: Connection) -> None:
 
 
 class Running:
-    """A server process that is ready after `seconds` and `memory` bytes."""
+    """A server process that is ready after `seconds`, `cpu` seconds of work and with `memory` bytes."""
 
     def __init__(self, pid: int, port: int, connection: Connection) -> None:
         self.pid, self.port, self.connection = pid, port, connection
-        self.seconds, self.memory = connection.recv()
+        (self.seconds, self.cpu), self.memory = connection.recv()
 
     def ask(self, command: str) -> Any:
         """`memory`: (bytes, answers made); `told`: changes so far; `failed`: questions that broke something."""

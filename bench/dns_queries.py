@@ -131,6 +131,7 @@ def main() -> None:
         write_lists(Path(scratch), services, endpoints)
         with running(Path(scratch)) as server:
             show("dns_start_to_ready", server.seconds, "s")
+            show("dns_start_to_ready_cpu", server.cpu, "s")
             show("dns_memory_at_ready", server.memory / 1e6, "MB")
             if shutil.which("knotd"):
                 with knot(services, endpoints) as peer:

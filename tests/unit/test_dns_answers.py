@@ -187,6 +187,12 @@ def test_a_label_that_only_looks_like_the_zone_is_not_in_it(zone: Answers) -> No
     assert zone.find(wire.question(wire.join([b"x" + inside]), wire.A)) is None
 
 
+def test_a_name_with_an_empty_label_is_nobodys(zone: Answers) -> None:
+    """Two names in a row are not one: what isn't a question is for the strict parser."""
+    broken = b"\x03web\x00" + wire.encode_name("cluster.local")
+    assert zone.find(wire.question(broken, wire.A)) is None
+
+
 def test_nobody_is_told_anything_before_the_caches_have_synced() -> None:
     """SERVFAIL, not NXDOMAIN, so that nobody remembers a wrong answer."""
     answers = small_cluster()

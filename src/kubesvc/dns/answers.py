@@ -247,12 +247,14 @@ class Answers:
             if self._names[name] <= 0:
                 del self._names[name]
 
-    def _owner(self, name: bytes, zone: Zone) -> Owner | None:
-        """Whose records answer for `name`, which is in `zone`."""
-        labels = (wire.labels_over(name, zone.name) or ()) if zone.kind == "cluster" else ()
-        if len(labels) > 2 and labels[-1] == b"svc":
-            return labels[-2].decode("latin-1"), labels[-3].decode("latin-1")
-        return KUBE_DNS if labels and labels[-1] == b"dns" else self._givers.get(name)
+    def _owner(self, name: bytes, zone: Zone, labels: Sequence[bytes]) -> Owner | None:
+        """Whose records answer for `name`, which has `labels` in front of `zone`."""
+        if labels and zone.kind == "cluster":
+            if len(labels) > 2 and labels[-1] == b"svc":
+                return labels[-2].decode("latin-1"), labels[-3].decode("latin-1")
+            if labels[-1] == b"dns":
+                return KUBE_DNS
+        return self._givers.get(name)
 
     def _sets(self, owner: Owner | None) -> RecordSets | None:
         """The records of `owner`, made now if need be."""
@@ -319,7 +321,7 @@ class Answers:
 
     def _of(self, name: bytes) -> RecordSets | None:
         zone = self.zones.of(name)
-        return self._sets(self._owner(name, zone)) if zone is not None else None
+        return self._sets(self._owner(name, zone, wire.labels_over(name, zone.name) or ())) if zone else None
 
     def _exists(self, name: bytes) -> bool:
         sets = self._of(name)
@@ -348,14 +350,14 @@ class Answers:
         if found is not None:
             return found
         kind = question[-4] << 8 | question[-3]
-        owner = self._owner(name, zone)
+        labels = wire.labels_over(name, zone.name) or ()
+        owner = self._owner(name, zone, labels)
         sets = self._sets(owner)
         if sets is not None and owner is not None:
             made = sets.entry(name, kind)
             if made is None and sets.has_other_family(name, kind):
                 made = self._no(wire.NOERROR, name)
             if made is not None:
-                labels = wire.labels_over(name, zone.name) or ()
                 return self._keep(question, made, owner, own=len(labels) == 3 or name[1:2] == b"_")
             if name in sets.aliases and (kind in ADDRESSES or zone.kind == "public"):
                 return self._follow(name, kind)
@@ -363,7 +365,6 @@ class Answers:
                 return self._no(wire.NOERROR, name)
         if zone.kind == "public":
             return self._wildcard(name, kind)
-        labels = wire.labels_over(name, zone.name) or ()
         if len(labels) == 3 and labels[2] == b"pod":
             return self._pod(name, labels, kind)
         return self._no(wire.NOERROR if name in self._names else wire.NXDOMAIN, name)

@@ -85,7 +85,7 @@ class Zones:
             zone = found.get(name)
             if zone is not None:
                 return zone
-            if name[0] > 63:
+            if not 0 < name[0] < 64:
                 return None
             name = name[1 + name[0] :]
         return None
