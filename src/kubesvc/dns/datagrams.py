@@ -4,8 +4,9 @@
              id|flags, counts|question|─── answer written behind ──►
     lengths  how long what came is; what goes back is sent from the same slot, to the same peer
 
-Neither the question nor the peer's address becomes a Python object unless somebody looks. Against recvfrom and sendto a
-datagram: half the time in the interpreter, and a third of a question's altogether; nothing lost where only one waits.
+Neither the question's header nor the peer's address becomes a Python object unless somebody looks. Against recvfrom and sendto,
+system calls included, a datagram costs a third less where 16 or more wait, as much where two do, and a microsecond more
+where it is alone, when time is no matter.
 """
 
 from __future__ import annotations
