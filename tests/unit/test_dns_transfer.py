@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import dns.asyncquery
@@ -27,6 +24,7 @@ from kubesvc.dns.records import Record
 from support.dns_serving import Running, serving
 from support.dns_table import CLUSTER_4, NETWORKS, PODS_6, ZONE, cluster
 from support.dns_zone import put, service, take
+from support.nsd import nsd
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 DEADLINE = 20.0
@@ -172,57 +170,6 @@ async def test_change_during_a_transfer_does_not_mix_two_revisions() -> None:
 
 # ── a secondary ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-NSD = """
-server:
-    port: {port}
-    ip-address: 127.0.0.1
-    username: ""
-    chroot: ""
-    zonesdir: "{here}"
-    database: ""
-    pidfile: "{here}/nsd.pid"
-    xfrdfile: "{here}/xfrd.state"
-    xfrdir: "{here}"
-    zonelistfile: "{here}/zone.list"
-    server-count: 1
-    verbosity: 2
-remote-control:
-    control-enable: no
-"""
-NSD_ZONE = """
-zone:
-    name: "{zone}"
-    zonefile: "{here}/{zone}.zone"
-    allow-notify: 127.0.0.1 NOKEY
-    request-xfr: {how}127.0.0.1@{primary} NOKEY
-"""
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@asynccontextmanager
-async def nsd(here: Path, primary: int, zones: list[str], how: str = "") -> AsyncIterator[int]:
-    """NSD as a secondary of `zones`; its port."""
-    port = free_port()
-    config = here / "nsd.conf"
-    config.write_text(
-        NSD.format(here=here, port=port)
-        + "".join(NSD_ZONE.format(here=here, zone=zone, primary=primary, how=how) for zone in zones)
-    )
-    made = await asyncio.create_subprocess_exec(
-        "/usr/sbin/nsd", "-d", "-c", str(config), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    try:
-        yield port
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            made.terminate()
-        await made.communicate()
-
 
 async def until(port: int, name: str, expected: list[str]) -> None:
     """Ask the secondary until it says so."""
@@ -249,7 +196,7 @@ async def test_nsd_follows_as_a_secondary(tmp_path: Path, how: str) -> None:
     async with serving(answers=answers, transfer_to=LOOPBACK) as one:
         zones = [zone.text for zone in answers.zones]
         assert len(zones) == 2 + len(NETWORKS)
-        async with nsd(tmp_path, one.port, zones, how) as port:
+        with nsd(tmp_path, zones, "127.0.0.1", one.port, how=how) as port:
             await until(port, f"db-0.db.default.svc.{ZONE}", ["10.244.1.5"])
             await until(port, "shop.example.com.", [])
             notifier = Notifier([f"127.0.0.1:{port}"], plain_socket)

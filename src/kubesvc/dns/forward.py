@@ -111,8 +111,11 @@ class Forwarder:
         due = 0.0
         while True:
             if find is not None and (found := tuple(find())) and found != self._addresses:
-                self.set_upstreams(found)
-                due = 0.0
+                try:
+                    self.set_upstreams(found)
+                    due = 0.0
+                except ValueError as error:
+                    log.warning("upstream resolvers stay as they are: %s", error)
             now = self._clock()
             if now >= due:
                 due = now + loop_seconds

@@ -64,7 +64,7 @@ async def run(session: Session, config: DnsConfig) -> None:
     resolver = Resolver(answers, forwarder, transfers)
     server = Server(answers, resolver, config.udp_sockets, config.tcp_sockets, clients or {})
     world = World(session, answers)
-    notifier = Notifier(config.notify, config.socket_factory)
+    notifier = Notifier(config.notify if config.worker == 0 else (), config.socket_factory)
     world.on_serial(notifier.changed)
     announcement = Announcement(session, world.slices, node=config.node_name, node_ip=config.node_ip, port=config.port)
     page = _metrics(server, forwarder, config)

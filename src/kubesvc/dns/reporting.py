@@ -63,6 +63,7 @@ class Reporter:
             for piece in self._world.slices.by_index("service", KUBE_DNS)
             for endpoint in piece.endpoints
             for address in endpoint.addresses
+            if (":" in address) == (":" in self._address)
         ]
         return not behind or min(behind) == self._address
 
