@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kubesvc.api.core import Node, Service
 from kubesvc.api.errors import ApiError
 from kubesvc.api.registry import NODE, SERVICE
 from kubesvc.box import lock, processes
-from kubesvc.box.definition import Box
+from kubesvc.box.definition import Box, Publication
 from kubesvc.client import kubeconfig
 from kubesvc.client.session import Session, Unreachable
 from kubesvc.dns.listing import zone_file
@@ -46,6 +47,15 @@ class ServiceLine:
     outside: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedLine:
+    """`service` is namespace/name of the one with that node port; empty: none has it."""
+
+    host: str
+    node_port: str
+    service: str
+
+
 @dataclass(slots=True)
 class Overview:
     running: bool
@@ -54,6 +64,7 @@ class Overview:
     nodes: list[NodeLine] = field(default_factory=list)
     services: list[ServiceLine] = field(default_factory=list)
     public_records: list[str] = field(default_factory=list)  # in a zone file's form
+    published: list[PublishedLine] = field(default_factory=list)
     trouble: str = ""  # why the API couldn't be asked
 
 
@@ -79,6 +90,24 @@ def outside_addresses(service: Service, nodes: list[str]) -> list[str]:
         if port.node_port and nodes:
             found.append(f"{nodes[0]}:{port.node_port}" + (" (any node)" if len(nodes) > 1 else ""))
     return found
+
+
+def published(publications: Iterable[Publication], services: Iterable[Service]) -> list[PublishedLine]:
+    """Where this machine's localhost leads."""
+    owners = {
+        (port.node_port, port.protocol): f"{service.namespace}/{service.name}"
+        for service in services
+        for port in service.spec.ports
+        if port.node_port
+    }
+    return [
+        PublishedLine(
+            f"localhost:{each.host_port}",
+            f"{each.node_port}/{each.protocol.upper()}",
+            owners.get((each.node_port, each.protocol.upper()), ""),
+        )
+        for each in publications
+    ]
 
 
 async def overview(box: Box) -> Overview:
@@ -114,6 +143,7 @@ async def _ask(session: Session, box: Box, found: Overview) -> None:
     if any(asked(service) for service in services):
         public_zones = [text.partition("=")[0] for text in box.public_zone]
         found.public_records = list(zone_file(services, box.dns.dns_domain, public_zones))
+    found.published = published(box.publications, services)
     for service in services:
         inside, outside = inside_addresses(service, box.dns_domain), outside_addresses(service, addresses)
         found.services.append(ServiceLine(service.namespace, service.name, service.spec.type, inside, outside))

@@ -53,6 +53,12 @@ def _print(console: Console, found: Overview) -> None:
     if found.public_records:
         console.print("\n[bold]PUBLIC NAMES[/]")
         console.print(*found.public_records, sep="\n", markup=False)
+    if found.published:
+        published = _table("PUBLISHED", "NODE PORT", "SERVICE")
+        for line in found.published:
+            published.add_row(line.host, line.node_port, line.service or "(no Service has this node port)")
+        console.print()
+        console.print(published)
 
 
 @click.command()

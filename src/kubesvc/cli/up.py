@@ -26,6 +26,18 @@ from kubesvc.cli.progress import show
 @click.option("--node-grace", type=float, help="Seconds of silence after which a node counts as lost.  [default: 40]")
 @click.option("--egress/--no-egress", default=None, help="Let pods out through this machine.  [default: no]")
 @dns_settings
+@click.option(
+    "--node-port-addresses",
+    metavar="CIDR,...",
+    help="Which addresses of a node its node ports answer on: CIDRs, 'primary', 'all'.  [default: primary]",
+)
+@click.option(
+    "--publish",
+    metavar="[HOSTPORT:]NODEPORT",
+    multiple=True,
+    help="Have this machine's localhost:HOSTPORT answer as node port NODEPORT; /udp after it for UDP; repeatable, "
+    "'' for none.",
+)
 @click.option("--detach", "-d", is_flag=True, help="Return once the box is ready, and leave it running.")
 def up(name: str, directory: Path | None, detach: bool, dns_domain: tuple[str, ...], **said: Any) -> None:
     """Start a box: a cluster for Services on this machine.
@@ -35,8 +47,8 @@ def up(name: str, directory: Path | None, detach: bool, dns_domain: tuple[str, .
     """
     where = directory.absolute() if directory else DEFAULT_STATE / name
     try:
-        lists = {option: said.pop(option) or None for option in ("forward", "zone", "host", "public_zone", "notify")}
-        lists["transfer_to"] = said.pop("transfer_to") or None
+        names = ("forward", "zone", "host", "public_zone", "transfer_to", "notify", "publish")
+        lists = {option: said.pop(option) or None for option in names}
         if dns_domain:
             lists["more_dns_domains"] = dns_domain[1:]
         options = Options(**said, **lists, dns_domain=dns_domain[0] if dns_domain else None)
@@ -44,12 +56,17 @@ def up(name: str, directory: Path | None, detach: bool, dns_domain: tuple[str, .
     except AlreadyRunning as running:
         box = box_or_fail(name, directory)
         click.echo(f"{running}\nexport KUBECONFIG={box.kubeconfig}")
+        if options != Options():
+            again = f"`kubesvc down{name_flag(name)}` first, then `kubesvc up` with them"
+            click.echo(f"It goes on as it was started; options take effect at its next start: {again}.", err=True)
         return
     except BoxError as error:
         raise click.ClickException(str(error)) from error
     flag = name_flag(name)
     click.echo(f"\nReady. Next:\n\n  export KUBECONFIG=$(kubesvc kubeconfig{flag})    # {box.kubeconfig}")
     click.echo("  kubectl get nodes\n")
+    for published in box.publications:
+        click.echo(f"localhost:{published.host_port}/{published.protocol} is node port {published.node_port}.")
     if detach:
         click.echo(f"`kubesvc status{flag}` shows the box, `kubesvc down{flag}` ends it.")
         return
