@@ -27,7 +27,8 @@ class ApiConfig:
     node_client_cert: Path
     node_client_key: Path
     dns_domain: str = "cluster.local"
+    allow_external_ips: bool = False  # Services may claim any address with spec.externalIPs (CVE-2020-8554)
 
     @property
     def cluster(self) -> Cluster:
-        return Cluster(self.service_cidrs, self.node_port_range, self.dns_domain)
+        return Cluster(self.service_cidrs, self.node_port_range, self.dns_domain, self.allow_external_ips)

@@ -17,12 +17,18 @@ from kubesvc.api.meta import JSON
 from kubesvc.api.registry import IP_ADDRESS, NAMESPACE, SERVICE, Kind
 from kubesvc.apiserver import admission, stored
 from kubesvc.apiserver.admission import ClaimChange, Context
+from kubesvc.apiserver.admission.service_addresses import adds_external_ips
 from kubesvc.apiserver.hints import NODE_PORTS
 from kubesvc.apiserver.ranges import read_ranges
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.store.protocol import Check, PreconditionFailed, Versioned, Write
 
+_EXTERNAL_IPS = (  # the first sentence is upstream's
+    "Use of external IPs is denied by admission control. Whoever sets spec.externalIPs takes the traffic of those "
+    "addresses (CVE-2020-8554); where all who may write Services are trusted, allow it with "
+    "`kubesvc up --allow-external-ips`, or use type LoadBalancer"
+)
 ATTEMPTS = 16  # how often a verb tries again before it gives the race up
 
 
@@ -44,6 +50,8 @@ def admit(kind: Kind, new: JSON, old: JSON | None, context: Context) -> None:
             del metadata[field]
     if causes := admission.validate(kind, new, old, context):
         raise refusal(kind, new, causes)
+    if kind is SERVICE and not context.cluster.allow_external_ips and adds_external_ips(new, old):
+        raise Forbidden(f'{kind.resource} "{metadata.get("name") or ""}" is forbidden: {_EXTERNAL_IPS}')
 
 
 def refusal(kind: Kind, tree: JSON, causes: Sequence[Cause]) -> ApiError:

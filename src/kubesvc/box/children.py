@@ -125,6 +125,7 @@ def _api_config(box: Box, identities: Identities) -> ApiConfig:
         service_cidrs=(box.services,),
         node_port_range=box.port_range,
         dns_domain=box.dns_domain,
+        allow_external_ips=box.allow_external_ips,
         advertise_address=str(box.network.api),
         advertise_port=API_PORT,
         tls_cert=identities.serving,

@@ -37,6 +37,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     forward: tuple[str, ...] | None = None
     zone: tuple[str, ...] | None = None
     node_grace: float | None = None
+    allow_external_ips: bool | None = None
 
 
 class Box(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +56,7 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     forward: tuple[str, ...] = ()  # DNS upstreams; none: this machine's own
     zone: tuple[str, ...] = ()  # NAME=ADDRESS[,ADDRESS …]: who is asked for the names in a DNS zone
     node_grace: float = 40.0  # seconds without a sign of life after which a node counts as lost
+    allow_external_ips: bool = False
     api_port: int = 0  # on the host's 127.0.0.1
 
     @property
