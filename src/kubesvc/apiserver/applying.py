@@ -5,6 +5,7 @@ from __future__ import annotations
 from kubesvc.api.errors import BadRequest, Conflict, ServiceUnavailable
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver import admission, body, encode, stored
+from kubesvc.apiserver.access.check import require
 from kubesvc.apiserver.admission.causes import required
 from kubesvc.apiserver.create import attempt
 from kubesvc.apiserver.managed.apply import Conflicts, apply
@@ -43,6 +44,7 @@ async def applying(state: State, request: Request, target: Target) -> Response:
         if target.subresource or await state.store.get(key_of(target)) is not None:
             item, status = await modify(state, target, change, dry_run=options.dry_run), 200
         else:
+            await require(state, request, target, "create")
             try:
                 item, status = await attempt(state, target, change({}), options.dry_run), 201
             except Raced:

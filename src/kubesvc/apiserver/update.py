@@ -8,6 +8,7 @@ from dataclasses import replace
 from kubesvc.api.errors import BadRequest, Conflict, conflict
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver import admission, body, encode, stored
+from kubesvc.apiserver.access.check import require
 from kubesvc.apiserver.create import create
 from kubesvc.apiserver.managed.changes import Writer, record_update
 from kubesvc.apiserver.routing import Target
@@ -37,6 +38,7 @@ async def update(state: State, request: Request, target: Target) -> Response:
     if name != target.name:
         raise BadRequest(f"the name of the object ({name}) does not match the name on the URL ({target.name})")
     if target.kind.put_creates and not target.subresource and await state.store.get(key_of(target)) is None:
+        await require(state, request, target, "create")
         return await create(state, request, replace(target, name=""))
     warnings = body.check_fields(target.kind, tree, options, request)
     writer = writer_of(state, request, target)
