@@ -50,11 +50,11 @@ class Grants:
     def allow_resource(self, verb: str, group: str, resource: str, name: str = "") -> bool:
         _, slash, subresource = resource.partition("/")
         resources = (resource, ANY, f"*/{subresource}") if slash else (resource, ANY)
-        whole, named = self._whole, self._named
-        for triple in product((verb, ANY), (group, ANY), resources):
-            if triple in whole or (name and triple in named and name in named[triple]):
-                return True
-        return False
+        triples = list(product((verb, ANY), (group, ANY), resources))
+        if not self._whole.isdisjoint(triples):
+            return True
+        named = self._named
+        return bool(name and named) and any(name in named.get(triple, ()) for triple in triples)
 
     def cover(self, rule: JSON) -> bool:
         """Whether everything that `rule` would give is in here."""

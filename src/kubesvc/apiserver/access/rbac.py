@@ -18,7 +18,6 @@ KINDS = (*ROLES, *BINDINGS)
 
 Key = tuple[str, str]
 """(namespace, name); the namespace is "" for what holds in all of them."""
-_NOTHING = Grants(())
 
 
 class Rbac:
@@ -36,8 +35,10 @@ class Rbac:
             _replace(self._roles, (namespace, name), tree)
         elif kind in BINDINGS:
             key = (namespace, name)
-            for subject in _subjects(self._bindings.get(key)):
+            for subject in set(_subjects(self._bindings.get(key))):
                 self._bound[subject, namespace].discard(key)
+                if not self._bound[subject, namespace]:
+                    del self._bound[subject, namespace]
             _replace(self._bindings, key, tree)
             for subject in _subjects(tree):
                 self._bound.setdefault((subject, namespace), set()).add(key)
@@ -67,13 +68,11 @@ class Rbac:
 
     def grants(self, user: User, namespace: str) -> Iterator[Grants]:
         for key in self._keys(user, namespace):
-            found = self._grants.get(key)
-            if found is None:
-                found = Grants(self._rules_bound(key)) if self._bound.get(key) else _NOTHING
-                if len(self._grants) > 10_000:  # strangers' names shall not fill the memory
-                    self._grants.clear()
-                self._grants[key] = found
-            yield found
+            if key in self._bound:  # nothing is kept of names that nobody has bound
+                found = self._grants.get(key)
+                if found is None:
+                    found = self._grants[key] = Grants(self._rules_bound(key))
+                yield found
 
     def role_rules(self, namespace: str, reference: JSON) -> list[JSON] | None:
         """The rules of the role that a binding in `namespace` refers to; None where there is none."""

@@ -40,7 +40,8 @@ async def create(state: State, request: Request, target: Target) -> Response:
                 raise BadRequest(f"must match metadata.namespace: {given!r} is not {target.namespace!r}")
         wanted = _attributes(target, spec, user)
         why = await check.refusal(state, user, wanted)
-        review["status"] = {"allowed": not why} | ({"reason": why} if why else {})
+        more = why.removeprefix(wanted.refusal(user.name)).removeprefix(": ")  # beyond that no rule allows it
+        review["status"] = {"allowed": not why} | ({"reason": more} if more else {})
     return encode.tree(review, 201)
 
 
