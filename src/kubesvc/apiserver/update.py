@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from kubesvc.api.errors import BadRequest, Conflict, conflict
 from kubesvc.api.meta import JSON
@@ -39,7 +38,7 @@ async def update(state: State, request: Request, target: Target) -> Response:
         raise BadRequest(f"the name of the object ({name}) does not match the name on the URL ({target.name})")
     if target.kind.put_creates and not target.subresource and await state.store.get(key_of(target)) is None:
         await require(state, request, target, "create")
-        return await create(state, request, replace(target, name=""))
+        return await create(state, request, Target(target.kind, target.namespace))
     warnings = body.check_fields(target.kind, tree, options, request)
     writer = writer_of(state, request, target)
     item = await modify(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from kubesvc.apiserver.routing import Target
 from kubesvc.client.transport import Request, User
@@ -14,8 +14,7 @@ _OBJECT = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATC
 _COLLECTION = {"GET": "list", "HEAD": "list", "DELETE": "deletecollection"}
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(msgspec.Struct, frozen=True):
     """A verb on a resource ("pods", or "pods/log" of a subresource), or on a path that is none."""
 
     verb: str

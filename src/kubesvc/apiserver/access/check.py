@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 
 import msgspec
+from msgspec.structs import replace
 
 from kubesvc.api.errors import ApiError, BadRequest, Forbidden
 from kubesvc.api.meta import JSON
@@ -57,7 +57,7 @@ async def impersonated(state: State, request: Request) -> Request:
         if not state.rbac.allow(user, wanted):
             shown = f'{wanted.resource} "{wanted.name}" is forbidden: {wanted.refusal(user.name)}'
             raise Forbidden(shown, details={"name": wanted.name, "kind": wanted.resource})
-    return dataclasses.replace(request, user=User(name, groups))
+    return replace(request, user=User(name, groups))
 
 
 async def refusal(state: State, user: User, wanted: Attributes, request: Request | None = None) -> str:
@@ -78,7 +78,7 @@ async def require(state: State, request: Request, target: Target, verb: str) -> 
     """That the user may also do `verb` here: a PUT or an apply may come to be a create. Raises Forbidden."""
     user = request.user
     if user is not None and MASTERS not in user.groups:
-        wanted = dataclasses.replace(attributes.of(request, target), verb=verb)
+        wanted = replace(attributes.of(request, target), verb=verb)
         if why := await refusal(state, user, wanted, request):
             raise forbidden(wanted, target.kind, why)
 

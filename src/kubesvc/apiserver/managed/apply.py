@@ -7,9 +7,8 @@ live ─► merged with the configuration ─► pruned of what this manager app
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
+from msgspec.structs import replace
 
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind

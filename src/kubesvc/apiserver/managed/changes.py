@@ -7,7 +7,8 @@ update   what is new or changed is now the writer's alone; what is gone is nobod
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
@@ -19,8 +20,7 @@ from kubesvc.apiserver.managed.typed import compare, created, stripped
 _CHOSEN = {("", "services"): ("ipFamilyPolicy", "ipFamilies"), ("", "namespaces"): ("finalizers",)}
 
 
-@dataclass(frozen=True, slots=True)
-class Writer:
+class Writer(msgspec.Struct, frozen=True):
     """Who writes, through which subresource, at which time (as metadata has times)."""
 
     manager: str

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver.managed import sets
@@ -15,8 +17,7 @@ _MOST_UPDATERS = 10
 _ANCIENT = "ancient-changes"
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(msgspec.Struct, frozen=True):
     """Who writes, and how. What was applied is one's own in every version, so `api_version` is "" then."""
 
     manager: str
@@ -32,8 +33,7 @@ class Owner:
         return f"{text} using {self.api_version}" if self.operation == UPDATE else text
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A set of fields, the version it was written in, and when (as metadata has times; "" when unknown)."""
 
     fields: Fields
