@@ -33,11 +33,13 @@ class Frontends:
         proxy_name: str = "",
         node_ips: Iterable[bytes] = (),
         load_balancer_ranges: Iterable[tuple[bytes, bytes]] = (),
+        masquerade_all: bool = False,
     ) -> None:
         """`load_balancer_ranges`, first and last address, hold addresses that only Services have."""
         ports = tuple(node_port_ips)
         self._here = here
-        self._site = Site(ports, tuple(node_ips) or ports, tuple(load_balancer_ranges), proxy_name)
+        nodes = tuple(node_ips) or ports
+        self._site = Site(ports, nodes, tuple(load_balancer_ranges), proxy_name, masquerade_all)
         self._services: dict[Key, Service] = {}
         self._slices: dict[Key, dict[str, EndpointSlice]] = {}  # service -> slice name -> slice
         self._candidates: dict[Key, dict[str, Candidates]] = {}  # the same, as this node sees them
