@@ -28,7 +28,10 @@ class ApiConfig:
     node_client_key: Path
     dns_domain: str = "cluster.local"
     allow_external_ips: bool = False  # Services may claim any address with spec.externalIPs (CVE-2020-8554)
+    own_ports: frozenset[int] = frozenset()  # the nodes' own, which no Service may have as its node port
 
     @property
     def cluster(self) -> Cluster:
-        return Cluster(self.service_cidrs, self.node_port_range, self.dns_domain, self.allow_external_ips)
+        return Cluster(
+            self.service_cidrs, self.node_port_range, self.dns_domain, self.allow_external_ips, own_ports=self.own_ports
+        )
