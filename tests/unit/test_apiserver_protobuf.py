@@ -246,6 +246,7 @@ VALUES: dict[str, bytes | int | str] = {
     "IntOrString": put(2, 1),
     "Quantity": put(1, "1"),
     "FieldsV1": put(1, b"{}"),
+    "[]string": put(1, "x"),
 }
 # Fields of the kubectl's version that the schema's doesn't have yet: clients may send them, and are warned.
 NEWER = {
@@ -260,7 +261,7 @@ def filled(message: str) -> bytes:
     out = b""
     for number, text in CATALOGUE["messages"][message].items():
         kind = text.partition(" ")[2].removeprefix("*")
-        held = kind.removeprefix("[]").removeprefix("map ")
+        held = kind.removeprefix("map ") if kind.startswith("map ") else kind.removeprefix("[]")
         value = VALUES[held] if held in VALUES else filled(held)
         out += put(int(number), put(1, "k") + put(2, value) if kind.startswith("map ") else value)
     return out

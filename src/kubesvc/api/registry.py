@@ -366,13 +366,56 @@ PRIORITY_CLASS = Kind(
     "scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "priorityclass", False, ("pc",), acted_on=False
 )
 
+# ── who may do what: the API server itself acts on these ─────────────────────────────────────────────────────────────
+
+RBAC = "rbac.authorization.k8s.io"
+_ASKING: tuple[str, ...] = ("create",)
+AUTHORIZATION, AUTHENTICATION = "authorization.k8s.io", "authentication.k8s.io"
+SUBJECT_ACCESS_REVIEW = Kind(
+    AUTHORIZATION, "v1", "SubjectAccessReview", "subjectaccessreviews", "subjectaccessreview", False, verbs=_ASKING
+)
+SELF_SUBJECT_ACCESS_REVIEW = Kind(
+    AUTHORIZATION,
+    "v1",
+    "SelfSubjectAccessReview",
+    "selfsubjectaccessreviews",
+    "selfsubjectaccessreview",
+    False,
+    verbs=_ASKING,
+)
+LOCAL_SUBJECT_ACCESS_REVIEW = Kind(
+    AUTHORIZATION,
+    "v1",
+    "LocalSubjectAccessReview",
+    "localsubjectaccessreviews",
+    "localsubjectaccessreview",
+    True,
+    verbs=_ASKING,
+)
+SELF_SUBJECT_RULES_REVIEW = Kind(
+    AUTHORIZATION,
+    "v1",
+    "SelfSubjectRulesReview",
+    "selfsubjectrulesreviews",
+    "selfsubjectrulesreview",
+    False,
+    verbs=_ASKING,
+)
+SELF_SUBJECT_REVIEW = Kind(
+    AUTHENTICATION, "v1", "SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview", False, verbs=_ASKING
+)
+ROLE = Kind(RBAC, "v1", "Role", "roles", "role", True)
+CLUSTER_ROLE = Kind(RBAC, "v1", "ClusterRole", "clusterroles", "clusterrole", False)
+ROLE_BINDING = Kind(RBAC, "v1", "RoleBinding", "rolebindings", "rolebinding", True)
+CLUSTER_ROLE_BINDING = Kind(RBAC, "v1", "ClusterRoleBinding", "clusterrolebindings", "clusterrolebinding", False)
+
 # (group, plural) -> kind: every entry above, in their order
 KINDS: dict[tuple[str, str], Kind] = {(k.group, k.plural): k for k in list(globals().values()) if isinstance(k, Kind)}
 
 
 def stored() -> list[Kind]:
-    """The kinds with objects of their own: all but those that only show another's in another shape."""
-    return [kind for kind in KINDS.values() if kind.stored_as is None]
+    """The kinds with objects of their own: all but those that only show another's in another shape, and questions."""
+    return [kind for kind in KINDS.values() if kind.stored_as is None and kind.verbs != _ASKING]
 
 
 def find(group: str, plural: str) -> Kind | None:

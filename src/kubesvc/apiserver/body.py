@@ -19,7 +19,7 @@ from kubesvc.client.transport import Request
 
 _decode = msgspec.json.Decoder().decode
 _POLICIES = ("Foreground", "Background", "Orphan")
-_YAML = ("application/yaml", "application/x-yaml", "text/yaml")
+_YAML = ("application/yaml", "application/x-yaml", "text/yaml", "application/apply-patch+yaml")
 
 
 class _Loader(yaml.SafeLoader):

@@ -11,7 +11,19 @@ from ipaddress import ip_address
 from kubesvc.api import labels
 from kubesvc.api.errors import AlreadyExists
 from kubesvc.api.meta import JSON
-from kubesvc.api.registry import ENDPOINT_SLICE, ENDPOINTS, NAMESPACE, SERVICE, SERVICE_CIDR, Kind
+from kubesvc.api.registry import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    ENDPOINT_SLICE,
+    ENDPOINTS,
+    NAMESPACE,
+    ROLE,
+    ROLE_BINDING,
+    SERVICE,
+    SERVICE_CIDR,
+    Kind,
+)
+from kubesvc.apiserver.access import roles
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.client.session import Session
 from kubesvc.client.transport import Handler, LocalTransport, User
@@ -25,6 +37,14 @@ async def run(handler: Handler, config: ApiConfig) -> None:
     session = Session(LocalTransport(handler, SELF))
     for name in NAMESPACES:
         await _ensure(session, NAMESPACE, {"metadata": {"name": name}})
+    for kind, trees in (
+        (CLUSTER_ROLE, roles.cluster_roles()),
+        (CLUSTER_ROLE_BINDING, roles.cluster_role_bindings()),
+        (ROLE, roles.roles()),
+        (ROLE_BINDING, roles.role_bindings()),
+    ):
+        for tree in trees:
+            await _reconcile(session, kind, tree)
     await _ensure(session, SERVICE_CIDR, _service_cidr(config))
     await _widen(session, config)
     await _ensure(session, SERVICE, _service(config))
@@ -39,6 +59,26 @@ async def _ensure(session: Session, kind: Kind, tree: JSON) -> None:
         await session.create(kind, tree)
     except AlreadyExists:
         pass
+
+
+async def _reconcile(session: Session, kind: Kind, tree: JSON) -> None:
+    """A role or binding of ours as it should be, unless its annotation says that it is somebody else's now. What was
+    added to it stays."""
+    metadata = tree["metadata"]
+    try:
+        await session.create(kind, tree)
+        return
+    except AlreadyExists:
+        found = await session.get(kind, metadata.get("namespace", ""), metadata["name"])
+    if (found["metadata"].get("annotations") or {}).get(roles.AUTOUPDATE) == "false":
+        return
+    missing: JSON = {
+        field: [*(found.get(field) or []), *(each for each in tree[field] if each not in (found.get(field) or []))]
+        for field in ("rules", "subjects")
+        if field in tree and any(each not in (found.get(field) or []) for each in tree[field])
+    }
+    if missing:
+        await session.patch(kind, metadata.get("namespace", ""), metadata["name"], missing)
 
 
 async def _widen(session: Session, config: ApiConfig) -> None:

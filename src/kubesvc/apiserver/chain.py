@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from kubesvc.api.errors import ApiError, InternalError, MethodNotAllowed, NotFound, ServiceUnavailable, Unauthorized
 from kubesvc.apiserver import conditional, discovery, encode, health, metrics, openapi, openapi_protobuf, warnings
+from kubesvc.apiserver.access import check, reviews
+from kubesvc.apiserver.access.asking import asking
 from kubesvc.apiserver.create import create
 from kubesvc.apiserver.delete import delete
 from kubesvc.apiserver.deletecollection import deletecollection
@@ -107,6 +109,9 @@ async def _answer(state: State, request: Request, target: Target | None) -> Resp
         return await health.answer(state, request)
     if request.user is None:
         raise Unauthorized("Unauthorized")
+    request = await check.impersonated(state, request)
+    asking.set(request.user)
+    await check.authorize(state, request, target)
     if target is None and request.path == "/metrics" and request.method == "GET":
         return await _metrics(state)
     if target is None:
@@ -151,6 +156,8 @@ def _openapi_v2(request: Request) -> Response:
 def verb(request: Request, target: Target) -> Verb:
     """Raises MethodNotAllowed, NotFound for a subresource nobody serves."""
     method = request.method
+    if target.kind in reviews.KINDS and method == "POST" and not target.name:
+        return reviews.create
     if target.subresource not in ("", "status"):
         methods = _SUBRESOURCE.get(target.subresource)
         if methods is None:

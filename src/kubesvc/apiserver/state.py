@@ -10,6 +10,7 @@ from kubesvc.api.errors import not_found
 from kubesvc.api.meta import format_time
 from kubesvc.api.registry import stored as stored_kinds
 from kubesvc.apiserver import stored
+from kubesvc.apiserver.access.rbac import Rbac
 from kubesvc.apiserver.admission import Cluster, Context
 from kubesvc.apiserver.hints import Hints
 from kubesvc.apiserver.lines import Lines
@@ -35,6 +36,7 @@ class State:
         self.clock = clock
         self.random = random or Random()
         self.hints = Hints(store)
+        self.rbac = Rbac()
         self.lines = Lines()
         self.metrics = Metrics()
         self.ready = False  # bootstrap is done

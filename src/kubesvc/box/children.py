@@ -118,15 +118,20 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
     except (StoreError, ApiError) as error:
         os.write(progress, f"{FAILED}{error}\n".encode())
         raise
-    session = Session(LocalTransport(server.handler, User("system:kubesvc:control-plane", ("system:masters",))))
+
+    def session_of(name: str, *groups: str) -> Session:
+        return Session(LocalTransport(server.handler, User(name, groups)))
+
+    session = session_of("system:kubesvc:control-plane", "system:masters")  # for what the box itself sees to
+    controlling, balancing = session_of("system:kubesvc:controllers"), session_of("system:kubesvc:load-balancer")
     pools = (box.network.pool,)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve(listeners))
             os.write(progress, b"API server\n")
             await ensure_addons(session, box)
-            group.create_task(controllers.run(session, _controllers_config(box, identities)))
-            group.create_task(loadbalancer.run(session, LoadBalancerConfig(pools=pools)))
+            group.create_task(controllers.run(controlling, _controllers_config(box, identities)))
+            group.create_task(loadbalancer.run(balancing, LoadBalancerConfig(pools=pools)))
             group.create_task(_report_ready(session, box, progress))
     finally:
         await server.close()
@@ -145,6 +150,7 @@ def _api_config(box: Box, identities: Identities) -> ApiConfig:
         node_port_range=box.port_range,
         own_ports=OWN_PORTS,
         dns_domain=box.dns_domain,
+        allow_external_ips=box.allow_external_ips,
         advertise_address=str(box.network.api),
         advertise_port=API_PORT,
         tls_cert=identities.serving,

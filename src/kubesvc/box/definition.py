@@ -46,6 +46,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     transfer_to: tuple[str, ...] | None = None
     notify: tuple[str, ...] | None = None
     node_grace: float | None = None
+    allow_external_ips: bool | None = None
     publish: tuple[str, ...] | None = None
     node_port_addresses: str | None = None
 
@@ -93,6 +94,7 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     transfer_to: tuple[str, ...] = ()  # CIDRs of servers that may fetch whole zones
     notify: tuple[str, ...] = ()  # servers that are told when a zone has changed
     node_grace: float = 40.0  # seconds without a sign of life after which a node counts as lost
+    allow_external_ips: bool = False
     publish: tuple[str, ...] = ()  # [HOSTPORT:]NODEPORT[/udp]
     node_port_addresses: str = "primary"  # CIDRs or words, separated by commas
     api_port: int = 0  # on the host's 127.0.0.1

@@ -25,6 +25,11 @@ from kubesvc.cli.progress import show
 @click.option("--lb-pool", metavar="FIRST-LAST", help="Load-balancer addresses, inside --node-cidr.")
 @click.option("--node-grace", type=float, help="Seconds of silence after which a node counts as lost.  [default: 40]")
 @click.option("--egress/--no-egress", default=None, help="Let pods out through this machine.  [default: no]")
+@click.option(
+    "--allow-external-ips/--no-allow-external-ips",
+    default=None,
+    help="Let Services claim any address with spec.externalIPs, and so its traffic.  [default: no]",
+)
 @dns_settings
 @click.option(
     "--node-port-addresses",

@@ -97,6 +97,12 @@ def _external_ips(spec: JSON, stored: set[str]) -> Iterator[Cause]:
             yield from not_special(text, path)
 
 
+def adds_external_ips(new: JSON, old: JSON | None) -> bool:
+    """Whether `new` has externalIPs that `old` hasn't: whoever may do that can take any address's traffic."""
+    before = ask.spec_of(old).get("externalIPs") if old is not None else None
+    return not set(ask.spec_of(new).get("externalIPs") or ()) <= set(before or ())
+
+
 def _addresses_stay(spec: JSON, before: JSON) -> Iterator[Cause]:
     now, then = ask.cluster_ips(spec), ask.cluster_ips(before)
     if not then or (ask.is_headless(spec) and ask.is_headless(before)):
