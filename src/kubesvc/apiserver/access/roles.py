@@ -107,6 +107,8 @@ ROLES: dict[str, tuple[Rule, ...]] = {
     "system:kubesvc:dns": (
         *_SERVICES,
         ("list watch", _CORE, "namespaces nodes pods"),
+        ("list watch", "networking.k8s.io", "servicecidrs"),
+        *_EVENTS,
     ),
     "system:kubesvc:node": (("list watch", "discovery.k8s.io", "endpointslices"),),
     "system:kubesvc:load-balancer": (
@@ -117,11 +119,12 @@ ROLES: dict[str, tuple[Rule, ...]] = {
     ),
     "system:kubesvc:controllers": (
         *_garbage(),
-        ("create", _CORE, "configmaps endpoints pods pods/binding serviceaccounts"),
-        ("patch", _CORE, "nodes/status pods/status"),
-        ("patch", "apps", "deployments/status replicasets/status"),
+        ("create", _CORE, "configmaps endpoints persistentvolumeclaims pods pods/binding serviceaccounts"),
+        ("patch", _CORE, "nodes/status pods/status replicationcontrollers/status"),
+        ("patch", "apps", "daemonsets/status deployments/status replicasets/status statefulsets/status"),
+        ("patch", "batch", "jobs/status"),
         ("patch", "networking.k8s.io", "servicecidrs/status"),
-        ("create", "apps", "replicasets"),
+        ("create", "apps", "controllerrevisions replicasets"),
         ("create", "discovery.k8s.io", "endpointslices"),
         ("update", _CORE, "namespaces/finalize"),
         *_EVENTS,
