@@ -327,6 +327,7 @@ class PodSpec(Struct, frozen=True):
     dns_config: PodDNSConfig | None = None
     enable_service_links: bool = True
     readiness_gates: list[PodReadinessGate] = []
+    image_pull_secrets: list[LocalReference] = []
     tolerations: list[Toleration] = []
     service_account_name: str = ""
     scheduler_name: str = ""

@@ -91,7 +91,7 @@ def children(box: Box, identities: Identities, sockets: Sockets, progress: int) 
         found += [
             Child(f"{name}/proxy", namespace, _proxy(box, identities, name)),
             Child(f"{name}/dns", namespace, _dns(box, identities, name, sockets, resolvers, socket_on_host)),
-            Child(f"{name}/node", namespace, _node(box, identities, name)),
+            Child(f"{name}/node", namespace, _node(box, identities, name, host)),
         ]
     if sockets.published:
         found.append(Child("publish", _HOST, lambda: publish.run(box, sockets.published)))
@@ -216,7 +216,7 @@ def _dns(
     return run
 
 
-def _node_config(box: Box, name: str) -> NodeConfig:
+def _node_config(box: Box, name: str, host: int | None = None) -> NodeConfig:
     pki = box.path / "pki"
     return NodeConfig(
         box=box.name,
@@ -230,16 +230,24 @@ def _node_config(box: Box, name: str) -> NodeConfig:
         client_ca=pki / "ca.crt",
         port=AGENT_PORT,
         lease_renewal=box.node_grace / 4,
+        images=box.images,
+        image_network=host,
+        docker_config=docker_config(),
     )
 
 
-def _node(box: Box, identities: Identities, name: str) -> Callable[[], Coroutine[Any, Any, None]]:
+def _node(box: Box, identities: Identities, name: str, host: int) -> Callable[[], Coroutine[Any, Any, None]]:
     async def run() -> None:
-        config = _node_config(box, name)
+        config = _node_config(box, name, host)
         async with _session(identities.nodes[name].node) as session:
             await node_agent.run(session, config)
 
     return run
+
+
+def docker_config() -> Path:
+    """Docker's configuration of who started the box, where `docker login` leaves what it is told."""
+    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
 
 
 def teardown_nodes(box: Box) -> None:

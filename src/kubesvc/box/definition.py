@@ -115,6 +115,11 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
         return self.path / "objects.db"
 
     @property
+    def images(self) -> Path:
+        """The store of container images, which all nodes use."""
+        return self.path / "images"
+
+    @property
     def kubeconfig(self) -> Path:
         return self.path / "kubeconfig"
 

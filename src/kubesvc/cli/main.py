@@ -24,6 +24,7 @@ COMMANDS = {
     "kubeconfig": ("kubesvc.cli.kubeconfig:kubeconfig", "Print the path of a box's kubeconfig."),
     "proxy": ("kubesvc.cli.proxy:proxy", "Be a node's proxy in any Kubernetes cluster, in place of kube-proxy."),
     "dns": ("kubesvc.cli.dns:dns", "Be the DNS of any Kubernetes cluster, in place of CoreDNS."),
+    "image": ("kubesvc.cli.image:image", "Load, pull, list and remove container images."),
     "demo": ("kubesvc.cli.demo:demo", "Show what a Service does, on three nodes, with real traffic."),
 }
 

@@ -20,12 +20,13 @@ from dataclasses import replace
 import msgspec
 
 from kubesvc.api.core import Container, ContainerStatus, Pod
-from kubesvc.node import bundles, images, processes, records, spec, termination
+from kubesvc.node import bundles, processes, records, spec, termination
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.config import PodPaths
 from kubesvc.node.environment import ConfigError
 from kubesvc.node.exits import LOST
-from kubesvc.node.images import ImageError
+from kubesvc.node.images.image import Image
+from kubesvc.node.images.wanted import NotYet, WantedImage
 from kubesvc.node.lifecycle import Backoff, Exit, State, View
 from kubesvc.node.machine import Machine
 from kubesvc.node.prober import Prober, run_hook
@@ -52,6 +53,7 @@ class ContainerRunner:
         self._prober: Prober | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._process = -1  # a pidfd while it runs
+        self._image = WantedImage(machine.images, self._event, self._image_changed)
         self._failures = 0  # starts in a row that failed for want of something
         self._deadline = 0.0  # of a stop under way, on the loop's clock
         self._hurry = asyncio.Event()
@@ -76,7 +78,7 @@ class ContainerRunner:
 
     # ── starting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def start(self, pod: Pod, surroundings: Callable[[Container], Surroundings]) -> None:
+    async def start(self, pod: Pod, surroundings: Callable[[Container, Image], Surroundings]) -> None:
         """Run one more attempt. A failure is in the view afterwards, never raised."""
         self._pod, name, now = pod, self.container.name, time.time()
         self.container = next(
@@ -84,12 +86,12 @@ class ContainerRunner:
         )
         again = self.view.exit is not None
         try:
-            images.resolve(self.container.image)
             self._machine.runtime.check()
-            around = surroundings(self.container)
-            spec.command(self.container, around.environment)
-        except ImageError as error:
-            self._image_missing(str(error), now)
+            image = self._image.obtain(pod, self.container, now)
+            around = surroundings(self.container, image)
+            spec.command(self.container, around.environment, image)
+        except NotYet as wait:
+            self._set(self.view.waiting(wait.reason, str(wait), retry_at=wait.retry_at))
             return
         except (ConfigError, RuntimeFailure) as error:
             reason = "CreateContainerConfigError" if isinstance(error, ConfigError) else "CreateContainerError"
@@ -100,15 +102,15 @@ class ContainerRunner:
         backoff = self.view.backoff.next(now) if again else self.view.backoff
         last = self.view.exit or self.view.last
         id_ = secrets.token_hex(32)
-        self._event("Pulled", f'Container image "{self.container.image}" already present on machine')
         self._record = ContainerRecord(
-            id_, name, attempt, last=last, backoff_delay=backoff.delay, backoff_since=backoff.since
-        )
-        waiting = View(name, id=id_, attempt=attempt, last=last, backoff=backoff)
+            id_, name, attempt, image.shown, image.stop_signal,
+            last=last, backoff_delay=backoff.delay, backoff_since=backoff.since,
+        )  # fmt: skip
+        waiting = View(name, id=id_, image=image.shown, attempt=attempt, last=last, backoff=backoff)
         try:
             async with self._machine.creating:
                 bundle = self._paths.bundle(name, attempt)
-                await asyncio.to_thread(bundles.make, self._machine, pod, self.container, bundle, around, id_)
+                await asyncio.to_thread(bundles.make, self._machine, pod, self.container, bundle, around, id_, image)
                 self._save()
                 log_path = self._paths.log(name, attempt)
                 log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,17 +185,10 @@ class ContainerRunner:
         self._set(self.view.waiting(reason, message, retry_at=now + delay))
         self._event("Failed", f"Error: {message}", warning=True)
 
-    def _image_missing(self, message: str, now: float) -> None:
-        image, first = self.container.image, self._failures == 0
-        delay = min(10.0 * 2.0 ** min(self._failures, 10), 300.0)
-        self._failures += 1
-        shown = message if first else f'Back-off pulling image "{image}": ErrImagePull: {message}'
-        self._set(self.view.waiting("ErrImagePull" if first else "ImagePullBackOff", shown, retry_at=now + delay))
-        if first:
-            self._event("Failed", f'Failed to pull image "{image}": {message}', warning=True)
-            self._event("Failed", "Error: ErrImagePull", warning=True)
-        else:
-            self._event("BackOff", f'Back-off pulling image "{image}"')
+    def _image_changed(self) -> None:
+        """A pull has ended, well or not."""
+        self.retry()
+        self._changed()
 
     async def _start_failed(self, view: View, message: str) -> None:
         """The program can't be executed: an exit like any other, so that back-off and restartPolicy apply."""
@@ -245,7 +240,7 @@ class ContainerRunner:
                 if problem:
                     self._event("FailedPreStopHook", f"PreStopHook failed: {problem}", warning=True)
                 self._deadline = max(self._deadline, loop.time() + MIN_GRACE)
-            self._signal(signal.SIGTERM)
+            self._signal(self._stop_signal())
             while not ended.is_set() and (left := self._deadline - loop.time()) > 0:
                 self._hurry.clear()
                 waits = [asyncio.ensure_future(ended.wait()), asyncio.ensure_future(self._hurry.wait())]
@@ -269,6 +264,13 @@ class ContainerRunner:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._process, number)
 
+    def _stop_signal(self) -> signal.Signals:
+        """SIGTERM, or what the image wants in its place: SIGQUIT, QUIT or 3."""
+        text = self._record.stop_signal if self._record else ""
+        if text.isdigit() and int(text) in set(signal.Signals):
+            return signal.Signals(int(text))
+        return signal.Signals.__members__.get("SIG" + text.removeprefix("SIG"), signal.SIGTERM)
+
     def _address(self) -> str:
         return self._prober.address if self._prober is not None else ""
 
@@ -279,6 +281,7 @@ class ContainerRunner:
 
     def leave(self) -> None:
         """The agent stops: let go without ending anything."""
+        self._image.leave()
         if self._prober is not None:
             self._prober.stop()
         for task in self._tasks:
@@ -321,7 +324,7 @@ class ContainerRunner:
             return False
         self._record = record
         backoff = Backoff(record.backoff_delay, record.backoff_since)
-        view = View(name, id=record.id, attempt=attempt, last=record.last, backoff=backoff)
+        view = View(name, id=record.id, image=record.image, attempt=attempt, last=record.last, backoff=backoff)
         view = replace(view, started_at=record.started_at)
         if record.exit is not None:
             self.view = view.ended(record.exit)

@@ -154,10 +154,10 @@ def build(
     *,
     address: str,
     host_ip: str,
-    hostname: str,
+    base: Mapping[str, str],
 ) -> dict[str, str]:
-    """The whole environment. Raises ConfigError for a missing ConfigMap, Secret or key that isn't optional."""
-    found: dict[str, str] = {"PATH": PATH, "HOSTNAME": hostname, "HOME": "/root"}
+    """The whole environment, on top of `base`. Raises ConfigError for what is missing and isn't optional."""
+    found: dict[str, str] = dict(base)
     found |= service_variables(services)
     for source in container.env_from:
         for what, reference, read in (

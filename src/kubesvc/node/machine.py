@@ -14,6 +14,7 @@ from kubesvc.kernel.links import Links
 from kubesvc.node import etc
 from kubesvc.node.config import NodeConfig, Paths
 from kubesvc.node.exits import Exits
+from kubesvc.node.images.wanted import Images
 from kubesvc.node.ipam import AddressPool
 from kubesvc.node.runtime import Runtime
 from kubesvc.node.sources import Reader
@@ -39,6 +40,7 @@ class Machine:
     reader: Reader
     resolver: etc.Resolver  # the machine's own
     withdrawal: Withdrawal
+    images: Images
     creating: asyncio.Semaphore = field(default_factory=_slots)
 
     @property

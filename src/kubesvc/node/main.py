@@ -21,6 +21,9 @@ from kubesvc.node import etc, lease, registration, routes
 from kubesvc.node.agent import Agent
 from kubesvc.node.config import NodeConfig
 from kubesvc.node.exits import Exits
+from kubesvc.node.images.puller import Puller
+from kubesvc.node.images.store import Store
+from kubesvc.node.images.wanted import Images
 from kubesvc.node.ipam import AddressPool
 from kubesvc.node.machine import Machine
 from kubesvc.node.runtime import Runtime
@@ -68,6 +71,9 @@ async def _serve(
     group.create_task(routes.follow(nodes, links, config.node_name))
     events = Recorder(session, host=config.node_name, settle=SETTLE)
     group.create_task(events.run())
+    store = Store(config.images or config.run_dir / "images")
+    store.make()
+    reader = Reader(session)
     machine = Machine(
         config,
         session,
@@ -76,9 +82,10 @@ async def _serve(
         Runtime(config),
         exits,
         events,
-        Reader(session),
+        reader,
         etc.parse_resolver(_text(config)),
         Withdrawal(session, nodes, config.withdrawal_wait),
+        Images(store, Puller(store, config.image_network), config.docker_config, reader.secret),
     )
     agent = Agent(machine, pods)
     group.create_task(NodeServer(config, agent).run())

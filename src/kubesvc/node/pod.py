@@ -26,6 +26,7 @@ from kubesvc.node.bundles import Surroundings
 from kubesvc.node.container import ContainerRunner
 from kubesvc.node.environment import ConfigError, Sources
 from kubesvc.node.etc import HostnameTooLong
+from kubesvc.node.images.image import Image, base_environment
 from kubesvc.node.ipam import Exhausted
 from kubesvc.node.machine import Machine
 from kubesvc.node.publisher import Publisher
@@ -223,7 +224,7 @@ class PodWorker:
         config = self._machine.config
         return etc.kernel_hostname(self.pod, config.node_name, config.dns_domain)
 
-    def _for_container(self, container: Container) -> Surroundings:
+    def _for_container(self, container: Container, image: Image) -> Surroundings:
         """Raises ConfigError."""
         variables = environment.build(
             container,
@@ -232,7 +233,7 @@ class PodWorker:
             self._services,
             address=self._address,
             host_ip=str(self._machine.config.node_ip),
-            hostname=self._hostname(),
+            base=base_environment(image, environment.PATH, self._hostname()),
         )
         names = ("hosts", "hostname", "resolv.conf")
         files = [Bind(str(self.paths.etc / name), f"/etc/{name}") for name in names]

@@ -36,6 +36,10 @@ class Reader:
         )
         return Sources(found_maps, found_secrets)
 
+    async def secret(self, namespace: str, name: str) -> Secret | None:
+        """A Secret, or None. Raises ApiError, Unreachable."""
+        return (await self._read_all(registry.SECRET, Secret, namespace, {name})).get(name)
+
     async def services(self, pod: Pod) -> list[Service]:
         """The Services whose variables the pod gets: those of its namespace if enableServiceLinks, and the API's."""
         namespaces = ["default", *([pod.namespace] if pod.spec.enable_service_links else [])]
