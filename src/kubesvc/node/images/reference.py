@@ -66,9 +66,7 @@ def parse(text: str) -> Reference:
     first, slash, others = rest.partition("/")
     if slash and (set(first) & set(".:") or first == "localhost" or first != first.lower()):
         registry, repository = first, others
-    head, colon, tag = repository.rpartition(":")
-    if colon:
-        repository = head
+    repository, colon, tag = repository.partition(":")
     if registry in _HOSTS:
         registry = DEFAULT_REGISTRY
         repository = repository if "/" in repository else f"library/{repository}"
