@@ -272,6 +272,11 @@ class EmptyDirVolume(Struct, frozen=True):
     size_limit: int | str | None = None
 
 
+class PersistentVolumeClaimVolume(Struct, frozen=True):
+    claim_name: str
+    read_only: bool = False
+
+
 class Volume(Struct, frozen=True):
     name: str
     config_map: ConfigMapVolume | None = None
@@ -280,6 +285,7 @@ class Volume(Struct, frozen=True):
     downward_api: DownwardAPIVolume | None = msgspec.field(default=None, name="downwardAPI")
     projected: ProjectedVolume | None = None
     host_path: HostPathVolume | None = None
+    persistent_volume_claim: PersistentVolumeClaimVolume | None = None
 
 
 class Toleration(Struct, frozen=True):

@@ -25,6 +25,12 @@ COMMANDS = {
     "proxy": ("kubesvc.cli.proxy:proxy", "Be a node's proxy in any Kubernetes cluster, in place of kube-proxy."),
     "dns": ("kubesvc.cli.dns:dns", "Be the DNS of any Kubernetes cluster, in place of CoreDNS."),
     "image": ("kubesvc.cli.image:image", "Load, pull, list and remove container images."),
+    "node": ("kubesvc.cli.node:node", "Add nodes to a running box, and remove them."),
+    "apply": ("kubesvc.cli.kubectl:apply", "Make objects be as a manifest says."),
+    "get": ("kubesvc.cli.kubectl:get", "List objects."),
+    "delete": ("kubesvc.cli.kubectl:delete", "Delete objects."),
+    "logs": ("kubesvc.cli.kubectl:logs", "Print a container's log."),
+    "exec": ("kubesvc.cli.kubectl:exec_", "Run a command in a container."),
     "demo": ("kubesvc.cli.demo:demo", "Show what a Service does, on three nodes, with real traffic."),
 }
 
@@ -64,7 +70,9 @@ def cli() -> None:
 def main() -> None:
     """The program: known errors become one line and exit status 1, never a traceback."""
     try:
-        cli(standalone_mode=False)
+        code = cli(standalone_mode=False)
+        if isinstance(code, int):  # click gives an Exit back as its code
+            sys.exit(code)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:

@@ -82,7 +82,13 @@ def service_variables(services: Iterable[Service]) -> dict[str, str]:
 class Sources:
     """The ConfigMaps and Secrets of the pod's namespace that were found, by name."""
 
-    def __init__(self, config_maps: Mapping[str, ConfigMap], secrets: Mapping[str, Secret]) -> None:
+    def __init__(
+        self,
+        config_maps: Mapping[str, ConfigMap],
+        secrets: Mapping[str, Secret],
+        claims: Mapping[str, str] | None = None,
+    ) -> None:
+        self.claims = claims or {}  # a PersistentVolumeClaim -> its directory, "" while it has none
         self.config_maps = config_maps
         self.secrets = secrets
 

@@ -21,7 +21,7 @@ from kubesvc.api.errors import ApiError, Conflict, NotFound
 from kubesvc.api.meta import JSON, Condition
 from kubesvc.client.session import Unreachable
 from kubesvc.kernel import mounts
-from kubesvc.node import environment, etc, lifecycle, podnet, records, status, volumes
+from kubesvc.node import claims, environment, etc, lifecycle, podnet, records, status, volumes
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.container import ContainerRunner
 from kubesvc.node.environment import ConfigError, Sources
@@ -205,7 +205,7 @@ class PodWorker:
         config, folder = self._machine.config, self.paths.etc
         host_ip = str(config.node_ip)
         fields = lambda path: environment.field_value(path, self.pod, self._address, host_ip)  # noqa: E731
-        volumes.prepare(self.pod, self.paths, self._sources, fields)
+        volumes.prepare(claims.resolve(self.pod, self._sources), self.paths, self._sources, fields)
         folder.mkdir(parents=True, exist_ok=True)
         if self.pod.spec.host_network:
             hosts = etc.hosts_of_node(config.hosts.read_text() if config.hosts.exists() else "", self.pod)
@@ -237,7 +237,7 @@ class PodWorker:
         )
         names = ("hosts", "hostname", "resolv.conf")
         files = [Bind(str(self.paths.etc / name), f"/etc/{name}") for name in names]
-        binds = [*files, *volumes.binds(self.pod, container, self.paths)]
+        binds = [*files, *volumes.binds(claims.resolve(self.pod, self._sources), container, self.paths)]
         network = None if self.pod.spec.host_network else self.paths.netns
         return Surroundings(self._address, network, self._hostname(), variables, binds)
 
