@@ -46,7 +46,7 @@ def _run(name: str, directory: Path | None, work: Callable[[Session], Awaitable[
         raise click.exceptions.Exit(1) from error
     except (KubectlError, KubeconfigError, Unreachable) as error:
         text = str(error)
-        click.echo(text if text.startswith("error") else f"error: {text}", err=True)
+        click.echo(text if text.startswith("error:") else f"error: {text}", err=True)
         raise click.exceptions.Exit(1) from error
     if code:
         raise click.exceptions.Exit(code)
