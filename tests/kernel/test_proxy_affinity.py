@@ -13,7 +13,7 @@ import pytest
 from kubesvc.proxy import maps
 from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.frontends import Frontends
-from kubesvc.proxy.layout import TABLE, pack
+from kubesvc.proxy.layout import TABLE, pack, service_id
 from kubesvc.proxy.nftables import NftablesBackend
 from support.flows import HOSTS, PODS, RANGES
 from support.net import DEADLINE, Lab, ask
@@ -102,12 +102,16 @@ def test_a_client_keeps_one_pod_at_every_port(sticky: Sticky, client: str, famil
 
 
 @pytest.mark.parametrize("family", ["4", "6"])
-def test_a_node_port_keeps_a_client(sticky: Sticky, family: str) -> None:
-    """TCP and UDP, from outside, from a pod and from the node itself."""
+def test_one_memory_of_a_client_serves_all_a_service_has(sticky: Sticky, family: str) -> None:
+    """Cluster IP, load balancer's address and node ports, TCP and UDP, from outside, from a pod, from the node itself."""
     for client in ("client", "pod1", "node"):
-        for port in (30080, 30053):
-            assert len(sticky.asks(client, HOSTS[family]["node"], port)) == 1
-    assert sticky.remembered(f"affinity-ports{family}") == 6
+        (pod,) = sticky.asks(client, HOSTS[family]["node"], 30053, times=1)
+        for address in ADDRESSES[family]:
+            assert sticky.asks(client, address) == sticky.asks(client, address, 53) == {pod}
+        for port in (30080, 30090, 30053):
+            assert sticky.asks(client, HOSTS[family]["node"], port) == {pod}
+    assert sticky.remembered(f"affinity{family}") == 3
+    assert sticky.remembered(f"lent-marks{family}") == 0
 
 
 @pytest.mark.parametrize("family", ["4", "6"])
@@ -182,6 +186,8 @@ def test_an_administrator_can_read_who_is_remembered(sticky: Sticky) -> None:
     sticky.asks("client", ADDRESSES["4"][0])
     sticky.asks("client", HOSTS["6"]["node"], 30080)
     printed = sticky.wires.at["node"].run("nft", "list", "table", "inet", TABLE)
-    assert f"{HOSTS['4']['client']} . {ADDRESSES['4'][0]} timeout 1h expires" in printed
-    assert f"{HOSTS['6']['client']} . tcp . 30080 timeout 1h expires" in printed
+    number = f"0x{int.from_bytes(service_id(('default', 'web')), 'little'):08x}"
+    assert f"{ADDRESSES['4'][0]} . tcp . 80 : {number}" in printed
+    for family in "46":
+        assert f"{HOSTS[family]['client']} . {number} timeout 1h expires" in printed
     assert "size 65536" in printed

@@ -291,7 +291,9 @@ def test_an_administrator_can_read_it(node: Namespace) -> None:
         "172.29.8.1 . tcp . 80 . 192.0.2.0/24",
         "172.29.8.1 . tcp . 80 . 198.51.100.7",
         f"{NODE_IP} . tcp . 30081 : 6b08:2",
-        "update @affinity4 { ip saddr . ip daddr timeout 1h30m : meta priority }",
+        "update @affinity4 { ip saddr . ct mark timeout 1h30m : meta priority }",
+        "meta priority set jhash ip6 saddr . ip6 daddr . meta l4proto . th sport . th dport mod 7 seed",
+        "meta priority set jhash ip saddr mod 3 seed",
     ):
         assert line in printed
     lines = [line.strip() for line in printed.splitlines()]

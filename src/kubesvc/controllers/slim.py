@@ -30,7 +30,7 @@ from kubesvc.api.core import (
     ServiceSpec,
 )
 from kubesvc.api.discovery import Endpoint, EndpointSlice
-from kubesvc.api.labels import LAST_CHANGE_TRIGGER_TIME, LEADER, OVER_CAPACITY
+from kubesvc.api.labels import BALANCE, BALANCE_KEY, LAST_CHANGE_TRIGGER_TIME, LEADER, OVER_CAPACITY, WEIGHT
 from kubesvc.api.meta import Condition, Object, ObjectMeta, OwnerReference, Struct
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -99,7 +99,7 @@ def slim_pod(pod: Pod) -> Pod:
     ]
     restarted = [s for s in status.container_statuses if s.restart_count]
     return Pod(
-        metadata=_meta(pod.metadata, (DELETION_COST,)),
+        metadata=_meta(pod.metadata, (DELETION_COST, WEIGHT)),
         spec=PodSpec(
             containers=[once(Container(ports=c.ports)) for c in spec.containers if c.ports],
             init_containers=sidecars,
@@ -124,7 +124,7 @@ def slim_pod(pod: Pod) -> Pod:
 def slim_service(service: Service) -> Service:
     spec = service.spec
     return Service(
-        metadata=_meta(service.metadata),
+        metadata=_meta(service.metadata, (BALANCE, BALANCE_KEY)),
         spec=ServiceSpec(
             type=intern(spec.type),
             selector=_texts(spec.selector) if spec.selector else None,

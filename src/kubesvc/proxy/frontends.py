@@ -16,7 +16,7 @@ from kubesvc.api.discovery import EndpointSlice
 from kubesvc.proxy.backend import Changes
 from kubesvc.proxy.claims import Claims
 from kubesvc.proxy.endpoints import LOCAL, READY, Candidates, Locality, parse
-from kubesvc.proxy.layout import port_data, split_key
+from kubesvc.proxy.layout import SLOT_TABLE, port_data, split_key
 from kubesvc.proxy.policy import NOTHING, Decided, Site, decide
 
 Key = tuple[str, str]  # namespace, name
@@ -33,11 +33,13 @@ class Frontends:
         proxy_name: str = "",
         node_ips: Iterable[bytes] = (),
         load_balancer_ranges: Iterable[tuple[bytes, bytes]] = (),
+        slot_table: int = SLOT_TABLE,
     ) -> None:
-        """`load_balancer_ranges`, first and last address, hold addresses that only Services have."""
+        """`load_balancer_ranges`, first and last address, hold addresses that only Services have. `slot_table` is how
+        many slots a Service with maglev has."""
         ports = tuple(node_port_ips)
         self._here = here
-        self._site = Site(ports, tuple(node_ips) or ports, tuple(load_balancer_ranges), proxy_name)
+        self._site = Site(ports, tuple(node_ips) or ports, tuple(load_balancer_ranges), proxy_name, slot_table)
         self._services: dict[Key, Service] = {}
         self._slices: dict[Key, dict[str, EndpointSlice]] = {}  # service -> slice name -> slice
         self._candidates: dict[Key, dict[str, Candidates]] = {}  # the same, as this node sees them

@@ -13,11 +13,18 @@ from msgspec.structs import replace
 
 from kubesvc.api.core import Service
 from kubesvc.api.discovery import Endpoint, EndpointConditions, EndpointSlice, SlicePort
-from kubesvc.api.labels import LAST_CHANGE_TRIGGER_TIME, SERVICE_NAME, SERVICE_PROXY_NAME
+from kubesvc.api.labels import (
+    BALANCE,
+    BALANCE_KEY,
+    LAST_CHANGE_TRIGGER_TIME,
+    SERVICE_NAME,
+    SERVICE_PROXY_NAME,
+    WEIGHTS,
+)
 from kubesvc.api.meta import ObjectMeta
 
 _LABELS = (SERVICE_NAME, SERVICE_PROXY_NAME)
-_ANNOTATIONS = (LAST_CHANGE_TRIGGER_TIME,)
+_ANNOTATIONS = (LAST_CHANGE_TRIGGER_TIME, BALANCE, BALANCE_KEY, WEIGHTS)
 
 
 def slim_service(service: Service) -> Service:
