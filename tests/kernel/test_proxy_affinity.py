@@ -103,7 +103,7 @@ def test_a_client_keeps_one_pod_at_every_port(sticky: Sticky, client: str, famil
 
 @pytest.mark.parametrize("family", ["4", "6"])
 def test_one_memory_of_a_client_serves_all_a_service_has(sticky: Sticky, family: str) -> None:
-    """Cluster IP, load balancer's address and node ports, TCP and UDP, from outside, from a pod, from the node itself."""
+    """Cluster IP, load balancer's address, node ports, TCP and UDP; from outside, from a pod, from the node itself."""
     for client in ("client", "pod1", "node"):
         (pod,) = sticky.asks(client, HOSTS[family]["node"], 30053, times=1)
         for address in ADDRESSES[family]:

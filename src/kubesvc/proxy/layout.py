@@ -55,7 +55,7 @@ ID_SCOPE_MASK = 0xFF80 << 16
 IDS, OUTSIDE_IDS = _ID, _ID | 1 << 23
 _ID_BITS = (1 << 23) - 1
 SERVICE_ID = 0x6 << 28
-SERVICE_ID_MASK = 0xF << 28
+SERVICE_ID_MASK = 0x7 << 28  # not the first bits: nft prints those as a prefix, 0x60000000/4
 
 AFFINITY_SIZE = 65536
 """Clients and Services remembered in each family. While they are that many, newcomers are not remembered: each of
