@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from kubesvc.kernel.nft.transaction import AddElements, Transaction
 from kubesvc.proxy import maps
 from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.frontends import Frontends
-from kubesvc.proxy.layout import TABLE, pack, service_id
+from kubesvc.proxy.layout import AFFINITY_SIZE, TABLE, pack, service_id
 from kubesvc.proxy.nftables import NftablesBackend
 from support.flows import HOSTS, PODS, RANGES
 from support.net import DEADLINE, Lab, ask
@@ -31,6 +33,18 @@ TARGETS = [
     {"name": "dns", "port": 8080, "protocol": "UDP"},
 ]
 ADDRESSES = {"4": ("10.96.0.10", "172.29.8.10"), "6": ("fd00:96::10", "fd00:29:8::10")}
+MARKING = """
+table inet others {
+  counter kept {}
+  counter lost {}
+  chain early { type filter hook prerouting priority mangle; iifname "eth0" ct state new ct mark set 0x00000080; }
+  chain late {
+    type filter hook postrouting priority 200
+    iifname "eth0" ct state new ct mark 0x00000080 counter name kept
+    iifname "eth0" ct state new ct mark != 0x00000080 counter name lost
+  }
+}
+"""
 TWELVE = 12  # connections: by chance they all meet one of three pods once in 180,000 runs
 
 
@@ -179,6 +193,50 @@ def test_connections_made_at_once_meet_one_pod(sticky: Sticky) -> None:
             thread.join()
         assert len(found) == 6
         assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize("family", ["4", "6"])
+def test_a_connections_mark_is_borrowed_and_given_back(sticky: Sticky, family: str) -> None:
+    """Somebody marks connections before us: node ports and cluster IP lead to one pod, and the mark is theirs after."""
+    node = sticky.wires.at["node"]
+    node.run("nft", MARKING)
+    try:
+        found = sticky.asks("client", HOSTS[family]["node"], 30080)
+        assert len(found) == 1
+        assert sticky.asks("client", ADDRESSES[family][0], 53) == found
+        listed = json.loads(node.run("nft", "-j", "list", "table", "inet", "others"))["nftables"]
+        counts = {o["counter"]["name"]: o["counter"]["packets"] for o in listed if "counter" in o}
+        assert counts == {"kept": 2 * TWELVE, "lost": 0}
+        assert sticky.remembered(f"affinity{family}") == 1
+    finally:
+        node.run("nft", "delete", "table", "inet", "others")
+
+
+def test_a_full_memory_serves_newcomers_without_keeping_them(sticky: Sticky) -> None:
+    """As many as the map is for: who is remembered stays with his pod, a newcomer meets any, nothing grows."""
+    nft = sticky.wires.backend._nft
+    address = ADDRESSES["4"][0]
+    mine = sticky.asks("client", address)
+    crowd = Transaction()
+    clients = {pack(f"100.{n >> 16}.{n >> 8 & 255}.{n & 255}") + bytes(4): bytes(4) for n in range(AFFINITY_SIZE - 1)}
+    crowd.add(AddElements(TABLE, maps.AFFINITY["4"], clients))
+    nft.commit(crowd)
+    assert nft.count(TABLE, maps.AFFINITY["4"]) == AFFINITY_SIZE
+    assert len(sticky.asks("pod1", address, times=40)) == 3
+    assert sticky.asks("client", address) == mine
+    assert nft.count(TABLE, maps.AFFINITY["4"]) == AFFINITY_SIZE
+
+
+def test_a_session_of_udp_is_renewed_by_new_flows(sticky: Sticky) -> None:
+    """Each datagram from another port is a connection."""
+    sticky.put("pod1", "pod2", "pod3", timeout=1)
+    address = ADDRESSES["6"][0]
+    end = time.monotonic() + 2.5
+    found: set[str] = set()
+    while time.monotonic() < end:
+        found |= sticky.asks("client", address, 53, times=1)
+    assert len(found) == 1
+    assert sticky.remembered("affinity6") == 1
 
 
 def test_an_administrator_can_read_who_is_remembered(sticky: Sticky) -> None:
