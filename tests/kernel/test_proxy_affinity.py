@@ -18,8 +18,10 @@ from kubesvc.proxy.frontends import Frontends
 from kubesvc.proxy.layout import AFFINITY_SIZE, TABLE, pack, service_id
 from kubesvc.proxy.nftables import NftablesBackend
 from support.flows import HOSTS, PODS, RANGES
+from support.lists import Api
 from support.net import DEADLINE, Lab, ask
-from support.proxy import NODE, endpoint, service, slice_of
+from support.proxied import proxied
+from support.proxy import NODE, NODE_IP, endpoint, service, slice_of
 from support.wires import Wires, build
 
 PORTS = [
@@ -225,6 +227,22 @@ def test_a_full_memory_serves_newcomers_without_keeping_them(sticky: Sticky) -> 
     assert len(sticky.asks("pod1", address, times=40)) == 3
     assert sticky.asks("client", address) == mine
     assert nft.count(TABLE, maps.AFFINITY["4"]) == AFFINITY_SIZE
+
+
+async def test_metrics_say_how_full_the_memory_is() -> None:
+    """Remembered clients and how many there may be, by family."""
+    with Lab("sticky-metrics") as lab:
+        node = lab.namespace("node")
+        node.ip("addr", "add", f"{NODE_IP}/32", "dev", "lo")
+        asked = Api(services=[service(sessionAffinity="ClientIP")], endpointslices=[slice_of(NODE_IP)])
+        async with proxied(node, asked) as here:
+            for _ in range(3):
+                with node.socket() as asking, pytest.raises(ConnectionRefusedError):
+                    asking.connect(("10.96.0.10", 80))
+            shown = here.attendants._answer_metrics("/metrics").body
+    assert 'kubesvc_affinity_clients{family="IPv4"} 1.0\n' in shown
+    assert 'kubesvc_affinity_clients{family="IPv6"} 0.0\n' in shown
+    assert f'kubesvc_affinity_capacity{{family="IPv4"}} {float(AFFINITY_SIZE)}\n' in shown
 
 
 def test_a_session_of_udp_is_renewed_by_new_flows(sticky: Sticky) -> None:

@@ -39,8 +39,10 @@ class Invalid(ValueError):
 def balance_of(service: Service) -> Balance | None:
     """None: random. Raises Invalid."""
     value = service.metadata.annotations.get(BALANCE)
+    if value is None:
+        return None
     try:
-        return None if value is None else Balance(value)
+        return Balance(value)
     except ValueError:
         expected = "weighted or maglev; endpoints are chosen at random"
         raise Invalid(f"annotation {BALANCE} is {value!r}; expected {expected}") from None

@@ -35,7 +35,8 @@ def fill(
 ) -> tuple[bytes, ...]:
     """The endpoint of each slot, where `before` gives those of now. `weights` maps addresses that don't weigh 1; `size`
     is that of maglev's table."""
-    wanted = wanted[:MOST_ENDPOINTS]
+    if len(wanted) > MOST_ENDPOINTS:
+        wanted = wanted[:MOST_ENDPOINTS]
     if balance is None:
         return arrange(before, wanted)
     wanted, shares = _shares(wanted, weights)
@@ -67,9 +68,9 @@ def arrange(slots: tuple[bytes, ...], wanted: tuple[bytes, ...]) -> tuple[bytes,
     that left, and where more left than came, the last ones move down."""
     if not slots or not wanted:
         return wanted
-    missing = Counter(wanted)
-    if missing == Counter(slots):
+    if len(slots) == len(wanted) and sorted(slots) == sorted(wanted):
         return slots
+    missing = Counter(wanted)
     settled: list[bytes | None] = []
     for endpoint in slots:
         stays = missing[endpoint] > 0

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from kubesvc.api.balance import Balance, Invalid, Key, balance_of, key_of
 from kubesvc.api.core import Service
@@ -182,7 +183,7 @@ def _manner(service: Service, candidates: Iterable[Candidates], site: Site) -> M
     except Invalid:
         balance = None
     if balance is None:
-        return Manner(affinity)
+        return _plain(affinity)
     weights: dict[bytes, int] = {}
     for found in candidates:
         for address, weight in found.weights.items():  # an address may be in two slices
@@ -191,6 +192,11 @@ def _manner(service: Service, candidates: Iterable[Candidates], site: Site) -> M
     if balance is Balance.MAGLEV:
         draw = Draw.CLIENT if affinity or _by_client(service) else Draw.CONNECTION
     return Manner(affinity, balance, draw, weights, site.slot_table)
+
+
+@cache
+def _plain(affinity: int) -> Manner:
+    return Manner(affinity)
 
 
 def _by_client(service: Service) -> bool:
