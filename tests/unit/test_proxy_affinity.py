@@ -40,17 +40,17 @@ class Sticky:
             status_ips=[VIP],
             **{"sessionAffinity": "ClientIP"} | config | spec,
         )
-        self._frontends = Frontends(Locality(NODE), [pack(NODE_IP)])
+        self._frontends = Frontends(Locality(NODE), [pack(NODE_IP)], slot_table=31)
         self._frontends.set_service(self.service.key, self.service)
         self._slice = slice_of(ports=TARGETS)
         self.backend = FakeBackend(RANGES, [NODE_IP])
         self.put(*PODS)
         self.draw = 0
 
-    def put(self, *pods: str) -> None:
+    def put(self, *pods: str, weights: str = "") -> None:
         """The pods there are now; those that end in an even number's network are here."""
         endpoints = [endpoint(pod, node=NODE if pod.startswith("10.244.0.") else "node2") for pod in pods]
-        changed = slice_of(*endpoints, ports=TARGETS)
+        changed = slice_of(*endpoints, ports=TARGETS, weights=weights)
         self._frontends.set_slice(self._slice, changed)
         self._slice = changed
         changes = self._frontends.take()
@@ -67,7 +67,7 @@ class Sticky:
 
     def restart(self) -> None:
         """Another process, over the same kernel."""
-        fresh = Frontends(Locality(NODE), [pack(NODE_IP)])
+        fresh = Frontends(Locality(NODE), [pack(NODE_IP)], slot_table=31)
         fresh.set_service(self.service.key, self.service)
         fresh.set_slice(None, self._slice)
         fresh.take()
@@ -188,6 +188,22 @@ def test_a_client_moves_when_its_pod_leaves_and_stays_where_it_went() -> None:
     assert {sticky.asks() for _ in range(9)} == {second}
     sticky.put(*PODS)
     assert {sticky.asks() for _ in range(9)} == {second}
+
+
+@pytest.mark.parametrize("balance", ["weighted", "maglev"])
+def test_a_client_leaves_a_pod_that_drains(balance: str) -> None:
+    """Weight 0 is for remembered clients too; a pod of several slots is one pod to them."""
+    sticky = Sticky(annotations={"kubesvc.dev/balance": balance})
+    sticky.put(*PODS, weights=f"{PODS[0]}=4,{PODS[1]}=2")
+    mine = sticky.asks()
+    assert {sticky.asks(address=VIP) for _ in range(20)} == {mine}
+    sticky.put(*PODS, weights=f"{PODS[0]}=9,{mine}=3")
+    assert {sticky.asks() for _ in range(20)} == {mine}
+    sticky.put(*PODS, weights=f"{mine}=0")
+    moved = sticky.asks(address=NODE_IP, port=30080)
+    assert moved != mine
+    sticky.put(*PODS)
+    assert {sticky.asks() for _ in range(20)} == {moved}
 
 
 def test_the_last_pod_leaving_rejects() -> None:

@@ -88,7 +88,7 @@ def arrange(slots: tuple[bytes, ...], wanted: tuple[bytes, ...]) -> tuple[bytes,
     return tuple(e for e in settled if e is not None)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def table(shares: tuple[tuple[bytes, int], ...], size: int) -> tuple[bytes, ...]:
     """Endpoint and weight of each -> the endpoint in each slot. Goes by addresses, not by ports: a slot is the same pod
     at every port of a Service. `size` is a prime; where there are more endpoints, some have no slot."""
