@@ -87,13 +87,13 @@ SERVICES = {
     "for-node": Shape(26, {"pod3": "ready"}, {_RANGES: ["172.29.7.11/32", "fd00:29::11/128"]}),
     "for-nobody-yet": Shape(27, {}, {_RANGES: ["192.0.2.0/24", "2001:db8:1::/48"]}),
     "other-proxy": Shape(28, {"pod1": "ready"}, {"labels": {"service.kubernetes.io/service-proxy-name": ""}}),
-    "weighted": Shape(30, _ALL, _WEIGHTED, weights={"pod1": 3, "pod3": 0}),
-    "all-drain": Shape(31, _ALL, _WEIGHTED, weights={"pod1": 0, "pod2": 0, "pod3": 0}),
-    "unasked": Shape(32, _ALL, {}, weights={"pod1": 0, "pod2": 0}),
-    "maglev": Shape(33, _ALL, _MAGLEV, weights={"pod3": 0}),
-    "by-client": Shape(34, _ALL, _BY_CLIENT),
-    "by-client-local": Shape(35, _ALL, _BY_CLIENT | _LOCAL),
-    "sticky-maglev": Shape(36, _ALL, _MAGLEV | {"sessionAffinity": "ClientIP"}),
+    "weighted": Shape(40, _ALL, _WEIGHTED, weights={"pod1": 3, "pod3": 0}),
+    "all-drain": Shape(41, _ALL, _WEIGHTED, weights={"pod1": 0, "pod2": 0, "pod3": 0}),
+    "unasked": Shape(42, _ALL, {}, weights={"pod1": 0, "pod2": 0}),
+    "maglev": Shape(43, _ALL, _MAGLEV, weights={"pod3": 0}),
+    "by-client": Shape(44, _ALL, _BY_CLIENT),
+    "by-client-local": Shape(45, _ALL, _BY_CLIENT | _LOCAL),
+    "sticky-maglev": Shape(46, _ALL, _MAGLEV | {"sessionAffinity": "ClientIP"}),
 }
 PROXY_MODE = 29  # an address the load balancer proxies itself
 
