@@ -55,7 +55,7 @@ def chain(state: State) -> Handler:
     async def handle(request: Request) -> Response:
         began, kind = time.perf_counter(), state.metrics.started(request)
         target = resolve(request.path)
-        with warnings.collecting() as texts:
+        with warnings.Collecting() as texts:
             if target is not None and target.kind.deprecated:
                 texts.append(target.kind.deprecated)
             try:

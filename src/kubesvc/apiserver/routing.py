@@ -8,15 +8,14 @@ What follows `/proxy` is a path of somebody else's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from kubesvc.api.registry import NAMESPACE, Kind, find
 
 PROXY = "proxy"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """What a request is about. No name: the collection. No namespace: all of them, or a cluster-scoped kind."""
 
     kind: Kind

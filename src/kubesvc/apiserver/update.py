@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from kubesvc.api.errors import BadRequest, Conflict, conflict
 from kubesvc.api.meta import JSON
@@ -35,7 +34,7 @@ async def update(state: State, request: Request, target: Target) -> Response:
     if name != target.name:
         raise BadRequest(f"the name of the object ({name}) does not match the name on the URL ({target.name})")
     if target.kind.put_creates and not target.subresource and await state.store.get(key_of(target)) is None:
-        return await create(state, request, replace(target, name=""))
+        return await create(state, request, Target(target.kind, target.namespace))
     warnings = body.check_fields(target.kind, tree, options, request)
     item = await modify(state, target, lambda _: body.read_object(request, target), dry_run=options.dry_run)
     warn(warnings + admission.warnings(target.kind, tree))
