@@ -19,7 +19,7 @@ from kubesvc.proxy import maps
 from kubesvc.proxy.backend import Backend, Ranges
 from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.frontends import Frontends
-from kubesvc.proxy.layout import TABLE, Draw, pack
+from kubesvc.proxy.layout import TABLE, Draw, outside_id, pack
 from support.proxy import NODE, NODE_IP, endpoint, service, slice_of
 
 RANGES = Ranges(
@@ -184,7 +184,8 @@ def held(nft: Nft) -> dict[str, Any]:
                 assert number in classes or number == maps.native32(maps.Refusal.DROP)
         backends, slots = found[f"backends{suffix}"], found[f"slots{suffix}"]
         for place, number in slots.items():
-            assert backends[place[:-4] + number] == backends[place], "an id and its slot lead to different pods"
+            scoped = outside_id(number) if place[-2] & 4 else number
+            assert backends[place[:-4] + scoped] == backends[place], "an id and its slot lead to different pods"
         found[f"backends{suffix}"] = _grouped(backends)
         found[f"slots{suffix}"] = _grouped(slots)
     return found

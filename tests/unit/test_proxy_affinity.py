@@ -255,6 +255,17 @@ def test_policy_local_keeps_a_client_on_a_pod_of_this_node() -> None:
         assert len({sticky.asks("10.244.0.77", address, port) for _ in range(9)}) == 1
 
 
+def test_with_policy_local_a_client_outside_ends_up_with_one_pod() -> None:
+    """A pod elsewhere is not for it at the load balancer's address; the one here is for it at all."""
+    sticky = Sticky(externalTrafficPolicy="Local")
+    while sticky.asks(CLIENT).startswith("10.244.0."):
+        sticky.nft.now += 7200
+    here = sticky.asks(CLIENT, VIP)
+    assert here.startswith("10.244.0.")
+    for _ in range(5):
+        assert sticky.asks(CLIENT) == here == sticky.asks(CLIENT, VIP) == sticky.asks(CLIENT, NODE_IP, 30080)
+
+
 def test_a_new_traffic_policy_moves_clients_that_may_not_stay() -> None:
     """With policy Local a client from outside leaves the pod it had on another node."""
     sticky = Sticky()

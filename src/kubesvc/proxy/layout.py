@@ -9,7 +9,8 @@
                                         `nft` prints 6b01:3: "3 slots, masquerade off-cluster sources"
                  0x6a …                 the slot is a hash of the client; 0x69: of the connection; 0x6b: random
     slot         0x6b 00000S00 NNNN     `nft` prints 6b00:2
-    endpoint id  0x68 SIIIIIII IIII     I: 23 bits of a hash of the endpoint's address, which outlive a restart
+    endpoint id  0x68 SIIIIIII IIII     I: 23 bits of a hash of the endpoint's address, which outlive a restart; S is
+                                        added when it is looked up: what a client is remembered to have is of no scope
     service id   0x6 IIIIIII            I: 28 bits of a hash of the Service's name
 
 Scope: what all sources may reach, or what sources outside the cluster may (externalTrafficPolicy Local). Class, slot
@@ -27,6 +28,7 @@ from enum import IntEnum
 from functools import cache
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address
+from sys import byteorder
 from typing import NamedTuple
 from zlib import crc32
 
@@ -52,7 +54,7 @@ _OUTSIDE = 1 << 18
 SLOTS = _PLAIN  # slot 0: no class has masquerade 0
 OUTSIDE_SLOTS = _PLAIN | _OUTSIDE
 ID_SCOPE_MASK = 0xFF80 << 16
-IDS, OUTSIDE_IDS = _ID, _ID | 1 << 23
+IDS, OUTSIDE_ID = _ID, 1 << 23
 _ID_BITS = (1 << 23) - 1
 SERVICE_ID = 0x6 << 28
 SERVICE_ID_MASK = 0x7 << 28  # not the first bits: nft prints those as a prefix, 0x60000000/4
@@ -142,7 +144,7 @@ def service_id(service: tuple[str, str]) -> bytes:
     return struct.pack("=I", int.from_bytes(digest, "big") >> 4 | SERVICE_ID)
 
 
-def endpoint_ids(endpoints: Iterable[bytes], *, outside: bool = False) -> dict[bytes, bytes]:
+def endpoint_ids(endpoints: Iterable[bytes]) -> dict[bytes, bytes]:
     """endpoint -> its id, packed. A pod has one id at every port of a Service, in every process; where two pods' hashes
     meet (2 in 1,000 Services of 200 pods), the one with the higher address takes the next id."""
     found: dict[bytes, bytes] = {}
@@ -152,8 +154,13 @@ def endpoint_ids(endpoints: Iterable[bytes], *, outside: bool = False) -> dict[b
         while number in taken:
             number = (number + 1) & _ID_BITS
         taken.add(number)
-        found[endpoint] = struct.pack("=I", number | (OUTSIDE_IDS if outside else IDS))
+        found[endpoint] = struct.pack("=I", number | IDS)
     return found
+
+
+def outside_id(number: bytes) -> bytes:
+    """An endpoint's id as a backend's key ends, where sources outside the cluster are sent to others."""
+    return struct.pack("=I", int.from_bytes(number, byteorder) | OUTSIDE_ID)
 
 
 @cache

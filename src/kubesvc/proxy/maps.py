@@ -35,6 +35,7 @@ from kubesvc.proxy.layout import (
     endpoint_ids,
     family,
     keep_for,
+    outside_id,
     plain_class,
     service_id,
     slot,
@@ -138,28 +139,29 @@ def _place_carefully(frontend: Frontend, suffix: str, into: Elements) -> None:
     """With affinity, slots of a hash, or another answer for sources outside."""
     if frontend.affinity and frontend.endpoints:
         into["services" + suffix][frontend.key] = service_id(frontend.service)
+    ids = endpoint_ids((*frontend.endpoints, *(frontend.outside or ()))) if frontend.affinity else {}
     if frontend.endpoints:
         into["frontends" + suffix][frontend.key] = native32(_inside(frontend).number)
-        _place_endpoints(frontend, frontend.endpoints, False, suffix, into)
+        _place_endpoints(frontend.key, frontend.endpoints, ids, False, suffix, into)
     else:
         _refuse(frontend, suffix, into)
     if frontend.outside:
         into["frontends-outside" + suffix][frontend.key] = native32(_outside(frontend).number)
-        _place_endpoints(frontend, frontend.outside, True, suffix, into)
+        _place_endpoints(frontend.key, frontend.outside, ids, True, suffix, into)
     elif frontend.outside is not None:
         into["frontends-outside" + suffix][frontend.key] = native32(Refusal.DROP)
 
 
 def _place_endpoints(
-    frontend: Frontend, endpoints: tuple[bytes, ...], outside: bool, suffix: str, into: Elements
+    key: bytes, endpoints: tuple[bytes, ...], ids: dict[bytes, bytes], outside: bool, suffix: str, into: Elements
 ) -> None:
-    key, backends, slots = frontend.key, into["backends" + suffix], into["slots" + suffix]
-    ids = endpoint_ids(endpoints, outside=outside) if frontend.affinity else {}
+    backends, slots = into["backends" + suffix], into["slots" + suffix]
     for number, endpoint in enumerate(endpoints):
-        backends[key + slot(number, outside=outside)] = endpoint
+        place = key + slot(number, outside=outside)
+        backends[place] = endpoint
         if ids:
-            slots[key + slot(number, outside=outside)] = ids[endpoint]
-            backends[key + ids[endpoint]] = endpoint
+            slots[place] = ids[endpoint]
+            backends[key + (outside_id(ids[endpoint]) if outside else ids[endpoint])] = endpoint
 
 
 def _refuse(frontend: Frontend, suffix: str, into: Elements) -> None:

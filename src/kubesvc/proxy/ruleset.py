@@ -39,7 +39,7 @@ from kubesvc.proxy.layout import (
     ID_SCOPE_MASK,
     IDS,
     MARK,
-    OUTSIDE_IDS,
+    OUTSIDE_ID,
     OUTSIDE_SLOTS,
     SLOTS,
     SRCNAT,
@@ -105,19 +105,23 @@ def memories(classes: Iterable[int]) -> dict[str, Chain]:
     return chains
 
 
-def _usable(found: Class) -> say.Statement:
-    return say.scratch_is(OUTSIDE_IDS if found.outside else IDS, ID_SCOPE_MASK)
+_USABLE = say.scratch_is(IDS, ID_SCOPE_MASK)
+_IN_SCOPE = (_USABLE, say.scratch_is(IDS | OUTSIDE_ID, ID_SCOPE_MASK))
+
+
+def _in_scope(found: Class) -> tuple[Rule, ...]:
+    """The id as it is looked up: so a client may be remembered to have a pod that it may not reach by this way."""
+    return (rule(_USABLE, say.add_to_scratch(OUTSIDE_ID)),) if found.outside else ()
 
 
 def _remembered(found: Class) -> Chain:
-    """To the endpoint that the client had; back where it had none, or that one is gone. An id of the other scope is no
-    good: the traffic policy has changed meanwhile."""
-    usable = _usable(found)
+    """To the endpoint that the client had; back where it had none, or one that is gone or not for sources outside."""
     rules = (
         rule(verdict(nft.JUMP, "jump", "borrow-mark")),
         *(say.recall(f) for f in FAMILIES),
-        *(say.keep(f, found.timeout, usable) for f in FAMILIES),
-        rule(usable, verdict(nft.JUMP, "jump", "translate")),
+        *(say.keep(f, found.timeout, _USABLE) for f in FAMILIES),
+        *_in_scope(found),
+        rule(_IN_SCOPE[found.outside], verdict(nft.JUMP, "jump", "translate")),
         *(say.forget(f) for f in FAMILIES),
     )
     return Chain(f"remembered-{_memory(found)}", rules)
@@ -127,8 +131,9 @@ def _remember(found: Class) -> Chain:
     """Of two connections that a client makes at once, the first to be remembered decides for both."""
     rules = (
         *(say.slot_to_id(f) for f in FAMILIES),
-        *(say.keep(f, found.timeout, _usable(found)) for f in FAMILIES),
+        *(say.keep(f, found.timeout, _USABLE) for f in FAMILIES),
         *(say.recall(f) for f in FAMILIES),
+        *_in_scope(found),
         rule(verdict(nft.JUMP, "jump", "return-mark")),
         rule(verdict(nft.GOTO, "goto", _to_endpoint(found.outside))),
     )

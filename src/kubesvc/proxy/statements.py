@@ -168,6 +168,14 @@ def scratch(number: int) -> Statement:
     )
 
 
+def add_to_scratch(bits: int) -> Statement:
+    alter = nft.Bitwise(~bits & 0xFFFFFFFF, bits)
+    return (
+        f"meta priority set meta priority | {_classid(bits)}",
+        (nft.Meta(nft.META_PRIORITY), alter, nft.SetMeta(nft.META_PRIORITY)),
+    )
+
+
 def scratch_is(number: int, mask: int = 0xFFFFFFFF) -> Statement:
     compare = nft.Compare(nft.native32(number))
     if mask == 0xFFFFFFFF:
