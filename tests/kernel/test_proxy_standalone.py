@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -19,13 +19,28 @@ import msgspec
 import pytest
 
 from kubesvc.api.core import Node
-from kubesvc.api.registry import ENDPOINT_SLICE, NODE, SERVICE, SERVICE_CIDR
+from kubesvc.api.errors import ApiError
+from kubesvc.api.labels import NODE_LEASES, PROGRAMMED
+from kubesvc.api.registry import ENDPOINT_SLICE, LEASE, NODE, SERVICE, SERVICE_CIDR
+from kubesvc.cli.proxy import proxy
 from kubesvc.kernel import netns
 from kubesvc.proxy.standalone import Options, StandaloneError, configure
 from support.apiserver import ServerThread
 from support.box import KUBESVC, eventually
 from support.net import Lab, Namespace, ask
 
+KUBE_PROXY_FLAGS = """
+bind-address bind-address-hard-fail boot-id-file cleanup cluster-cidr config config-sync-period conntrack-max-per-core
+conntrack-min conntrack-tcp-be-liberal conntrack-tcp-timeout-close-wait conntrack-tcp-timeout-established
+conntrack-udp-timeout conntrack-udp-timeout-stream detect-local-mode feature-gates healthz-bind-address healthz-port
+help hostname-override init-only iptables-localhost-nodeports iptables-masquerade-bit iptables-min-sync-period
+iptables-sync-period ipvs-exclude-cidrs ipvs-min-sync-period ipvs-scheduler ipvs-strict-arp ipvs-sync-period
+ipvs-tcp-timeout ipvs-tcpfin-timeout ipvs-udp-timeout kube-api-burst kube-api-content-type kube-api-qps kubeconfig
+log-flush-frequency log-json-info-buffer-size log-json-split-stream log-text-info-buffer-size log-text-split-stream
+logging-format machine-id-file masquerade-all master metrics-bind-address metrics-port nodeport-addresses oom-score-adj
+pod-bridge-interface pod-interface-name-prefix profiling proxy-mode proxy-port-range show-hidden-metrics-for-version v
+version vmodule write-config-to
+"""
 NODE_TREE = {
     "metadata": {"name": "node1"},
     "spec": {"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"]},
@@ -119,8 +134,14 @@ def test_it_runs_alone_against_any_api(world: World) -> None:
         eventually(lambda: "10.97.0.0/16" in world.node.run("nft", "list", "table", "inet", "kubesvc"), 20, "followed")
     assert ask(world.node, "10.96.0.10", 80)[0] == "pod"
     assert "10.96.0.0/16" in world.node.ip("route", "show", "proto", "155")
+    world.node.run(
+        "nft", "add table inet theirs; add chain inet theirs kubesvc { type filter hook forward priority 0; }"
+    )
+    world.node.ip("route", "add", "192.0.2.0/24", "dev", "eth0", "proto", "static")
     assert world.kubesvc("--cleanup").stdout == "the data plane is gone\n"
-    assert "kubesvc" not in world.node.run("nft", "list", "tables")
+    assert world.node.run("nft", "list", "tables") == "table inet theirs\n"
+    assert "chain kubesvc" in world.node.run("nft", "list", "ruleset")
+    assert "192.0.2.0/24" in world.node.ip("route")
     assert world.node.ip("route", "show", "proto", "155") == ""
     assert world.kubesvc("--cleanup").stdout == "there was no data plane of kubesvc here\n"
 
@@ -157,6 +178,15 @@ def test_flags_say_what_the_api_is_not_asked_for(world: World) -> None:
         (("--kubeconfig", "/nonexistent"), "/nonexistent: can't be read as a kubeconfig"),
         (("--kubeconfig", "x", "--cluster-cidr", "10.0.0.0/99"), "expected CIDRs such as"),
         (("--kubeconfig", "x", "--metrics-bind-address", "here"), "expected IP:PORT"),
+        (("--conntrack-udp-timeout", "soon"), "'soon' is no duration; expected one such as 24h"),
+        (("--config", "/etc/kube-proxy.yaml"), "--config is kube-proxy's, and not to be had here: give what the file"),
+        (("--proxy-mode=ipvs",), "--proxy-mode=ipvs is not to be had here: nftables is the only one here"),
+        (("--detect-local-mode=BridgeInterface",), "use --cluster-cidr"),
+        (
+            ("--iptables-sync-period=30s",),
+            "--iptables-sync-period changes nothing here: changes are programmed at once",
+        ),
+        (("--profiling",), "--profiling changes nothing here"),
     ],
 )
 def test_a_wrong_flag_is_one_line(words: tuple[str, ...], said: str) -> None:
@@ -165,6 +195,50 @@ def test_a_wrong_flag_is_one_line(words: tuple[str, ...], said: str) -> None:
     assert found.returncode != 0
     assert said in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_every_flag_of_kube_proxy_is_answered() -> None:
+    """As `kube-proxy --help` of 1.36 lists them: each is one of ours, or is explained."""
+    known = {"help"} | {option.removeprefix("--") for param in proxy.params for option in param.opts}
+    assert known >= set(KUBE_PROXY_FLAGS.split())
+
+
+def test_what_kube_proxy_asks_of_connection_tracking(world: World) -> None:
+    """Its time-outs are set in this network namespace, to its defaults or to what a flag says; every source is
+    masqueraded with --masquerade-all; the Lease tells what is in force when asked to."""
+    world.server.run(world.server.session().create(NODE, NODE_TREE))
+    flags = ("--masquerade-all", "--report-programmed", "--conntrack-udp-timeout-stream=2m30s", "--proxy-mode=nftables")
+    with world.proxy("--hostname-override", "node1", *flags):
+        eventually(lambda: ask(world.node, "10.96.0.10", 80)[0] == "pod", 20, "answered")
+        found = {
+            name: world.node.run("sysctl", "-n", f"net.netfilter.nf_conntrack_{name}").strip()
+            for name in ("tcp_timeout_established", "tcp_timeout_close_wait", "udp_timeout_stream")
+        }
+        assert found == {
+            "tcp_timeout_established": "86400",
+            "tcp_timeout_close_wait": "3600",
+            "udp_timeout_stream": "150",
+        }
+        assert "goto pick-always-1" in world.node.run("nft", "list", "map", "inet", "kubesvc", "classes")
+        draining = {"ready": False, "serving": True, "terminating": True}
+        ending = SLICE_TREE | {"endpoints": [{"addresses": ["10.244.0.1"], "conditions": draining}]}
+        patched = world.server.run(world.server.session().patch(ENDPOINT_SLICE, "default", "web-1", ending))
+        assert isinstance(patched, dict)
+
+        def reported() -> int:
+            lease = world.server.run(world.server.session().get(LEASE, NODE_LEASES, "node1"))
+            assert isinstance(lease, dict)
+            return int(lease["metadata"]["annotations"][PROGRAMMED])
+
+        revision = int(patched["metadata"]["resourceVersion"])
+        eventually(lambda: _or_none(reported) == revision, 20, "reported")
+
+
+def _or_none(get: Callable[[], int]) -> int | None:
+    try:
+        return get()
+    except ApiError:
+        return None
 
 
 def test_the_nodes_addresses_come_first() -> None:

@@ -113,7 +113,8 @@ class Attendants:
             self._triggers.append(moment)
 
     def _queued(self, *, endpoints: bool) -> None:
-        self.health.queued(_now())
+        if self.health.pending is None:
+            self.health.queued(_now())
         self.metrics.queued(time.time(), endpoints=endpoints)
 
     def _node_changed(self, _old: Node | None, new: Node | None) -> None:

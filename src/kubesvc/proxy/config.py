@@ -22,6 +22,10 @@ class ProxyConfig:
     has there is refused."""
     proxy_name: str = ""
     """Services labelled service.kubernetes.io/service-proxy-name are left to the proxy of that name."""
+    masquerade_all: bool = False
+    """Masquerade whatever goes through a cluster IP, pods' connections too: some pod networks need it."""
+    sysctls: tuple[tuple[str, int], ...] = ()
+    """Names below net/netfilter/ and what they are to be, besides what the data plane needs."""
     configure_namespace: bool = True
     """Set the sysctls and routes the data plane needs in this network namespace."""
     healthz_address: tuple[str, int] | None = None

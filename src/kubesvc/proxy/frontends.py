@@ -33,13 +33,16 @@ class Frontends:
         proxy_name: str = "",
         node_ips: Iterable[bytes] = (),
         load_balancer_ranges: Iterable[tuple[bytes, bytes]] = (),
+        masquerade_all: bool = False,
         slot_table: int = SLOT_TABLE,
     ) -> None:
         """`load_balancer_ranges`, first and last address, hold addresses that only Services have. `slot_table` is how
         many slots a Service with maglev has."""
         ports = tuple(node_port_ips)
         self._here = here
-        self._site = Site(ports, tuple(node_ips) or ports, tuple(load_balancer_ranges), proxy_name, slot_table)
+        nodes = tuple(node_ips) or ports
+        ranges = tuple(load_balancer_ranges)
+        self._site = Site(ports, nodes, ranges, proxy_name, masquerade_all, slot_table)
         self._services: dict[Key, Service] = {}
         self._slices: dict[Key, dict[str, EndpointSlice]] = {}  # service -> slice name -> slice
         self._candidates: dict[Key, dict[str, Candidates]] = {}  # the same, as this node sees them

@@ -22,6 +22,7 @@ from kubesvc.api.labels import ZONE
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE, SERVICE
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
+from kubesvc.kernel import heap
 from kubesvc.kernel.nft.connection import Connection
 from kubesvc.proxy import namespace
 from kubesvc.proxy.attendants import Attendants
@@ -59,6 +60,7 @@ class Proxy:
             proxy_name=config.proxy_name,
             node_ips=[ip.packed for ip in config.node_ips],
             load_balancer_ranges=[(first.packed, last.packed) for first, last in config.load_balancer_ranges],
+            masquerade_all=config.masquerade_all,
         )
         self.services = Informer[Service](session, SERVICE, Service, project=slim_service)
         self.slices = Informer[EndpointSlice](session, ENDPOINT_SLICE, EndpointSlice, project=slim_slice)
@@ -181,5 +183,6 @@ async def _settle_memory(proxy: Proxy) -> None:
     try:
         await proxy.programmed.wait()
         gc.freeze()
+        await asyncio.to_thread(heap.give_back)  # the lists' texts, larger than what is kept of them
     finally:
         gc.enable()

@@ -53,6 +53,8 @@ class Site:
     load_balancer_ranges: tuple[tuple[bytes, bytes], ...] = ()
     """First and last address of ranges that hold nobody's addresses but Services'."""
     proxy_name: str = ""
+    masquerade_all: bool = False
+    """Whether everybody loses their source address on the way through a cluster IP."""
     slot_table: int = SLOT_TABLE
     """Slots of a Service with maglev, a prime; the same on every node."""
 
@@ -98,7 +100,7 @@ def decide(service: Service, candidates: Sequence[Candidates], site: Site, old: 
             for kind, place in at:
                 before = old.frontends.get(place)
                 if kind is Kind.CLUSTER_IP:
-                    found = _inside(service, port.name, place, choice, manner, before)
+                    found = _inside(service, port.name, place, choice, manner, before, site)
                 else:
                     found = _from_outside(service, port.name, kind, place, choice, manner, before, site)
                 decided.frontends[place] = found
@@ -118,7 +120,7 @@ def ours(service: Service, proxy_name: str) -> bool:
 
 
 def _inside(
-    service: Service, port_name: str, key: bytes, choice: Choice, manner: Manner, before: Frontend | None
+    service: Service, port_name: str, key: bytes, choice: Choice, manner: Manner, before: Frontend | None, site: Site
 ) -> Frontend:
     """A cluster IP's frontend."""
     wanted = choice.local if service.spec.internal_traffic_policy == "Local" else choice.cluster
@@ -126,10 +128,11 @@ def _inside(
     refusal = None
     if not endpoints:
         refusal = Refusal.DROP if choice.cluster else Refusal.REJECT
+    masquerade = Masquerade.ALWAYS if site.masquerade_all else Masquerade.OFF_CLUSTER
     return Frontend(
         key,
         endpoints,
-        Masquerade.OFF_CLUSTER,
+        masquerade,
         refusal,
         manner.affinity,
         Kind.CLUSTER_IP,

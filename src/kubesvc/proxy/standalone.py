@@ -52,6 +52,10 @@ class Options:
     node_port_addresses: tuple[Network, ...] = ()
     healthz_address: tuple[str, int] | None = ("0.0.0.0", 10256)
     metrics_address: tuple[str, int] | None = ("127.0.0.1", 10249)
+    masquerade_all: bool = False
+    sysctls: tuple[tuple[str, int], ...] = ()
+    report_programmed: bool = False
+    """A kubelet waits for no such report; the agents of kubesvc do."""
 
 
 def serve(options: Options) -> None:
@@ -133,7 +137,9 @@ def configure(
         node_port_addresses=options.node_port_addresses,
         healthz_address=options.healthz_address,
         metrics_address=options.metrics_address,
-        report_programmed=False,  # no kubelet waits for it
+        masquerade_all=options.masquerade_all,
+        sysctls=options.sysctls,
+        report_programmed=options.report_programmed,
     )
 
 
