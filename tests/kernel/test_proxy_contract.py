@@ -7,7 +7,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
 import msgspec
@@ -179,6 +179,18 @@ def test_removing_what_never_was_is_fine(bench: Bench) -> None:
     assert bench.held() == {"10.96.0.10:80": HELD["10.96.0.10:80"]}
 
 
+def test_new_ranges_hold_from_the_next_resync_on(bench: Bench) -> None:
+    """Chains that only the old ones needed go, those of the new ones come; the elements stay."""
+    for localhost in (True, False, True):
+        before = bench.nft.chains(TABLE) if bench.nft.comment(TABLE) else []
+        bench.backend.know(replace(RANGES, localhost=localhost))
+        bench.backend.apply(Changes(), "7")
+        assert not before or bench.nft.chains(TABLE) == before
+        bench.backend.resync(changes(*EVERYTHING))
+        assert (ruleset.MARTIANS in bench.nft.chains(TABLE)) is localhost
+        assert bench.held() == HELD
+
+
 def test_a_restart_adopts_what_is_there(bench: Bench) -> None:
     """A second backend takes over the table, changing only what differs, and goes on from there."""
     bench.backend.resync(changes(*EVERYTHING))
@@ -289,6 +301,7 @@ def test_an_administrator_can_read_it(node: Namespace, program: str) -> None:
     ranges = Ranges(
         (ip_network("10.96.0.0/16"), ip_network("fd00:96::/108")),
         (ip_network("10.244.0.0/16"), ip_network("10.128.0.0/9"), ip_network("fd00:10:244::/56")),
+        localhost=True,
     )
     backend = NftablesBackend(node.call(Connection), ranges)  # type: ignore[arg-type]
     backend.resync(changes(*EVERYTHING, local=("10.244.0.1",)))
@@ -322,7 +335,7 @@ def test_an_administrator_can_read_it(node: Namespace, program: str) -> None:
 @pytest.mark.parametrize("program", nfts())
 def test_nft_prints_json_and_reads_its_own_listing_back(node: Namespace, program: str) -> None:
     """`nft -j` doesn't crash, and what `nft list` prints is a script that `nft -f` accepts."""
-    backend = NftablesBackend(node.call(Connection), RANGES)  # type: ignore[arg-type]
+    backend = NftablesBackend(node.call(Connection), replace(RANGES, localhost=True))  # type: ignore[arg-type]
     backend.resync(changes(*EVERYTHING))
     found = json.loads(node.run(program, "-j", "list", "table", "inet", TABLE))
     maps = {o["map"]["name"]: o["map"] for o in found["nftables"] if "map" in o}

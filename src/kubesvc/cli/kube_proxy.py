@@ -19,7 +19,7 @@ _API = "requests are few, and not limited"
 NEEDLESS = {
     "config-sync-period": "watches are resumed, not refreshed",
     "feature-gates": "none of kube-proxy's features is behind a gate here",
-    "iptables-localhost-nodeports": "the proxy mode is nftables",
+    "iptables-localhost-nodeports": "the proxy mode is nftables; see --localhost-nodeports",
     "iptables-masquerade-bit": "the proxy mode is nftables; the bit of its mark is 14",
     "iptables-min-sync-period": _ALWAYS,
     "iptables-sync-period": _ALWAYS,
@@ -66,10 +66,6 @@ IMPOSSIBLE = {
 
 ONLY = {
     "proxy-mode": (("nftables",), "nftables is the only one here"),
-    "detect-local-mode": (
-        ("ClusterCIDR", "NodeCIDR"),
-        "pods are told by their addresses: leave it out and use --cluster-cidr",
-    ),
     "logging-format": (("text",), _LOGS),
 }
 """Flag -> the values that say what is done anyway, and a remedy for the others."""

@@ -19,6 +19,7 @@ from kubesvc.cli import kube_proxy
 from kubesvc.client.kubeconfig import KubeconfigError
 from kubesvc.kernel.nft.transaction import NftError
 from kubesvc.proxy import standalone
+from kubesvc.proxy.config import check_node_port_addresses
 from kubesvc.proxy.standalone import Options, StandaloneError
 
 Network = IPv4Network | IPv6Network
@@ -35,6 +36,15 @@ def _networks(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple
         return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
     except ValueError as error:
         raise click.BadParameter(f"{error}; expected CIDRs such as 10.244.0.0/16,fd00:10:244::/56") from error
+
+
+def _node_port_addresses(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
+    words = tuple(part.strip() for part in value.split(",") if part.strip())
+    try:
+        check_node_port_addresses(words)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return words
 
 
 def _address(usual_port: int) -> Parser:
@@ -97,7 +107,28 @@ def _bind(flag: str, default: str, port: int, what: str) -> Callable[[Any], Any]
 @click.option("--hostname-override", metavar="NODE", help="The Node this is.  [default: this machine's host name]")
 @_cidrs("--cluster-cidr", "The pods' network.  [default: the Node's podCIDRs]")
 @_cidrs("--service-cluster-ip-range", "Cluster IPs.  [default: the ServiceCIDR objects]")
-@_cidrs("--nodeport-addresses", "Where node ports answer.  [default: the Node's addresses]")
+@click.option(
+    "--detect-local-mode",
+    type=click.Choice(["ClusterCIDR", "NodeCIDR"]),
+    help="Which sources are pods of this node: those in --cluster-cidr, or in the Node's podCIDRs.  "
+    "[default: ClusterCIDR where --cluster-cidr is given]",
+)
+@click.option(
+    "--nodeport-addresses",
+    "--node-port-addresses",
+    metavar="CIDR,...",
+    default="primary",
+    show_default=True,
+    callback=_node_port_addresses,
+    help="Where node ports answer: CIDRs, 'primary' (the Node's own addresses), 'all', 'localhost'.",
+)
+@click.option(
+    "--localhost-nodeports/--no-localhost-nodeports",
+    default=False,
+    show_default=True,
+    help="Have node ports answer on this machine's 127.0.0.1 and, for TCP, on ::1. Sets "
+    "net.ipv4.conf.all.route_localnet, and keeps out what comes from elsewhere.",
+)
 @_bind("--healthz-bind-address", "0.0.0.0:10256", 10256, "/healthz and /livez")
 @_bind("--metrics-bind-address", "127.0.0.1:10249", 10249, "/metrics and /proxyMode")
 @click.option("--masquerade-all", is_flag=True, help="Masquerade whatever goes through a cluster IP.")
@@ -135,7 +166,9 @@ def proxy(
     hostname_override: str | None,
     cluster_cidr: tuple[Network, ...],
     service_cluster_ip_range: tuple[Network, ...],
-    nodeport_addresses: tuple[Network, ...],
+    detect_local_mode: str | None,
+    nodeport_addresses: tuple[str, ...],
+    localhost_nodeports: bool,
     healthz_bind_address: tuple[str, int] | None,
     metrics_bind_address: tuple[str, int] | None,
     masquerade_all: bool,
@@ -164,6 +197,8 @@ def proxy(
             return
         if kubeconfig is None:
             raise click.UsageError("--kubeconfig FILE is missing: how to reach the API server")
+        if detect_local_mode == "ClusterCIDR" and not cluster_cidr:
+            raise click.UsageError("--detect-local-mode ClusterCIDR needs to know the pods' network: --cluster-cidr")
         standalone.serve(
             Options(
                 kubeconfig,
@@ -171,6 +206,8 @@ def proxy(
                 cluster_cidr,
                 service_cluster_ip_range,
                 nodeport_addresses,
+                localhost_nodeports,
+                detect_local_mode or "",
                 healthz_bind_address,
                 metrics_bind_address,
                 masquerade_all,

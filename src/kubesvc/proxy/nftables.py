@@ -52,6 +52,9 @@ class NftablesBackend:
     def close(self) -> None:
         self._nft.close()
 
+    def know(self, ranges: Ranges) -> None:
+        self._ranges = ranges
+
     def apply(self, changes: Changes, revision: str) -> None:
         gone, come = maps.no_elements(), maps.no_elements()
         missing: set[int] = set()

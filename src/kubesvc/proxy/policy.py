@@ -5,7 +5,7 @@
                                   ├─ external IPs       ├ externalTrafficPolicy
                                   └─ load balancer IPs  ┘ and, these alone, loadBalancerSourceRanges
 
-    policy               a pod                  this node               from outside
+    policy               a pod of this node     this node               from outside, other nodes' pods
     internal Cluster     cluster set            cluster set, masq.      cluster set, masq.
     internal Local       local set              local set, masq.        local set, masq.
     external Cluster     cluster set, masq.     cluster set, masq.      cluster set, masq.
@@ -26,9 +26,10 @@ from kubesvc.api.labels import SERVICE_PROXY_NAME
 from kubesvc.proxy.backend import Frontend, Kind
 from kubesvc.proxy.balance import fill
 from kubesvc.proxy.endpoints import Candidates, Choice, choose
-from kubesvc.proxy.layout import PROTOCOLS, SLOT_TABLE, Draw, Masquerade, Refusal, pack, split_endpoint, tail
+from kubesvc.proxy.layout import PROTOCOLS, SLOT_TABLE, TCP, Draw, Masquerade, Refusal, pack, split_endpoint, tail
 from kubesvc.proxy.sources import allowed
 
+_LOOPBACK6 = pack("::1")
 _DEFAULT_TIMEOUT = 10800  # seconds; what the API server fills in
 
 
@@ -53,6 +54,8 @@ class Site:
     load_balancer_ranges: tuple[tuple[bytes, bytes], ...] = ()
     """First and last address of ranges that hold nobody's addresses but Services'."""
     proxy_name: str = ""
+    forwarder: bytes = b""
+    """The endpoint that takes connections to node ports of ::1, which can't leave the node; empty: there is none."""
     masquerade_all: bool = False
     """Whether everybody loses their source address on the way through a cluster IP."""
     slot_table: int = SLOT_TABLE
@@ -91,6 +94,7 @@ def decide(service: Service, candidates: Sequence[Candidates], site: Site, old: 
         protocol = PROTOCOLS.get(port.protocol)
         if protocol is None:
             continue
+        answers = False
         for length in {len(a) for a in cluster_ips}:
             choice = choose(candidates, length, (port.name, protocol))
             at = [(kind, a + tail(protocol, port.port)) for kind, a in addresses if len(a) == length]
@@ -104,8 +108,12 @@ def decide(service: Service, candidates: Sequence[Candidates], site: Site, old: 
                 else:
                     found = _from_outside(service, port.name, kind, place, choice, manner, before, site)
                 decided.frontends[place] = found
+            answers = answers or bool(choice.cluster and any(kind is Kind.NODE_PORT for kind, _ in at))
             if choice.local:
                 local.update([split_endpoint(e)[0] for e in choice.local])
+        if port.node_port and protocol == TCP and site.forwarder:
+            found = _by_forwarder(service, port.name, port.node_port, site.forwarder if answers else b"")
+            decided.frontends[found.key] = found
     if local:
         decided.local_endpoints = frozenset(local)
     return decided
@@ -207,6 +215,13 @@ def _by_client(service: Service) -> bool:
         return key_of(service) is Key.CLIENT
     except Invalid:
         return False
+
+
+def _by_forwarder(service: Service, port_name: str, node_port: int, forwarder: bytes) -> Frontend:
+    """The frontend of ::1; it refuses while nothing answers at the addresses that the forwarder connects to."""
+    key = _LOOPBACK6 + tail(TCP, node_port)
+    to, refusal = ((forwarder,), None) if forwarder else ((), Refusal.REJECT)
+    return Frontend(key, to, Masquerade.NEVER, refusal, 0, Kind.NODE_PORT, service.key, port_name)
 
 
 def _affinity(service: Service) -> int:
