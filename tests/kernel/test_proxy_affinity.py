@@ -208,7 +208,8 @@ def test_a_connections_mark_is_borrowed_and_given_back(sticky: Sticky, family: s
         assert sticky.asks("client", ADDRESSES[family][0], 53) == found
         listed = json.loads(node.run("nft", "-j", "list", "table", "inet", "others"))["nftables"]
         counts = {o["counter"]["name"]: o["counter"]["packets"] for o in listed if "counter" in o}
-        assert counts == {"kept": 2 * TWELVE, "lost": 0}
+        assert counts["kept"] >= 2 * TWELVE, "a packet sent again is counted again"
+        assert counts["lost"] == 0
         assert sticky.remembered(f"affinity{family}") == 1
     finally:
         node.run("nft", "delete", "table", "inet", "others")
