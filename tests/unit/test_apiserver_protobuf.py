@@ -269,7 +269,7 @@ def filled(message: str) -> bytes:
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.kind)
 def test_every_field_is_where_the_schema_has_it_and_of_its_type(kind):
     tree = decode(body(kind.api_version, kind.kind, filled(CATALOGUE["kinds"][f"{kind.api_version}/{kind.kind}"])))
-    unknown = {line.rstrip('"').rpartition(".")[2] for line in fields.check_fields(kind, tree)}
+    unknown = {line.rstrip('"').rpartition(".")[2] for line in fields.drop_unknown(kind, tree)}
     assert unknown <= NEWER
     assert fields.check_types(kind, tree) == []
 

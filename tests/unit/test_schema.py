@@ -13,7 +13,7 @@ from kubesvc.api import schema
 from kubesvc.api.descriptions import DESCRIPTIONS, ENUMS
 from kubesvc.api.registry import DEPLOYMENT, EVENT, KINDS, POD, SERVICE, Kind
 from kubesvc.apiserver import compiled, fields, openapi
-from kubesvc.apiserver.fields import check_fields, check_types
+from kubesvc.apiserver.fields import check_types, drop_unknown
 
 JSON = dict[str, Any]
 
@@ -66,8 +66,9 @@ def test_descriptions_are_of_fields_that_exist() -> None:
         pytest.param(SERVICE, {"metadata": {"managedFields": [{"fieldsV1": {"f:spec": {}}}]}}, [], id="shapeless"),
     ],
 )  # fmt: skip
-def test_unknown_fields(kind: Kind, tree: JSON, expected: list[str]) -> None:
-    assert check_fields(kind, tree) == [f'unknown field "{path}"' for path in expected]
+def test_unknown_fields_are_named_and_dropped(kind: Kind, tree: JSON, expected: list[str]) -> None:
+    assert drop_unknown(kind, tree) == [f'unknown field "{path}"' for path in expected]
+    assert drop_unknown(kind, tree) == []
 
 
 @pytest.mark.parametrize(

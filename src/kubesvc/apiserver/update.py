@@ -37,7 +37,7 @@ async def update(state: State, request: Request, target: Target) -> Response:
     if target.kind.put_creates and not target.subresource and await state.store.get(key_of(target)) is None:
         return await create(state, request, replace(target, name=""))
     warnings = body.check_fields(target.kind, tree, options, request)
-    item = await modify(state, target, lambda _: body.read_object(request, target), dry_run=options.dry_run)
+    item = await modify(state, target, lambda _: body.read_known(request, target, options)[0], dry_run=options.dry_run)
     warn(warnings + admission.warnings(target.kind, tree))
     return encode.one(state, request, target.kind, item)
 
