@@ -112,12 +112,12 @@ async def test_what_is_not_there_and_what_cannot_be_done(handler: Handler, metho
 
 async def test_legacy_discovery_leads_to_every_kind(handler: Handler) -> None:
     _, groups = await send(handler, "/apis", accept="application/json")
-    roots = ["/api/v1", *(f"/apis/{g['preferredVersion']['groupVersion']}" for g in groups["groups"])]
+    roots = ["/api/v1", *(f"/apis/{v['groupVersion']}" for g in groups["groups"] for v in g["versions"])]
     found = set()
     for root in roots:
         _, resources = await send(handler, root)
-        group = resources["groupVersion"].rpartition("/")[0]
-        found |= {(group, r["name"]) for r in resources["resources"] if "/" not in r["name"]}
+        group, _, version = resources["groupVersion"].rpartition("/")
+        found |= {(group, version, r["name"]) for r in resources["resources"] if "/" not in r["name"]}
     assert found == set(KINDS)
 
 
@@ -128,7 +128,7 @@ async def test_aggregated_discovery_says_the_same_at_once(handler: Handler) -> N
         assert response.content_type == "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
         for group in document["items"]:
             name = group["metadata"].get("name", "")
-            found |= {(name, r["resource"]) for v in group["versions"] for r in v["resources"]}
+            found |= {(name, v["version"], r["resource"]) for v in group["versions"] for r in v["resources"]}
     assert found == set(KINDS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from random import Random
@@ -266,7 +267,10 @@ async def test_an_unknown_field_is_never_stored_and_named_as_asked(
     answer = await client.send(method, path, body, query, content_type=media)
     if validation == "Strict":
         message = msgspec.json.decode(answer.body)["message"]
-        assert (answer.status, sorted(message.partition("strict decoding error: ")[2].split(", "))) == (400, sorted(named))
+        assert (answer.status, sorted(message.partition("strict decoding error: ")[2].split(", "))) == (
+            400,
+            sorted(named),
+        )
         return
     assert answer.status in (200, 201), answer.body
     for found in (msgspec.json.decode(answer.body), await client.session.get(SERVICE, "default", "x")):
@@ -306,6 +310,21 @@ async def test_a_put_makes_the_kinds_that_upstream_lets_it_make(client: Client) 
     assert (code, made["spec"]["type"]) == (201, "ClusterIP")
     code, status = await client.json("PUT", f"{PATH}/made", {"metadata": {"name": "made"}})
     assert (code, status["reason"]) == (404, "NotFound")
+
+
+async def test_puts_that_create_and_deletes_in_a_race_all_have_their_way(client: Client) -> None:
+    """A PUT that finds nothing and then something, or the reverse, is never told of it."""
+    path, body = SERVICE.path("default", "raced"), {"metadata": {"name": "raced"}, "spec": PLAIN}
+    for _ in range(20):
+        puts = [
+            client.send("PUT", path, {**body, "metadata": {"name": "raced", "labels": {"n": str(n)}}}) for n in range(8)
+        ]
+        deletes = [client.send("DELETE", path) for _ in range(2)]
+        answers = await asyncio.gather(*puts, *deletes)
+        assert {answer.status for answer in answers[:8]} <= {200, 201}, [a.body for a in answers[:8]]
+        assert 201 in {answer.status for answer in answers[:8]}
+        assert {answer.status for answer in answers[8:]} <= {200, 404}
+        await client.send("DELETE", path)
 
 
 async def test_an_eviction_deletes_the_pod_and_names_the_budget_it_breaks(client: Client) -> None:

@@ -1,7 +1,8 @@
 """The registry of kinds: what each is called, where it lives, what it can do, and whether anything acts on it.
 
 Adding a kind is one entry here plus, at most, one file in `apiserver/admission`; then scripts/generate-schema and
-scripts/generate-protobuf. `KINDS` maps (group, plural) -> Kind.
+scripts/generate-protobuf. A kind served in several versions has an entry for each, the preferred one first; the others
+are `stored_as` that one, and `apiserver/views` converts.
 """
 
 from __future__ import annotations
@@ -350,6 +351,19 @@ HORIZONTAL_POD_AUTOSCALER = Kind(
     ("status",),
     acted_on=False,
 )
+HORIZONTAL_POD_AUTOSCALER_V1 = Kind(
+    "autoscaling",
+    "v1",
+    "HorizontalPodAutoscaler",
+    "horizontalpodautoscalers",
+    "horizontalpodautoscaler",
+    True,
+    ("hpa",),
+    ("all",),
+    ("status",),
+    acted_on=False,
+    stored_as=("autoscaling", "horizontalpodautoscalers"),
+)
 RESOURCE_QUOTA = Kind(
     "", "v1", "ResourceQuota", "resourcequotas", "resourcequota", True, ("quota",), (), ("status",), acted_on=False
 )
@@ -360,8 +374,10 @@ PRIORITY_CLASS = Kind(
     "scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "priorityclass", False, ("pc",), acted_on=False
 )
 
-# (group, plural) -> kind: every entry above, in their order
-KINDS: dict[tuple[str, str], Kind] = {(k.group, k.plural): k for k in list(globals().values()) if isinstance(k, Kind)}
+# (group, version, plural) -> kind: every entry above, in their order
+KINDS: dict[tuple[str, str, str], Kind] = {
+    (k.group, k.version, k.plural): k for k in list(globals().values()) if isinstance(k, Kind)
+}
 
 
 def stored() -> list[Kind]:
@@ -369,9 +385,14 @@ def stored() -> list[Kind]:
     return [kind for kind in KINDS.values() if kind.stored_as is None]
 
 
+def served(group: str, version: str, plural: str) -> Kind | None:
+    """The kind served at GROUP, VERSION and PLURAL, or None."""
+    return KINDS.get((group, version, plural))
+
+
 def find(group: str, plural: str) -> Kind | None:
-    """The kind served at GROUP and PLURAL, or None."""
-    return KINDS.get((group, plural))
+    """The kind served at GROUP and PLURAL, in its preferred version, or None."""
+    return next((k for k in KINDS.values() if (k.group, k.plural) == (group, plural)), None)
 
 
 def by_kind(api_version: str, kind: str) -> Kind | None:

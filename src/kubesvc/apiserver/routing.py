@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubesvc.api.registry import NAMESPACE, Kind, find
+from kubesvc.api.registry import NAMESPACE, Kind, served
 
 PROXY = "proxy"
 
@@ -39,8 +39,8 @@ def resolve(path: str) -> Target | None:
         namespace, rest = rest[1], rest[2:]
     if len(rest) > 3 and rest[2] == PROXY:
         rest = rest[:3]
-    kind = find(group, rest[0])
-    if kind is None or kind.version != version or len(rest) > 3 or "" in rest or (namespace and not kind.namespaced):
+    kind = served(group, version, rest[0])
+    if kind is None or len(rest) > 3 or "" in rest or (namespace and not kind.namespaced):
         return None
     name = rest[1] if len(rest) > 1 else ""
     subresource = rest[2] if len(rest) > 2 else ""
