@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from kubesvc.api.registry import CONFIG_MAP, DEPLOYMENT, IP_ADDRESS, KINDS, NAMESPACE, SERVICE
-from kubesvc.apiserver.routing import Target, resolve
+from kubesvc.apiserver.routing import Target, of_old, resolve
 from kubesvc.apiserver.warnings import header
 from kubesvc.client.transport import Handler, Request, Response, User
 from support.apiserver import ADMIN, local_server
@@ -105,6 +105,35 @@ def test_paths(path: str, target: Target | None) -> None:
 async def test_what_is_not_there_and_what_cannot_be_done(handler: Handler, method: str, path: str, code: int) -> None:
     response, status = await send(handler, path, method)
     assert (response.status, status["kind"], status["code"]) == (code, "Status", code)
+
+
+@pytest.mark.parametrize(
+    ("path", "selector", "path_now", "selector_now"),
+    [
+        ("/api/v1/watch/services", "", "/api/v1/services", ""),
+        ("/api/v1/watch/namespaces/a/services", "", "/api/v1/namespaces/a/services", ""),
+        ("/api/v1/watch/namespaces/a/services/b", "", "/api/v1/namespaces/a/services", "metadata.name=b"),
+        ("/api/v1/watch/namespaces/a", "", "/api/v1/namespaces", "metadata.name=a"),
+        ("/apis/apps/v1/watch/namespaces/a/deployments/b", "x=y", "/apis/apps/v1/namespaces/a/deployments",
+         "x=y,metadata.name=b"),
+    ],
+)  # fmt: skip
+def test_a_watch_of_old_is_one_of_today(path: str, selector: str, path_now: str, selector_now: str) -> None:
+    found = of_old(Request("GET", path, {"fieldSelector": selector} if selector else {}))
+    assert found.path == path_now
+    assert found.query == {"watch": "true"} | ({"fieldSelector": selector_now} if selector_now else {})
+
+
+@pytest.mark.parametrize("path", ["/api/v1/namespaces/watch/services", "/api/v1/services", "/api/v1/watch"])
+def test_what_is_no_watch_of_old_stays(path: str) -> None:
+    request = Request("GET", path)
+    assert of_old(request) is request
+
+
+async def test_a_watch_of_old_brings_events(handler: Handler) -> None:
+    response = await handler(Request("GET", "/api/v1/watch/namespaces/default/services/kubernetes", user=ADMIN))
+    assert response.stream is not None
+    assert b'"name":"kubernetes"' in await anext(aiter(response.stream))
 
 
 # ── discovery ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -245,6 +245,7 @@ VALUES: dict[str, bytes | int | str] = {
     "MicroTime": put(1, 1),
     "IntOrString": put(2, 1),
     "Quantity": put(1, "1"),
+    "Texts": put(1, "x"),
     "FieldsV1": put(1, b"{}"),
 }
 # Fields of the kubectl's version that the schema's doesn't have yet: clients may send them, and are warned.

@@ -22,6 +22,7 @@ class Kind:
     metadata.name and metadata.namespace; `acted_on` is False when it is stored but no room does anything with it.
 
     `deprecated` is what every request for it is warned with. `put_creates`: a PUT makes it where there is none.
+    `answered` is True for a question that is answered on the spot: nothing of it is stored.
     `stored_as` is the (group, plural) of the kind whose objects this one shows in another shape.
     """
 
@@ -41,6 +42,7 @@ class Kind:
     deprecated: str = ""
     put_creates: bool = False
     stored_as: tuple[str, str] | None = None
+    answered: bool = False
 
     @property
     def api_version(self) -> str:
@@ -374,6 +376,20 @@ PRIORITY_CLASS = Kind(
     "scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "priorityclass", False, ("pc",), acted_on=False
 )
 
+# ── questions, answered on the spot ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _question(group: str, kind: str, *, namespaced: bool = False) -> Kind:
+    plural = f"{kind.lower()}s"
+    return Kind(group, "v1", kind, plural, kind.lower(), namespaced, verbs=("create",), answered=True)
+
+
+SELF_SUBJECT_REVIEW = _question("authentication.k8s.io", "SelfSubjectReview")
+SELF_SUBJECT_ACCESS_REVIEW = _question("authorization.k8s.io", "SelfSubjectAccessReview")
+SELF_SUBJECT_RULES_REVIEW = _question("authorization.k8s.io", "SelfSubjectRulesReview")
+SUBJECT_ACCESS_REVIEW = _question("authorization.k8s.io", "SubjectAccessReview")
+LOCAL_SUBJECT_ACCESS_REVIEW = _question("authorization.k8s.io", "LocalSubjectAccessReview", namespaced=True)
+
 # (group, version, plural) -> kind: every entry above, in their order
 KINDS: dict[tuple[str, str, str], Kind] = {
     (k.group, k.version, k.plural): k for k in list(globals().values()) if isinstance(k, Kind)
@@ -381,8 +397,8 @@ KINDS: dict[tuple[str, str, str], Kind] = {
 
 
 def stored() -> list[Kind]:
-    """The kinds with objects of their own: all but those that only show another's in another shape."""
-    return [kind for kind in KINDS.values() if kind.stored_as is None]
+    """The kinds with objects of their own: not those that only show another's in another shape, nor questions."""
+    return [kind for kind in KINDS.values() if kind.stored_as is None and not kind.answered]
 
 
 def served(group: str, version: str, plural: str) -> Kind | None:

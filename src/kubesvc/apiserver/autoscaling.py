@@ -142,14 +142,17 @@ def _carried(annotations: JSON, name: str, of: type) -> Any:
         found = msgspec.json.decode(annotations[name])
     except (KeyError, TypeError, msgspec.DecodeError):
         return of()
-    if not isinstance(found, of) or (of is list and not all(isinstance(item, dict) for item in found)):  # type: ignore[var-annotated]
-        return of()
-    if name == _METRICS and not all(_is_flat(item) for item in found):  # type: ignore[attr-defined]
+    fits = _is_flat if name == _METRICS else _is_object
+    if not isinstance(found, of) or (isinstance(found, list) and not all(map(fits, found))):
         return of()
     del annotations[name]
     return found
 
 
-def _is_flat(metric: JSON) -> bool:
-    field = _FIELDS.get(str(metric.get("type")))
+def _is_object(item: Any) -> bool:
+    return isinstance(item, dict)
+
+
+def _is_flat(metric: Any) -> bool:
+    field = _FIELDS.get(str(metric.get("type"))) if isinstance(metric, dict) else None
     return field is not None and isinstance(metric.get(field), dict)

@@ -1,7 +1,8 @@
 """Fields the schema doesn't know, and values of the wrong type, in upstream's words.
 
 Both walk a tree beside its type. Unknown fields are dropped, as a decoder into structs drops them; `fieldValidation`
-says what is made of it (Strict refuses, Warn warns). A wrong type is always refused. Null stands for "not given" everywhere, as in Go's decoder.
+says what is made of it (Strict refuses, Warn warns). A wrong type is always refused. Null stands for "not given"
+everywhere, as in Go's decoder.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ What follows `/proxy` is a path of somebody else's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kubesvc.api.registry import NAMESPACE, Kind, served
+from kubesvc.client.transport import Request
 
 PROXY = "proxy"
 
@@ -49,6 +50,22 @@ def resolve(path: str) -> Target | None:
     if name and kind.namespaced and not namespace:
         return None
     return Target(kind, namespace, name, subresource)
+
+
+def of_old(request: Request) -> Request:
+    """A watch as it was asked for before it had a parameter: /api/v1/watch/…, of a collection or of one object, as the
+    request that means the same today. Any other request as it is."""
+    parts = request.path.strip("/").split("/")
+    at = 2 if parts[0] == "api" else 3
+    if request.method != "GET" or len(parts) <= at + 1 or parts[at] != "watch":
+        return request
+    path, query = "/" + "/".join(parts[:at] + parts[at + 1 :]), {**request.query, "watch": "true"}
+    target = resolve(path)
+    if target is not None and target.name and not target.subresource:
+        path = path.rpartition("/")[0]
+        selector = f"metadata.name={target.name}"
+        query["fieldSelector"] = ",".join(filter(None, (query.get("fieldSelector"), selector)))
+    return replace(request, path=path, query=query)
 
 
 def streamed(path: str) -> bool:
