@@ -30,6 +30,7 @@ from kubesvc.proxy.config import ProxyConfig
 from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.frontends import Frontends
 from kubesvc.proxy.nftables import NftablesBackend
+from kubesvc.proxy.servicecidrs import Networks, ServiceCidrs
 from kubesvc.proxy.slim import slim_service, slim_slice
 
 log = logging.getLogger(__name__)
@@ -164,11 +165,22 @@ async def run(session: Session, config: ProxyConfig) -> None:
     backend = NftablesBackend(connection, Ranges(config.service_cidrs, config.pod_cidrs))
     proxy = Proxy(session, config, backend)
     attendants = Attendants(proxy, session, config, connection)
+
+    def ranges_changed(before: Networks, now: Networks) -> None:
+        log.info("cluster IPs come from %s now", ", ".join(map(str, now)))
+        if config.configure_namespace:
+            namespace.change_routes(config, before, now)
+        backend.ranges = Ranges(now, config.pod_cidrs)
+        attendants.ranges_changed(now)
+        proxy.rebuild()
+
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(_settle_memory(proxy))
             group.create_task(proxy.run())
             group.create_task(attendants.run())
+            if config.follow_service_cidrs:
+                group.create_task(ServiceCidrs(session, config.service_cidrs, ranges_changed).run())
     finally:
         attendants.close()
         backend.close()
