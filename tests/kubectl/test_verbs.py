@@ -250,10 +250,6 @@ def test_events_are_printed_by_both_their_commands(kubectl: Kubectl) -> None:
     assert kubectl("get", "events", "--field-selector", "involvedObject.name=db", "-o", "name") == ""
 
 
-def test_whoami_says_that_it_is_not_there(kubectl: Kubectl) -> None:
-    assert "the selfsubjectreviews API is not enabled in the cluster" in kubectl.fails("auth", "whoami")
-
-
 # ── kinds that are only stored ───────────────────────────────────────────────────────────────────────────────────────
 
 
