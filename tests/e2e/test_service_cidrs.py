@@ -80,5 +80,3 @@ def test_addresses_of_a_range_that_came_later_answer_until_it_is_gone(
         eventually(lambda node=node: "10.107" not in _node(box, node, "nft", "list", "table", "inet", "kubesvc"),
                    gone - time.monotonic(), "the range gone from the table")  # fmt: skip
         assert "10.107" not in _node(box, node, "ip", "route")
-
-
