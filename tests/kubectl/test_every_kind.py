@@ -38,7 +38,7 @@ KINDS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "endpointslices.discovery.k8s.io": ({"addressType": "IPv4", "endpoints": [{"addresses": ["192.0.2.1"]}]},
                                         "AddressType: IPv4", "endpointslice.endpoints.conditions",
                                         "serving\t<boolean>"),
-    "servicecidrs.networking.k8s.io": ({"spec": {"cidrs": ["10.123.0.0/24"]}}, "CIDRs: 10.123.0.0/24 Status: Conditions:",
+    "servicecidrs.networking.k8s.io": ({"spec": {"cidrs": ["10.123.0.0/24"]}}, "CIDRs: 10.123.0.0/24 Status:",
                                        "servicecidr.spec", "cidrs\t<[]string>"),
     "ipaddresses.networking.k8s.io": ({"spec": {"parentRef": {"resource": "services", "name": "x"}}},
                                       "Parent Reference:", "ipaddress.spec.parentRef", "resource\t<string> -required-"),
@@ -57,7 +57,8 @@ KINDS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "cronjobs.batch": ({"spec": {"schedule": "@daily", "jobTemplate": {"spec": {"template": JOB}}}},
                        "Schedule: @daily", "cronjob.spec", "schedule\t<string> -required-"),
     "replicationcontrollers": ({"spec": {"template": TEMPLATE}}, "Pods Status:", "rc.spec", "replicas\t<integer>"),
-    "controllerrevisions.apps": ({"revision": 1, "data": {"a": 1}}, "Revision:", "controllerrevision", "revision\t<integer> -required-"),
+    "controllerrevisions.apps": ({"revision": 1, "data": {"a": 1}}, "Revision:", "controllerrevision",
+                                "revision\t<integer> -required-"),
     "ingressclasses.networking.k8s.io": ({"spec": {"controller": "a.b/c"}}, "Controller: a.b/c",
                                          "ingressclass.spec", "controller\t<string>"),
     "persistentvolumes": ({"spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {
@@ -77,6 +78,14 @@ KINDS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "priorityclasses.scheduling.k8s.io": ({"value": 5}, "PreemptionPolicy: PreemptLowerPriority", "priorityclass",
                                           "globalDefault\t<boolean>"),
 }  # fmt: skip
+
+
+# Kinds that kubectl 1.32 describes by asking for v1beta1 of them, which isn't served.
+NOT_BY_1_32 = (registry.SERVICE_CIDR, registry.IP_ADDRESS)
+
+
+def _minor(kubectl: Kubectl) -> int:
+    return int(json.loads(kubectl("version", "--client", "-o", "json"))["clientVersion"]["minor"].rstrip("+"))
 
 
 def test_the_table_has_every_kind() -> None:
@@ -115,9 +124,12 @@ def test_an_object_of_every_kind_in_every_form(kubectl: Kubectl, made: tuple[Kin
     heading, row = kubectl("get", what, name, "-o", "wide", "--show-labels").splitlines()
     assert heading.split()[-1] == "LABELS"
     assert name in row
-    described = " ".join(kubectl("describe", what, name).split())
-    assert described.startswith(f"Name: {name} "), described
-    assert says in described, described
+    if kind in NOT_BY_1_32 and _minor(kubectl) <= 32:
+        assert "the server could not find the requested resource" in kubectl.fails("describe", what, name)
+    else:
+        described = " ".join(kubectl("describe", what, name).split())
+        assert described.startswith(f"Name: {name} "), described
+        assert says in described, described
     explained = kubectl("explain", path)
     assert f"KIND:       {kind.kind}\n" in explained
     assert field in explained
