@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from kubesvc.api.registry import IP_ADDRESS, SERVICE, SERVICE_CIDR
 from kubesvc.apiserver import stored

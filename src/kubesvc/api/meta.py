@@ -8,6 +8,7 @@ Follows meta/v1 of the Kubernetes API.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -98,7 +99,12 @@ class LabelSelector(Struct, frozen=True):
 
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with whole seconds, as metav1.Time is written."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+    return _second(int(moment.timestamp() // 1))
+
+
+@lru_cache(maxsize=64)  # a busy second is written many times
+def _second(since_epoch: int) -> str:
+    return datetime.fromtimestamp(since_epoch, UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def format_micro_time(moment: datetime) -> str:

@@ -67,7 +67,7 @@ def chain(state: State) -> Handler:
             request = of_old(request)
         began, kind = time.perf_counter(), state.metrics.started(request)
         target = resolve(request.path)
-        with warnings.collecting() as texts:
+        with warnings.Collecting() as texts:
             if target is not None and target.kind.deprecated:
                 texts.append(target.kind.deprecated)
             try:

@@ -23,7 +23,7 @@ class _Found(Exception):
 def in_json(body: bytes) -> list[str]:
     """`duplicate field "spec.replicas"` for each field given again, in the order of `body`, which is good JSON."""
     try:
-        json.loads(body, object_pairs_hook=_refuse)
+        _refusing(body.decode())
     except _Found:
         found = _walk(json.loads(body, object_pairs_hook=_Pairs), "")
         return [f'duplicate field "{path}"' for path in dict.fromkeys(found)]
@@ -31,8 +31,11 @@ def in_json(body: bytes) -> list[str]:
 
 
 def _refuse(pairs: list[tuple[str, Any]]) -> None:
-    if len(pairs) > 1 and len({name for name, _ in pairs}) != len(pairs):
+    if len(dict(pairs)) != len(pairs):
         raise _Found
+
+
+_refusing = json.JSONDecoder(object_pairs_hook=_refuse).decode
 
 
 def _walk(node: Any, path: str) -> Iterator[str]:

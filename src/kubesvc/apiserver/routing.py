@@ -8,7 +8,7 @@ What follows `/proxy` is a path of somebody else's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import msgspec
 
 from kubesvc.api.registry import NAMESPACE, Kind, served
 from kubesvc.client.transport import Request
@@ -16,8 +16,7 @@ from kubesvc.client.transport import Request
 PROXY = "proxy"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """What a request is about. No name: the collection. No namespace: all of them, or a cluster-scoped kind."""
 
     kind: Kind
@@ -65,7 +64,7 @@ def of_old(request: Request) -> Request:
         path = path.rpartition("/")[0]
         selector = f"metadata.name={target.name}"
         query["fieldSelector"] = ",".join(filter(None, (query.get("fieldSelector"), selector)))
-    return replace(request, path=path, query=query)
+    return msgspec.structs.replace(request, path=path, query=query)
 
 
 def streamed(path: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from kubesvc.api.errors import AlreadyExists, BadRequest, Conflict, NotFound, conflict
 from kubesvc.api.meta import JSON
@@ -39,7 +38,7 @@ async def update(state: State, request: Request, target: Target) -> Response:
     for _ in range(ATTEMPTS):
         if creates and await state.store.get(key_of(target)) is None:
             try:
-                return await create(state, request, replace(target, name=""))
+                return await create(state, request, Target(target.kind, target.namespace))
             except AlreadyExists:  # since we looked: then it is an update
                 continue
         try:

@@ -5,9 +5,8 @@ Any code a verb calls may warn; the chain collects what the request gave rise to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable
+from contextvars import ContextVar, Token
 from functools import lru_cache
 
 _collected: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
@@ -15,15 +14,18 @@ _collected: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
 _MOST = 4096  # bytes in all: more than this and clients refuse the answer's headers
 
 
-@contextmanager
-def collecting() -> Iterator[list[str]]:
-    """The list that `warn` fills while this request is answered."""
-    texts: list[str] = []
-    token = _collected.set(texts)
-    try:
-        yield texts
-    finally:
-        _collected.reset(token)
+class Collecting:
+    """`with Collecting() as texts`: the list that `warn` fills while this request is answered."""
+
+    __slots__ = ("_texts", "_token")
+
+    def __enter__(self) -> list[str]:
+        self._texts: list[str] = []
+        self._token: Token[list[str] | None] = _collected.set(self._texts)
+        return self._texts
+
+    def __exit__(self, *_: object) -> None:
+        _collected.reset(self._token)
 
 
 def warn(texts: Iterable[str]) -> None:

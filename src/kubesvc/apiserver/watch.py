@@ -90,9 +90,11 @@ class Follow:
     async def since(self, revision: int) -> AsyncIterator[bytes]:
         events = self._state.store.watch(stored.collection(self._kind, self._target.namespace), revision)
         while True:
+            event: StoreEvent | int | None
             try:
-                async with asyncio.timeout_at(self._deadline):
-                    event = await anext(events)
+                if (event := events.take()) is None:
+                    async with asyncio.timeout_at(self._deadline):
+                        event = await anext(events)
             except TimeoutError:
                 return
             except Compacted as gone:

@@ -8,9 +8,9 @@ What is lost in a race is either tried again by the verb (`Raced`) or the client
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from kubesvc.api.errors import ApiError, Cause, Forbidden, InternalError, TooLarge, invalid, not_found
 from kubesvc.api.meta import JSON

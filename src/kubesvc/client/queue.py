@@ -1,4 +1,8 @@
-"""A work queue of keys: each key once, never two workers on one key, back-off with jitter for what failed."""
+"""A work queue of keys: each key once, never two workers on one key, back-off with jitter for what failed.
+
+What nobody waits for is added at leisure: while the event loop is busy it trickles in, a few keys every few turns of
+the loop; while the loop is idle it is worked on at once.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import logging
 import random
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Generic, TypeVar
 
 from kubesvc.api.errors import Conflict
@@ -16,6 +21,10 @@ log = logging.getLogger(__name__)
 
 K = TypeVar("K")
 
+_BUSY = 0.002  # seconds: a loop whose turn takes longer has others to serve
+_SHARE = 4  # turns that those get for each one in which keys at leisure are let in
+_AT_ONCE = 8  # keys let in together
+
 
 class WorkQueue(Generic[K]):
     """Keys to reconcile. Adding a key already waiting does nothing; one being worked on is worked on again after."""
@@ -24,6 +33,8 @@ class WorkQueue(Generic[K]):
         self.name = name
         self._first_delay, self._max_delay = first_delay, max_delay  # seconds
         self._waiting: OrderedDict[K, None] = OrderedDict()  # the first of a dict is found in linear time
+        self._leisurely: OrderedDict[K, None] = OrderedDict()
+        self._leisure = asyncio.Event()  # something is leisurely
         self._working: set[K] = set()
         self._again: set[K] = set()
         self._failures: dict[K, int] = {}
@@ -31,9 +42,10 @@ class WorkQueue(Generic[K]):
         self._idle: deque[asyncio.Future[None]] = deque()  # workers waiting for a key
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._working)
+        return len(self._waiting) + len(self._leisurely) + len(self._working)
 
     def add(self, key: K) -> None:
+        self._leisurely.pop(key, None)
         if key in self._working:
             self._again.add(key)
         elif key not in self._waiting:
@@ -43,6 +55,14 @@ class WorkQueue(Generic[K]):
                 if not worker.done():
                     worker.set_result(None)
                     break
+
+    def add_at_leisure(self, key: K) -> None:
+        """Add `key` when the loop has time for it; an `add` meanwhile overtakes."""
+        if key in self._working:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._leisurely[key] = None
+            self._leisure.set()
 
     def add_after(self, key: K, delay: float) -> None:
         """Add `key` after `delay` seconds, or when an earlier call has it come back sooner."""
@@ -61,8 +81,24 @@ class WorkQueue(Generic[K]):
     async def run(self, reconcile: Callable[[K], Awaitable[None]], *, workers: int = 1) -> None:
         """Work until cancelled. A key whose reconcile raises comes back after a back-off; a Conflict at once."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._let_in())
             for _ in range(workers):
                 group.create_task(self._work(reconcile))
+
+    async def _let_in(self) -> None:
+        """Add what is leisurely, a few keys at a time, as the loop has time."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._leisure.wait()
+            began = loop.time()
+            await asyncio.sleep(0)
+            turn = loop.time() - began
+            if turn > _BUSY or self._waiting:
+                await asyncio.sleep(max(turn, _BUSY) * _SHARE)
+            for key in list(islice(self._leisurely, _AT_ONCE)):
+                self.add(key)
+            if not self._leisurely:
+                self._leisure.clear()
 
     async def _take(self) -> K:
         while not self._waiting:

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import aiohttp
+import msgspec
 
 from kubesvc.client.tunnel import Duplex
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(msgspec.Struct, frozen=True):
     """Who asks: a certificate's common name and organisations."""
 
     name: str
     groups: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One API request. `path` starts with a slash and has no query; header names are lower-case.
 
     `raw_query` and `raw_path` are as they came, where a transport has them: for parameters that repeat, as exec's
@@ -34,8 +32,8 @@ class Request:
 
     method: str
     path: str
-    query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = {}
+    headers: Mapping[str, str] = {}
     body: bytes = b""
     user: User | None = None
     raw_query: str = ""
@@ -43,8 +41,7 @@ class Request:
     content: AsyncIterator[bytes] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Upgrade:
+class Upgrade(msgspec.Struct, frozen=True):
     """An answer after which the connection is no longer HTTP: `head` is its status line and headers, as sent; `run`
     has the bytes both ways until it returns; `abandon` is for a client that has gone before that."""
 
@@ -53,15 +50,14 @@ class Upgrade:
     abandon: Callable[[], None]
 
 
-@dataclass(slots=True)
-class Response:
+class Response(msgspec.Struct):
     """An answer: `body`; or for a watch `stream`, an iterator of JSON lines that ends when either side does (for
     logs and proxies, of bytes); or an `upgrade`. `cookies` are Set-Cookie's values, the one header that can't be
     joined."""
 
     status: int
     body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = {}
     content_type: str = "application/json"
     stream: AsyncIterator[bytes] | None = None
     upgrade: Upgrade | None = None
@@ -87,7 +83,7 @@ class LocalTransport:
         self._user = user
 
     async def send(self, request: Request) -> Response:
-        return await self._handler(replace(request, user=self._user))
+        return await self._handler(msgspec.structs.replace(request, user=self._user))
 
     async def close(self) -> None:
         return None

@@ -13,9 +13,9 @@ import asyncio
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from kubesvc.store import database
 from kubesvc.store.log import Log, Watch
@@ -82,7 +82,7 @@ class Resumable:
         self._read: deque[StoreEvent] = deque()  # from the file, not yet given
         self._memory: Watch | None = log.watch(prefix, since)
 
-    def __aiter__(self) -> AsyncIterator[StoreEvent | int]:
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> StoreEvent | int:
@@ -96,6 +96,19 @@ class Resumable:
                 return self._gave(await anext(self._memory))
             except Compacted:
                 self._memory = None
+
+    def take(self) -> StoreEvent | None:
+        """The next event, where memory already has it."""
+        if self._read or self._memory is None:
+            return None
+        try:
+            event = self._memory.take()
+        except Compacted:
+            self._memory = None
+            return None
+        if event is not None:
+            self._since = event.revision
+        return event
 
     def _gave(self, event: StoreEvent | int) -> StoreEvent | int:
         self._since = event if isinstance(event, int) else event.revision

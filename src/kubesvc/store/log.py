@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
+from kubesvc.store import protocol
 from kubesvc.store.protocol import Check, Compacted, Page, PreconditionFailed, StoreEvent, Versioned, Write
 
 HISTORY_BYTES = 32 << 20
@@ -201,21 +203,22 @@ class Watch:
         self._next = topic.first + bisect_right(topic.events, since, key=lambda event: event.revision)
         self._lost = since < log.oldest
 
-    def __aiter__(self) -> AsyncIterator[StoreEvent | int]:
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> StoreEvent | int:
         while True:
-            if (event := self._take()) is not None:
+            if (event := self.take()) is not None:
                 return event
             try:
                 async with asyncio.timeout(self._log.mark_seconds):
                     await self._topic.changed.wait()
             except TimeoutError:
-                event = self._take()
+                event = self.take()
                 return event if event is not None else max(self._log.revision, self._since)
 
-    def _take(self) -> StoreEvent | None:
+    def take(self) -> StoreEvent | None:
+        """The next event, where it is already there."""
         topic = self._topic
         if self._lost or self._next < topic.first:
             raise Compacted(self._log.oldest)
@@ -238,7 +241,7 @@ class Reads:
     async def list(self, prefix: str, *, limit: int = 0, start: str = "", revision: int = 0) -> Page:
         return self.log.page(prefix, limit=limit, start=start, revision=revision)
 
-    def watch(self, prefix: str, since: int) -> AsyncIterator[StoreEvent | int]:
+    def watch(self, prefix: str, since: int) -> protocol.Watch:
         return self.log.watch(prefix, since)
 
     async def revision(self) -> int:

@@ -16,9 +16,10 @@ from the first and misses nothing. All of a commit become visible together.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
+
+import msgspec
 
 MAX_OPERATIONS = 100
 MAX_BYTES = 1 << 20
@@ -49,8 +50,7 @@ class Unknown(StoreError):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(msgspec.Struct, frozen=True, gc=False):
     """Set `key` to `value` (None deletes) if its revision is `expected` (0: absent)."""
 
     key: str
@@ -58,8 +58,7 @@ class Write:
     expected: int
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(msgspec.Struct, frozen=True, gc=False):
     """A precondition on a key that isn't written: its revision, or with `exists` only whether it is there."""
 
     key: str
@@ -67,15 +66,13 @@ class Check:
     exists: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Versioned:
+class Versioned(msgspec.Struct, frozen=True, gc=False):
     key: str
     value: bytes
     revision: int  # of the last write to this key
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """Items in key order at `revision`; `next_key` is where to go on, None at the end; `remaining` counts the rest."""
 
     items: list[Versioned]
@@ -84,8 +81,7 @@ class Page:
     remaining: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StoreEvent:
+class StoreEvent(msgspec.Struct, frozen=True, gc=False):
     """One key changed at `revision`. `value` is None for a deletion; `previous` is None for a creation, and
     `previous_revision` 0."""
 
@@ -94,6 +90,21 @@ class StoreEvent:
     value: bytes | None
     previous: bytes | None
     previous_revision: int = 0
+
+
+class Watch(Protocol):
+    """Every event under a prefix after a revision, in order; a bare int is a progress mark: nothing happened up to that
+    revision. Safe to cancel while it waits, and then to go on."""
+
+    def __aiter__(self) -> Watch: ...
+
+    async def __anext__(self) -> StoreEvent | int:
+        """Raises Compacted when what comes next is no longer kept."""
+        ...
+
+    def take(self) -> StoreEvent | None:
+        """The next event where it can be had without waiting. Raises Compacted."""
+        ...
 
 
 class Store(Protocol):
@@ -109,9 +120,8 @@ class Store(Protocol):
         """Items under `prefix` from key `start` on, at `revision` (0: now). Raises Compacted."""
         ...
 
-    def watch(self, prefix: str, since: int) -> AsyncIterator[StoreEvent | int]:
-        """Every event under `prefix` after revision `since`, in order; a bare int is a progress mark: nothing
-        happened up to that revision. Raises Compacted on the first step when `since` is no longer kept."""
+    def watch(self, prefix: str, since: int) -> Watch:
+        """What happens under `prefix` after revision `since`."""
         ...
 
     async def revision(self) -> int:

@@ -21,7 +21,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,8 +35,8 @@ from kubesvc.store.protocol import (
     Compacted,
     Page,
     StoreError,
-    StoreEvent,
     Unwritable,
+    Watch,
     Write,
 )
 
@@ -168,7 +168,7 @@ class SqliteStore(Reads):
         except Compacted:
             return await self.history.page(prefix, limit=limit, start=start, revision=revision)
 
-    def watch(self, prefix: str, since: int) -> AsyncIterator[StoreEvent | int]:
+    def watch(self, prefix: str, since: int) -> Watch:
         return Resumable(self.log, self.history, prefix, since)
 
     async def check(self) -> None:

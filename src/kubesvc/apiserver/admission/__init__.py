@@ -11,8 +11,7 @@ pkg/registry/*/strategy.go and pkg/apis/*/validation of Kubernetes 1.36.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -65,19 +64,20 @@ def default(kind: Kind, tree: JSON) -> None:
     """
     _drop_nulls(tree)
     tree.setdefault("metadata", {})
-    with _tolerating(kind, tree):
+    try:
         _rules(kind).default(tree)
+    except _MISTYPED:
+        _excuse(kind, tree)
 
 
-@contextmanager
-def _tolerating(kind: Kind, tree: JSON) -> Iterator[None]:
+_MISTYPED = (AttributeError, KeyError, TypeError, ValueError)
+
+
+def _excuse(kind: Kind, tree: JSON) -> None:
     """Code that takes a tree to be of its kind's types may fail over one that isn't: that is for `validate` to say.
     Any other failure is a mistake of ours. (Checking first would cost every good tree what only a bad one needs.)"""
-    try:
-        yield
-    except (AttributeError, KeyError, TypeError, ValueError):
-        if not check_types(kind, tree):
-            raise
+    if not check_types(kind, tree):
+        raise
 
 
 def _drop_nulls(node: JSON | list[Any]) -> None:
@@ -96,7 +96,7 @@ def _drop_nulls(node: JSON | list[Any]) -> None:
 def prepare(kind: Kind, new: JSON, old: JSON | None, context: Context) -> None:
     """Put right what the server owns, in place: status apart from spec, generation, metadata, allocated fields."""
     rules = _rules(kind)
-    with _tolerating(kind, new):
+    try:
         if old is None:
             metadata.prepare_create(new)
         else:
@@ -104,6 +104,8 @@ def prepare(kind: Kind, new: JSON, old: JSON | None, context: Context) -> None:
         rules.prepare(new, old, context)
         if rules.counted:
             _count(new, old)
+    except _MISTYPED:
+        _excuse(kind, new)
 
 
 def _count(new: JSON, old: JSON | None) -> None:
@@ -127,8 +129,10 @@ def validate(kind: Kind, new: JSON, old: JSON | None, context: Context) -> list[
 def warnings(kind: Kind, tree: JSON) -> list[str]:
     """Texts for Warning headers: what is deprecated, what is ignored, what nothing here acts on."""
     found: list[str] = []
-    with _tolerating(kind, tree):
+    try:
         found = list(_rules(kind).warnings(tree))
+    except _MISTYPED:
+        _excuse(kind, tree)
     if not kind.acted_on:
         found.append(f"{kind.kind} is stored, but nothing in this cluster acts on it")
     return found

@@ -6,14 +6,14 @@ Everything here is a value or a protocol, so that admission itself stays a funct
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
+
+class Cluster(msgspec.Struct, frozen=True):
     """What admission must know of the cluster. `service_cidrs`, as configured, say which families Services have and
     which is primary; `ranges`, of the ServiceCIDR objects that aren't going, say where addresses come from."""
 
@@ -27,8 +27,7 @@ class Cluster:
         return self.service_cidrs if self.ranges is None else self.ranges
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """One request. `choose(n)` is a random integer in [0, n)."""
 
     cluster: Cluster
@@ -45,8 +44,7 @@ class Taken(Protocol):
     def node_port(self, port: int) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimChange:
+class ClaimChange(msgspec.Struct, frozen=True):
     """One address or node port to claim or release in the commit that writes the Service.
 
     A dynamic claim that loses the race is chosen anew; another is the client's own wish and fails the request.

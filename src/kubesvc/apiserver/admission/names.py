@@ -15,6 +15,8 @@ _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-
 _QUALIFIED = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 _PORT_NAME = re.compile(r"[-a-z0-9]+")
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
 _ENV_NAME = re.compile(r"[ -<>-~]+")
 
@@ -135,6 +137,11 @@ def port_name(text: str) -> list[str]:
     return problems
 
 
+def is_plain_ipv4(text: str) -> bool:
+    """Whether `text` spells an IPv4 address the one way there is without leading zeros."""
+    return _IPV4.fullmatch(text) is not None
+
+
 @lru_cache(maxsize=16384)
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """The address `text` spells, or None. Leading zeros and zones are not addresses."""
@@ -147,6 +154,8 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
 
 def address(text: str) -> list[str]:
     """An IP address in any spelling but the ambiguous ones: leading zeros, or IPv4 mapped into IPv6."""
+    if is_plain_ipv4(text):
+        return []
     found = parse_address(text)
     if found is None:
         octets = text.split(".")

@@ -52,6 +52,8 @@ def warnings(tree: JSON) -> list[str]:
 
 
 def _spelling(path: str, text: str) -> list[str]:
+    if names.is_plain_ipv4(text):
+        return []
     address = names.parse_address(text)
     if address is None:
         return [

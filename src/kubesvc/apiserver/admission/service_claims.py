@@ -31,7 +31,8 @@ def claims(new: JSON | None, old: JSON | None, context: Context, taken: Taken) -
     had_ports = set(ask.held_node_ports(before))
     chosen_addresses = _choose_addresses(after, context, taken) if new is not None else set()
     if new is not None:
-        _check_range(new, [a for a in ask.held_addresses(after) if ask.canonical(a) not in had_addresses], context)
+        had = {*had_addresses, *chosen_addresses}
+        _check_range(new, [a for a in ask.held_addresses(after) if ask.canonical(a) not in had], context)
     chosen_ports = _choose_node_ports(after, had_ports, context, taken) if new is not None else set()
     has_addresses = {ask.canonical(a): a for a in ask.held_addresses(after)}
     has_ports = list(dict.fromkeys(ask.held_node_ports(after)))

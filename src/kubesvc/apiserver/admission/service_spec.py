@@ -10,6 +10,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from kubesvc.api.meta import JSON
+from kubesvc.apiserver.admission import names
 
 EXTERNAL_NAME, CLUSTER_IP, NODE_PORT, LOAD_BALANCER = "ExternalName", "ClusterIP", "NodePort", "LoadBalancer"
 NONE = "None"  # clusterIP of a headless Service
@@ -94,6 +95,8 @@ def held_addresses(spec: JSON) -> list[str]:
 @lru_cache(maxsize=8192)
 def canonical(address: str) -> str:
     """One spelling per address: what an IPAddress object is named. Stored leading zeros are read as decimal."""
+    if names.is_plain_ipv4(address):
+        return address
     if ":" not in address:
         address = ".".join(str(int(octet)) for octet in address.split("."))
     return str(ip_address(address))

@@ -1,6 +1,6 @@
 """Keeps the Endpoints object of each Service with a selector true, for `kubectl get endpoints` and older clients.
 
-It is worked in its own queue, so that it never stands before a slice's write.
+It is worked in its own queue and at leisure, so that it never stands before a slice's write.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class EndpointsController:
         if new is None:
             self._bereft.add(changed.key)
         if old is None or new is None or (old.spec, old.metadata.labels) != (new.spec, new.metadata.labels):
-            self.queue.add(changed.key)
+            self.queue.add_at_leisure(changed.key)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         if endpoint_facts(old) == endpoint_facts(new):
@@ -50,7 +50,7 @@ class EndpointsController:
         for pod in (old, new):
             if pod is not None:
                 for key in self._caches.selectors.selecting(pod.namespace, pod.metadata.labels):
-                    self.queue.add(key)
+                    self.queue.add_at_leisure(key)
 
     def _endpoints_changed(self, old: Shown | None, new: Shown | None) -> None:
         changed = new or old
@@ -58,7 +58,7 @@ class EndpointsController:
         if changed.key in self._writing:
             self._writing[changed.key].add(new.metadata.resource_version if new else "")
         else:
-            self.queue.add(changed.key)
+            self.queue.add_at_leisure(changed.key)
 
     async def reconcile(self, key: Key) -> None:
         service: Service | None = self._caches.services.items.get(key)
@@ -95,7 +95,7 @@ class EndpointsController:
         finally:
             del self._writing[service.key]
             if not seen <= expected:  # somebody else wrote too
-                self.queue.add(service.key)
+                self.queue.add_at_leisure(service.key)
 
 
 def _is_ours(found: Shown) -> bool:

@@ -1,7 +1,8 @@
 """Keeps each Service's slices true. The way from a pod's change to the slice's write has no delay in it.
 
 pod ──label index──► its Services' keys ──► queue ──► members ─► plan ─► writes
-A pod's change that no endpoint shows (a container's status, an annotation) wakes nobody.
+A pod's change that no endpoint shows (a container's status, an annotation) wakes nobody. The empty slice of a new
+Service without pods is written at leisure.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ class EndpointSliceController:
         if old is None or new is None or (old.spec, old.metadata.labels) != (new.spec, new.metadata.labels):
             changed = new or old
             assert changed is not None
-            self.queue.add(changed.key)
+            if old is None and not self._caches.pods_of(changed):
+                self.queue.add_at_leisure(changed.key)
+            else:
+                self.queue.add(changed.key)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         if endpoint_facts(old) == endpoint_facts(new):
