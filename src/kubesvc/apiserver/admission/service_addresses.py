@@ -19,13 +19,14 @@ from kubesvc.apiserver.admission.service_families import PREFER, REQUIRE, SINGLE
 
 _FAMILIES = (ask.IPV4, ask.IPV6)
 _POLICIES = (PREFER, REQUIRE, SINGLE)
+_LINKED = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")  # an empty one is none
 _ONCE = "may not change once set"
 
 
 def fit_together(spec: JSON, before: JSON | None) -> list[Cause]:
     """Why clusterIP, clusterIPs, ipFamilies and ipFamilyPolicy can't be what the client means. Nothing is inferred from
     fields that don't fit together, so this is asked first, and what it says is all that is said."""
-    if not ask.needs_cluster_ip(spec):
+    if not ask.needs_cluster_ip(spec) or not any(map(spec.get, _LINKED)):
         return []
     return [*_paired(spec), *_family_fields(spec), *_cluster_ips(spec, set(ask.cluster_ips(before or {})))]
 
