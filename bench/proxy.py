@@ -82,7 +82,7 @@ def slice_tree(number: int, endpoints: int = 3, shift: int = 0) -> dict[str, obj
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
         "endpoints": [
             {
-                "addresses": [address(128, number * 8 + n + shift)],
+                "addresses": [address(128, number * 16 + n + shift)],
                 "conditions": {"ready": True, "serving": True, "terminating": False},
                 "nodeName": f"node{n}",
                 "targetRef": {"kind": "Pod", "namespace": "default", "name": f"svc-{number}-{n}", "uid": _uid(n)},
@@ -210,9 +210,9 @@ def changes(count: int, runs: int) -> dict[str, float]:
 class Lists:
     """A transport that answers every list from bytes made before, and lets watches hang."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, endpoints: int = 3) -> None:
         services = b",".join(msgspec.json.encode(service_tree(n)) for n in range(count))
-        slices = b",".join(msgspec.json.encode(slice_tree(n)) for n in range(count))
+        slices = b",".join(msgspec.json.encode(slice_tree(n, endpoints)) for n in range(count))
         node = msgspec.json.encode({"metadata": {"name": "node0", "resourceVersion": "1"}})
         self._bodies = {"services": services, "endpointslices": slices, "nodes": node}
 
@@ -238,21 +238,28 @@ class Programmed(logging.Handler):
             self.happened.set()
 
 
-async def until_programmed(transport: Lists) -> None:
+async def until_programmed(transport: Lists) -> tuple[float, float, float, float]:
+    """When everything was in force; the CPU seconds used; MB grown, once settled and at most."""
+    before = _private()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
     heard = Programmed()
     logging.getLogger("kubesvc.proxy.main").setLevel(logging.INFO)
     logging.getLogger("kubesvc.proxy.main").addHandler(heard)
     running = asyncio.create_task(run(Session(transport), CONFIG))
     await heard.happened.wait()
+    done, used = time.perf_counter(), time.process_time()
+    await asyncio.sleep(1.0)
+    grown, above = _private() - before, _status("VmHWM") - _status("VmRSS")
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
+    return done, used, grown / 1024, (grown + above) / 1024
 
 
-def start(count: int, runs: int) -> None:
+def start(count: int, runs: int, endpoints: int = 3) -> None:
     """The whole process, forked with its modules imported."""
-    took, memory = [], []
-    transport = Lists(count)
+    took, used, memory, peak = [], [], [], []
+    transport = Lists(count, endpoints)
     for _ in range(runs):
         with scratch() as path:
             came, went = os.pipe()
@@ -262,21 +269,28 @@ def start(count: int, runs: int) -> None:
                 _child(path, transport, went)
             os.close(went)
             with os.fdopen(came) as report:
-                done, grown = report.read().split()
+                done, *figures = map(float, report.read().split())
             os.waitpid(child, 0)
-            took.append(float(done) - started)
-            memory.append(float(grown))
-    say(f"start-to-programmed-{count}x3", took, "s")
-    say(f"start-to-programmed-{count}x3-private-memory-grown", memory, "MB")
+            took.append(done - started)
+            for values, figure in zip((used, memory, peak), figures, strict=True):
+                values.append(figure)
+    name = f"start-to-programmed-{count}x{endpoints}"
+    say(name, took, "s")
+    say(f"{name}-cpu", used, "s")
+    say(f"{name}-memory-grown", memory, "MB")
+    say(f"{name}-memory-grown-at-most", peak, "MB")
 
 
 def _child(path: Path, transport: Lists, report: int) -> None:
-    before = _private()
     netns.enter(path)
-    asyncio.run(until_programmed(transport))
-    done = time.perf_counter()
-    os.write(report, f"{done} {(_private() - before) / 1024}".encode())
+    os.write(report, " ".join(map(str, asyncio.run(until_programmed(transport)))).encode())
     os._exit(0)
+
+
+def _status(name: str) -> int:
+    """A line of this process' status, in KiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def _private() -> int:
@@ -291,6 +305,9 @@ def main() -> None:
     quick = parser.parse_args().quick
     from_nothing(10_000, 3 if quick else 7)
     start(10_000, 3 if quick else 7)
+    start(30_000, 1 if quick else 3)
+    if not quick:
+        start(100_000, 3, endpoints=10)
     sizes = (100, 10_000) if quick else (100, 10_000, 100_000)
     medians = {count: changes(count, 100 if quick else 1000) for count in sizes}
     for name in ("replaced", "added", "removed"):

@@ -1,4 +1,4 @@
-"""A proxy with 10,000 Services under 500 slice changes a second for 20 seconds: CPU share, coalescing, backlog.
+"""A proxy with 10,000 Services under 500 slice changes a second for 60 seconds: CPU share, coalescing, backlog.
 
     PYTHONPATH=src:bench python bench/proxy_churn.py
 
@@ -25,7 +25,7 @@ from kubesvc.proxy.main import run
 from kubesvc.proxy.nftables import NftablesBackend
 from proxy import CONFIG, Lists, Programmed, scratch, slice_tree
 
-SERVICES, RATE, SECONDS = 10_000, 500, 20
+SERVICES, RATE, SECONDS = 10_000, 500, 60
 
 
 class Churn(Lists):

@@ -126,6 +126,17 @@ def test_policy_local_keeps_the_source_and_stays_on_the_node(world: World) -> No
     assert eventually(lambda: _silent(world.nodes["node3"], port))
 
 
+def test_policy_local_holds_for_pods_of_other_nodes(world: World) -> None:
+    """A pod of node3 that asks node1 gets node1's pod, which sees it; what it asks of its own node reaches both."""
+    port = world.node_port("local")
+    client = world.kubectl("get", "pod", "client", "-o", "jsonpath={.status.podIP}")
+    for node in ("node1", "node2"):
+        answers = world.from_pod(20, f"http://{world.nodes[node]}:{port}/")
+        assert {tuple(answer) for answer in answers} == {(f"echo-{node}", client)}
+    answers = world.from_pod(30, f"http://{world.nodes['node3']}:{port}/")
+    assert {tuple(answer) for answer in answers} == {("echo-node1", client), ("echo-node2", client)}
+
+
 def test_policy_local_at_a_load_balancers_address(world: World) -> None:
     """A node that has a pod answers for the address; from outside the source is kept, and a pod reaches all."""
     address = world.address("local")

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from kubesvc.kernel.links import PROTO_KUBESVC, Links
 from kubesvc.node import cgroups, routes
 from kubesvc.node.records import ContainerRecord, load
 from kubesvc.node.teardown import teardown
-from support.node import NodeBed, is_ready, node_bed
+from kubesvc.node.withdrawal import Withdrawal
+from support.node import NodeBed, is_ready, node_bed, process_end
+from support.watching import DEADLINE
 
 SERVER = ["/usr/bin/python3", "-S", "-m", "http.server", "8000"]
 FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
@@ -59,6 +62,32 @@ async def test_the_node_registers_with_addresses_conditions_and_labels(bed: Node
     assert (conditions["Ready"], conditions["NetworkUnavailable"]) == ("True", "False")
     assert node["metadata"]["labels"]["kubernetes.io/hostname"] == "node1"
     assert node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] == 10250
+
+
+async def test_a_forced_deletion_does_not_wait_for_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice still offers the pod and no node says a word; `kubectl delete --force --grace-period=0` ends it now."""
+    waiting, wait = asyncio.Event(), Withdrawal.wait
+
+    async def observed(self: Withdrawal, *arguments: Any) -> None:
+        waiting.set()
+        await wait(self, *arguments)
+
+    monkeypatch.setattr(Withdrawal, "wait", observed)
+    async with node_bed() as bed:
+        bed.config = replace(bed.config, withdrawal_wait=600.0)
+        await bed.start_agent()
+        await bed.create("web", FOREVER, terminationGracePeriodSeconds=1000)
+        pod = await bed.running("web")
+        offered = {"kind": "Pod", "name": "web", "namespace": "default", "uid": pod.metadata.uid}
+        endpoint = {"addresses": [pod.status.pod_ip], "targetRef": offered, "conditions": {"ready": True}}
+        tree = {"metadata": {"name": "web-1", "namespace": "default"}, "addressType": "IPv4", "endpoints": [endpoint]}
+        await bed.session.create(registry.ENDPOINT_SLICE, tree)
+        pid = record_of(bed, pod).pid
+        await bed.delete("web")
+        await asyncio.wait_for(waiting.wait(), DEADLINE)
+        assert alive(pid)
+        await bed.delete("web", grace_seconds=0)
+        await process_end(pid)
 
 
 async def test_a_pod_runs_answers_and_goes_with_everything_it_had(bed: NodeBed) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
 import msgspec
 import pytest
 
+from kubesvc.kernel.netlink import NetlinkSocket, attributes, text
 from kubesvc.kernel.nft.connection import Connection
 from kubesvc.kernel.nft.expressions import native32
 from kubesvc.kernel.nft.objects import IPV4_ADDR, Chain, Map, Table
@@ -172,6 +175,18 @@ def test_removing_what_never_was_is_fine(bench: Bench) -> None:
     assert bench.held() == {"10.96.0.10:80": HELD["10.96.0.10:80"]}
 
 
+def test_new_ranges_hold_from_the_next_resync_on(bench: Bench) -> None:
+    """Chains that only the old ones needed go, those of the new ones come; the elements stay."""
+    for localhost in (True, False, True):
+        before = bench.nft.chains(TABLE) if bench.nft.comment(TABLE) else []
+        bench.backend.know(replace(RANGES, localhost=localhost))
+        bench.backend.apply(Changes(), "7")
+        assert not before or bench.nft.chains(TABLE) == before
+        bench.backend.resync(changes(*EVERYTHING))
+        assert (ruleset.MARTIANS in bench.nft.chains(TABLE)) is localhost
+        assert bench.held() == HELD
+
+
 def test_a_restart_adopts_what_is_there(bench: Bench) -> None:
     """A second backend takes over the table, changing only what differs, and goes on from there."""
     bench.backend.resync(changes(*EVERYTHING))
@@ -271,16 +286,23 @@ def node() -> Iterator[Namespace]:
         yield lab.namespace("node")
 
 
-def test_an_administrator_can_read_it(node: Namespace) -> None:
+def nfts() -> list[str]:
+    """Every nft there is: the machine's, and the one that $KUBESVC_NFT names (see scripts/newest-nft)."""
+    return ["nft", *filter(None, [os.environ.get("KUBESVC_NFT")])]
+
+
+@pytest.mark.parametrize("program", nfts())
+def test_an_administrator_can_read_it(node: Namespace, program: str) -> None:
     """`nft list` prints addresses, ports and slots in clear, and every rule as its text says."""
     ranges = Ranges(
         (ip_network("10.96.0.0/16"), ip_network("fd00:96::/108")),
         (ip_network("10.244.0.0/16"), ip_network("10.128.0.0/9"), ip_network("fd00:10:244::/56")),
+        localhost=True,
     )
     backend = NftablesBackend(node.call(Connection), ranges)  # type: ignore[arg-type]
     backend.resync(changes(*EVERYTHING, local=("10.244.0.1",)))
     backend.close()
-    printed = node.run("nft", "list", "ruleset")
+    printed = node.run(program, "list", "ruleset")
     for line in (
         "10.96.0.10 . tcp . 80 : 6b01:3",
         "10.96.0.10 . tcp . 80 . 6b00:2 : 10.244.0.3 . 8080",
@@ -303,20 +325,61 @@ def test_an_administrator_can_read_it(node: Namespace) -> None:
         assert lines[start : lines.index("}", start)] == [rule.text for rule in chain.rules]
 
 
-def test_nft_prints_json_and_reads_its_own_listing_back(node: Namespace) -> None:
+@pytest.mark.parametrize("program", nfts())
+def test_nft_prints_json_and_reads_its_own_listing_back(node: Namespace, program: str) -> None:
     """`nft -j` doesn't crash, and what `nft list` prints is a script that `nft -f` accepts."""
-    backend = NftablesBackend(node.call(Connection), RANGES)  # type: ignore[arg-type]
+    backend = NftablesBackend(node.call(Connection), replace(RANGES, localhost=True))  # type: ignore[arg-type]
     backend.resync(changes(*EVERYTHING))
-    found = json.loads(node.run("nft", "-j", "list", "table", "inet", TABLE))
+    found = json.loads(node.run(program, "-j", "list", "table", "inet", TABLE))
     maps = {o["map"]["name"]: o["map"] for o in found["nftables"] if "map" in o}
     assert len(maps["backends4"]["elem"]) == 6 + 4 + 4 + 2 + 2
     # nft 1.0.6 lists an `update` whose key is two IPv6 addresses, but aborts when it is to load one.
     without = [msgspec.structs.replace(found, affinity=0) for found in EVERYTHING]
     backend.resync(changes(*without))
     backend.close()
-    listing = node.run("nft", "list", "ruleset")
-    node.run("sh", "-c", f"nft flush ruleset; nft -f - <<'SCRIPT'\n{listing}\nSCRIPT")
-    assert node.run("nft", "list", "ruleset") == listing
+    listing = node.run(program, "list", "ruleset")
+    _reload(node, program, listing)
+    assert node.run(program, "list", "ruleset") == listing
+
+
+def _reload(node: Namespace, program: str, listing: str) -> None:
+    node.run("sh", "-c", f"{program} flush ruleset; {program} -f - <<'SCRIPT'\n{listing}\nSCRIPT")
+
+
+@pytest.mark.parametrize("program", nfts())
+def test_our_maps_are_byte_for_byte_what_nft_makes_of_their_listing(node: Namespace, program: str) -> None:
+    """Types, lengths, flags, sizes and the byte orders in user data: newer versions put more behind those."""
+    nft = node.call(Connection)
+    assert isinstance(nft, Connection)
+    backend = NftablesBackend(nft, RANGES)
+    whole = [msgspec.structs.replace(found, affinity=0) for found in EVERYTHING]
+    backend.resync(changes(*whole, local=("10.244.0.1",)))
+    ours, elements = _sets(node), {name: nft.elements(TABLE, m) for name, m in maps.DATA_MAPS.items()}
+    _reload(node, program, node.run(program, "list", "ruleset"))
+    theirs = _sets(node)
+    assert {name: nft.elements(TABLE, m) for name, m in maps.DATA_MAPS.items()} == elements
+    backend.close()
+    assert set(ours) == {m.name for m in (*maps.DATA_MAPS.values(), maps.CLASSES, *maps.DYNAMIC_MAPS)}
+    for name, found in ours.items():
+        user_data, same = found.pop(_USER_DATA), theirs[name].pop(_USER_DATA)
+        assert found == theirs[name], name
+        assert same.startswith(user_data), name
+
+
+_USER_DATA = 13  # NFTA_SET_USERDATA
+_TOLD = (3, 4, 5, 6, 7, 9, 11, _USER_DATA)  # NFTA_SET_FLAGS, …_TYPE, …_LEN, …_DESC, …_TIMEOUT
+
+
+def _sets(node: Namespace) -> dict[str, dict[int, bytes]]:
+    """The attributes of each set of our table, as the kernel has them."""
+    asking = node.call(lambda: NetlinkSocket(12))  # NETLINK_NETFILTER
+    assert isinstance(asking, NetlinkSocket)
+    found: dict[str, dict[int, bytes]] = {}
+    for body in asking.dump(0x0A0A, struct.pack("=BBH", 1, 0, 0) + text(1, TABLE)):  # NFT_MSG_GETSET
+        told = attributes(body, 4)
+        found[told[2].rstrip(b"\0").decode()] = {key: told[key] for key in _TOLD if key in told}
+    asking.close()
+    return found
 
 
 def test_many_elements_fit_one_transaction(node: Namespace) -> None:

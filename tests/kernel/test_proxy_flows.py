@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
+from kubesvc.kernel import netns
+from kubesvc.proxy import localhost
 from kubesvc.proxy.layout import SCTP, UDP
 from support import sctp
-from support.flows import FLOWS, HOSTS, PODS, Flow, everything, place
+from support.flows import CASES, HOSTS, PODS, Flow, case_id, everything, place, world
 from support.net import DEADLINE, Lab, Namespace, ask
 from support.wires import Wires, build
 
@@ -20,8 +24,36 @@ def wires() -> Iterator[Wires]:
     with Lab("flows") as lab:
         made = build(lab)
         made.backend.resync(everything())
-        yield made
+        with forwarding(made.at["node"]):
+            yield made
         made.backend.close()
+
+
+@contextmanager
+def forwarding(node: Namespace) -> Iterator[None]:
+    """The node's forwarder for ::1, in a thread that lives in the node's namespace."""
+    decided = world()
+    decided.take()
+    listener = node.call(localhost.listen)
+    assert isinstance(listener, socket.socket)
+    forwarder = localhost.Forwarder(listener, decided)
+    loop = asyncio.new_event_loop()
+
+    def live() -> None:
+        netns.enter(node.path)
+        with suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+
+    task = loop.create_task(forwarder.run())
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join(DEADLINE)
+        forwarder.close()
+        loop.close()
 
 
 _REFUSED: dict[str, tuple[type[OSError], ...]] = {
@@ -31,8 +63,7 @@ _REFUSED: dict[str, tuple[type[OSError], ...]] = {
 }
 
 
-@pytest.mark.parametrize("family", ["4", "6"])
-@pytest.mark.parametrize("flow", FLOWS, ids=str)
+@pytest.mark.parametrize(("flow", "family"), CASES, ids=case_id)
 def test_a_packet_ends_where_the_policies_say(wires: Wires, flow: Flow, family: str) -> None:
     """All the endpoints that may answer and no other, each seeing the source the rules promise."""
     address, protocol, port = place(family, flow.destination)

@@ -173,6 +173,8 @@ async def test_a_firewall_that_comes_later_is_noticed_and_one_that_is_opened_too
         await until("an event", lambda: bool(asked.written))
         for command in FIREWALLS["a policy"][1].split(" && "):
             node.run(*command.split())
-        await until("it is open", lambda: "no longer stands in the way of 10.244.0.0/16" in caplog.text)
+        await until(
+            "it is open", lambda: "no longer stands in the way of packets of pods (10.244.0.0/16)" in caplog.text
+        )
         assert len(asked.written) == 1
     assert json.loads(node.run("nft", "-j", "list", "chain", "ip", "theirs", "passing"))

@@ -6,6 +6,8 @@ client ── 172.29.7.0/24 ── node ══ pod1 10.244.0.1, pod2 10.244.0.2 
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from kubesvc.kernel.nft.connection import Connection
 from kubesvc.proxy import namespace
 from kubesvc.proxy.backend import Changes, Kind
 from kubesvc.proxy.config import ProxyConfig
-from kubesvc.proxy.layout import UDP
+from kubesvc.proxy.layout import TCP, UDP
 from kubesvc.proxy.nftables import NftablesBackend
 from support.net import DEADLINE, Lab, Namespace, ask
 from support.proxy import NODE_IP, RANGES, changes, frontend
@@ -247,3 +249,64 @@ def test_the_namespace_is_prepared(world: World) -> None:
         ("net.netfilter.nf_conntrack_tcp_be_liberal", "1"),
     ):
         assert world.node.run("sysctl", "-n", name).strip() == value
+
+
+@pytest.mark.parametrize(
+    ("liberal", "lives"), [pytest.param("1", True, id="as prepared"), pytest.param("0", False, id="without it")]
+)
+def test_a_packet_out_of_window_ends_no_connection(world: World, liberal: str, lives: bool) -> None:
+    """A stray segment of the server's would be INVALID, pass untranslated, and be answered with a reset by a client
+    that knows no such peer; the server would take that for its own client's."""
+    world.node.sysctl("netfilter/nf_conntrack_tcp_be_liberal", liberal)
+    with (
+        world.pod1.socket() as listening,
+        world.pod2.socket() as client,
+        world.pod1.packets("eth0") as wire,
+    ):
+        listening.bind(("", 9000))
+        listening.listen()
+        world.backend.resync(changes(frontend(VIP, 80, ONE, target=9000)))
+        client.settimeout(DEADLINE)
+        client.connect((VIP, 80))
+        server, _ = listening.accept()
+        with server:
+            server.settimeout(DEADLINE)
+            server.sendall(b"hello")
+            assert client.recv(16) == b"hello"
+            _inject(world.pod1, _last_segment(wire, 9000))
+            client.sendall(b"still there?")
+            if lives:
+                assert server.recv(16) == b"still there?"
+            else:
+                with pytest.raises(ConnectionResetError):
+                    server.recv(16)
+
+
+_SEGMENT = struct.Struct(">HHIIBBHHH")  # ports, sequence, acknowledged, offset, flags, window, checksum, urgent
+_DATA = 0x18  # PSH, ACK
+
+
+def _last_segment(wire: socket.socket, port: int) -> tuple[str, tuple[int, ...]]:
+    """Where the last data sent from `port` went, and its TCP header."""
+    found = None
+    while found is None or found[1][5] != _DATA:
+        packet = wire.recv(2048)
+        header = packet[0] % 16 * 4
+        if packet[9] == TCP and (segment := _SEGMENT.unpack_from(packet, header))[0] == port:
+            found = socket.inet_ntoa(packet[16:20]), segment
+    return found
+
+
+def _inject(pod: Namespace, last: tuple[str, tuple[int, ...]]) -> None:
+    """The same once more, a gigabyte further on in the stream."""
+    to, (source, target, sequence, acknowledged, *_) = last
+    beyond = (sequence + (1 << 30)) % (1 << 32)
+    segment = _SEGMENT.pack(source, target, beyond, acknowledged, 5 << 4, _DATA, 512, 0, 0) + b"?"
+    pseudo = socket.inet_aton(ONE) + socket.inet_aton(to) + struct.pack(">BBH", 0, TCP, len(segment))
+    words = struct.unpack(f">{(len(pseudo) + len(segment) + 1) // 2}H", pseudo + segment + b"\0" * (len(segment) % 2))
+    total = sum(words)
+    total = (total & 0xFFFF) + (total >> 16)
+    total = (total & 0xFFFF) + (total >> 16)
+    segment = segment[:16] + struct.pack(">H", ~total & 0xFFFF) + segment[18:]
+    with pod.socket_of(socket.IPPROTO_TCP, socket.AF_INET) as raw:
+        raw.sendto(segment, (to, 0))

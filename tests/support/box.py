@@ -185,7 +185,8 @@ def footprint(box: BoxUnderTest) -> dict[str, list[str]]:
     ]
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     return {
-        "namespaces": ours([path.name for path in Path("/run/netns").glob("*")]),
+        # Those of a `Lab` are another test's.
+        "namespaces": ours([path.name for path in Path("/run/netns").glob("*") if not path.name.startswith("t-")]),
         "links": ours(links),
         "addresses": ours(output("ip", "-o", "addr")),
         "routes": ours(output("ip", "route")),

@@ -1,8 +1,8 @@
 """One world and one table of packet flows, for the tracer and for real packets.
 
-                          ┌── pod1 ::1, pod2 ::2           this node's
-    client ── node network ┤ node
-                          └ peer ── pod3                   another node's
+                           ┌ node ─── pod1, pod2     this node, which the table is about
+    client ── node network ┤ peer ─── pod3           another node
+                           └ third ── pod4           and one more
 
 `FLOWS` says where a connection from each kind of source ends: at which pods, whether masqueraded, or how it is refused.
 Every row holds in both families.
@@ -17,21 +17,25 @@ from typing import Any
 from kubesvc.proxy.backend import Changes, Ranges
 from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.frontends import Frontends
-from kubesvc.proxy.layout import SCTP, TCP, UDP, pack
+from kubesvc.proxy.layout import SCTP, TCP, UDP, pack, port_data
+from kubesvc.proxy.localhost import FORWARDER_PORT
 from support.proxy import NODE, endpoint, service, slice_of
 
 RANGES = Ranges(
     (ip_network("10.96.0.0/16"), ip_network("fd00:96::/108")),
-    (ip_network("10.244.0.0/16"), ip_network("fd00:10:244::/56")),
+    (ip_network("10.244.0.0/24"), ip_network("fd00:10:244::/64")),  # this node's
+    localhost=True,
 )
+CLUSTER_CIDRS = (ip_network("10.244.0.0/16"), ip_network("fd00:10:244::/56"))
 # family -> name -> address
 HOSTS = {
-    "4": {"node": "172.29.7.11", "peer": "172.29.7.12", "client": "172.29.7.99"},
-    "6": {"node": "fd00:29::11", "peer": "fd00:29::12", "client": "fd00:29::99"},
+    "4": {"node": "172.29.7.11", "peer": "172.29.7.12", "third": "172.29.7.13", "client": "172.29.7.99"},
+    "6": {"node": "fd00:29::11", "peer": "fd00:29::12", "third": "fd00:29::13", "client": "fd00:29::99"},
 }
+LOCALHOST = {"4": "127.0.0.1", "6": "::1"}
 PODS = {
-    "4": {"pod1": "10.244.0.1", "pod2": "10.244.0.2", "pod3": "10.244.1.1"},
-    "6": {"pod1": "fd00:10:244::1", "pod2": "fd00:10:244::2", "pod3": "fd00:10:244:1::1"},
+    "4": {"pod1": "10.244.0.1", "pod2": "10.244.0.2", "pod3": "10.244.1.1", "pod4": "10.244.2.1"},
+    "6": {"pod1": "fd00:10:244::1", "pod2": "fd00:10:244::2", "pod3": "fd00:10:244:1::1", "pod4": "fd00:10:244:2::1"},
 }
 NETWORKS = {
     "4": ("172.29.8.0/24", "203.0.113.0/24", "10.96.0.0/16"),
@@ -81,11 +85,17 @@ SERVICES = {
     "for-nobody-yet": Shape(27, {}, {_RANGES: ["192.0.2.0/24", "2001:db8:1::/48"]}),
     "other-proxy": Shape(28, {"pod1": "ready"}, {"labels": {"service.kubernetes.io/service-proxy-name": ""}}),
 }
+SERVICES |= {
+    "away": Shape(30, {"pod4": "ready"}, _LOCAL),
+    "spread": Shape(31, {"pod1": "ready", "pod4": "ready"}, _LOCAL),
+}
 PROXY_MODE = 29  # an address the load balancer proxies itself
 
 
 def address(family: str, name: str, kind: str) -> str:
-    """kind: cluster, lb, external or node."""
+    """kind: cluster, lb, external, node or localhost."""
+    if kind == "localhost":
+        return LOCALHOST[family]
     return HOSTS[family]["node"] if kind == "node" else f"{_PREFIX[family][kind]}{SERVICES[name].number}"
 
 
@@ -94,7 +104,7 @@ def place(family: str, destination: str) -> tuple[str, int, int]:
     name, kind, *rest = destination.split()
     protocol = {"udp": UDP, "sctp": SCTP}.get(rest[0] if rest else "", TCP)
     port = {TCP: 80, UDP: 53, SCTP: 80}[protocol]
-    if kind == "node":
+    if kind in ("node", "localhost"):
         port = SERVICES[name].number + (30000 if protocol == TCP else 31000)
     if rest and rest[-1].startswith(":"):
         port = int(rest[-1][1:])
@@ -109,8 +119,9 @@ def world() -> Frontends:
     """The decisions of the node in the middle."""
     frontends = Frontends(
         Locality(NODE, "a"),
-        [pack(HOSTS[f]["node"]) for f in "46"],
+        [*(pack(HOSTS[f]["node"]) for f in "46"), pack(LOCALHOST["4"])],
         load_balancer_ranges=LOAD_BALANCER_RANGES,
+        forwarder=pack(LOCALHOST["6"]) + port_data(FORWARDER_PORT),
     )
     for name, shape in SERVICES.items():
         ports = [
@@ -147,7 +158,7 @@ def _slice(name: str, shape: Shape, family: str) -> Any:
     endpoints = []
     for pod, state in shape.endpoints.items():
         more = {"hints": {"forZones": [{"name": shape.hints[pod]}]}} if shape.hints else {}
-        node = "node2" if pod == "pod3" else NODE
+        node = {"pod3": "node2", "pod4": "node3"}.get(pod, NODE)
         endpoints.append(endpoint(PODS[family][pod], node=node, state=state, **more))
     ports = [
         {"name": "http", "port": 8080, "protocol": "TCP"},
@@ -159,12 +170,13 @@ def _slice(name: str, shape: Shape, family: str) -> Any:
 
 @dataclass(frozen=True)
 class Flow:
-    """source: pod1, pod3, node or client. ends: pods, or reject, drop, untouched."""
+    """source: pod1, pod3 (another node's), node or client. ends: pods, or reject, drop, untouched."""
 
     source: str
     destination: str
     ends: str
     masqueraded: bool = False
+    families: str = "46"
 
     def __str__(self) -> str:
         return f"{self.source} to {self.destination}"
@@ -172,7 +184,7 @@ class Flow:
 
 KEPT, MASQUERADED = False, True
 
-FLOWS = [
+FLOWS: list[Flow] = [
     # a pod
     Flow("pod2", "self cluster", "pod1", KEPT),
     Flow("pod1", "self cluster", "pod1", MASQUERADED),  # hairpin
@@ -215,6 +227,34 @@ FLOWS = [
     Flow("node", "for-others lb", "drop"),
     Flow("node", "web lb :81", "reject"),
     Flow("node", "nobody cluster", "drop"),
+    # this node, by its own localhost
+    Flow("node", "web localhost", "pod1 pod2 pod3", MASQUERADED),
+    Flow("node", "web localhost udp", "pod1 pod2 pod3", MASQUERADED, "4"),
+    Flow("node", "web localhost udp", "untouched", families="6"),
+    Flow("node", "far localhost", "pod3", MASQUERADED),
+    Flow("node", "self-local localhost", "pod1", MASQUERADED),
+    Flow("node", "draining localhost", "pod2", MASQUERADED),
+    Flow("node", "for-others localhost", "pod3", MASQUERADED),
+    Flow("node", "empty localhost", "reject"),
+    Flow("node", "empty localhost udp", "reject", families="4"),
+    Flow("node", "empty-local localhost", "reject"),
+    Flow("node", "other-proxy localhost", "untouched"),
+    Flow("node", "web localhost :9", "untouched"),
+    # a pod of another node: where its answer wouldn't come back by this one, it is as any source outside
+    Flow("pod3", "spread node", "pod1", KEPT),
+    Flow("pod3", "spread node udp", "pod1", KEPT),
+    Flow("pod3", "spread lb", "pod1", KEPT),
+    Flow("pod3", "spread external", "pod1", KEPT),
+    Flow("pod3", "away node", "drop"),
+    Flow("pod3", "away lb", "drop"),
+    Flow("pod3", "far node", "drop"),
+    Flow("pod3", "empty-local node", "reject"),
+    Flow("pod3", "web node", "pod1 pod2 pod3", MASQUERADED),
+    Flow("pod3", "web cluster", "pod1 pod2 pod3", MASQUERADED),
+    Flow("pod3", "inner cluster", "pod1", MASQUERADED),
+    Flow("pod1", "away node", "pod4", KEPT),
+    Flow("pod1", "away lb udp", "pod4", KEPT),
+    Flow("node", "away node", "pod4", MASQUERADED),
     # outside
     Flow("client", "web cluster", "pod1 pod2 pod3", MASQUERADED),
     Flow("client", "web node", "pod1 pod2 pod3", MASQUERADED),
@@ -264,3 +304,9 @@ FLOWS = [
     Flow("client", "empty lb sctp", "reject"),
     Flow("client", "other-proxy cluster", "drop"),  # to this proxy an address of nobody
 ]
+
+CASES = [(flow, family) for flow in FLOWS for family in flow.families]
+
+
+def case_id(value: Flow | str) -> str:
+    return value if isinstance(value, str) else str(value)

@@ -23,6 +23,7 @@ from types import TracebackType
 
 from kubesvc.kernel import netns
 
+_ETH_P_ALL = 3  # linux/if_ether.h
 DEADLINE = 5.0  # seconds, for anything on the wire
 
 
@@ -52,6 +53,14 @@ class Namespace:
         """A raw socket of an IP protocol."""
         with netns.entered(self.path):
             return socket.socket(family, socket.SOCK_RAW, protocol)
+
+    def packets(self, link: str) -> socket.socket:
+        """All packets of a link, both ways, from their network header on."""
+        with netns.entered(self.path):
+            found = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
+            found.bind((link, _ETH_P_ALL))
+        found.settimeout(DEADLINE)
+        return found
 
     def call(self, function: Callable[[], object]) -> object:
         """Run `function` with this thread inside the namespace."""

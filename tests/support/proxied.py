@@ -12,6 +12,7 @@ from kubesvc.client.session import Session
 from kubesvc.kernel.nft.connection import Connection
 from kubesvc.proxy import namespace
 from kubesvc.proxy.attendants import Attendants
+from kubesvc.proxy.backend import Ranges
 from kubesvc.proxy.config import ProxyConfig
 from kubesvc.proxy.main import Proxy
 from kubesvc.proxy.nftables import NftablesBackend
@@ -38,7 +39,7 @@ async def proxied(node: Namespace, api: Api, config: ProxyConfig = CONFIG) -> As
     node.call(lambda: namespace.prepare(config))
     connection = node.call(Connection)
     assert isinstance(connection, Connection)
-    backend = NftablesBackend(connection, RANGES)
+    backend = NftablesBackend(connection, Ranges(config.service_cidrs, config.pod_cidrs))
     proxy = Proxy(session, config, backend)
     attendants = node.call(lambda: Attendants(proxy, session, config, connection))
     assert isinstance(attendants, Attendants)

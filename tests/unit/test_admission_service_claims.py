@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kubesvc.api.errors import InternalError, Invalid
 from kubesvc.api.registry import SERVICE
 from kubesvc.apiserver import admission
-from kubesvc.apiserver.admission import ClaimChange, bands
+from kubesvc.apiserver.admission import ClaimChange, Cluster, bands
 from support.admission import NOW, Claimed, cluster, context, service, store
 
 JSON = dict[str, Any]
@@ -105,6 +105,25 @@ def test_text_5_a_node_port_asked_for_that_another_has() -> None:
     assert admission.claim_lost(SERVICE, new, change).message == (
         'Service "web" is invalid: spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated'
     )
+
+
+def test_a_port_the_nodes_use_is_nobodys() -> None:
+    """Not chosen, also when nothing else is left; refused to who asks for it; kept by who has it from before."""
+    own = Cluster(cluster().service_cidrs, (10248, 10250), own_ports=frozenset((10249, 10250)))
+    new, _ = store(service(type="NodePort", ports=[HTTP]), of=context(own))
+    assert new["spec"]["ports"][0]["nodePort"] == 10248
+    with pytest.raises(InternalError, match="range is full"):
+        store(service(type="NodePort", ports=[HTTP]), of=context(own), taken=Claimed({"10248"}))
+    asking = service(type="NodePort", ports=[{"port": 80, "nodePort": 10250}], clusterIP="10.96.0.9")
+    health = {"externalTrafficPolicy": "Local", "healthCheckNodePort": 10249}
+    watched = service(type="LoadBalancer", ports=[{"port": 80, "nodePort": 10248}], clusterIP="10.96.0.9", **health)
+    for wanted in (asking, watched):
+        with pytest.raises(Invalid, match="provided port is already allocated"):
+            store(wanted, of=context(own))
+        before, _ = store(wanted, of=context(cluster(node_ports=(10000, 20000))))
+        after, changes = store(before, before, of=context(own))
+        assert after["spec"]["ports"] == before["spec"]["ports"]
+        assert changes == []
 
 
 @pytest.mark.parametrize("address", ["10.97.0.1", "10.96.0.0", "10.96.255.255"])

@@ -42,6 +42,11 @@ def test_well_known_cluster_ips_follow_the_service_range():
         ({"pod_cidr": "10.244.0.0/24", "nodes": 2}, "fewer /24 networks than --nodes 2"),
         ({"node_port_range": "9-1"}, "--node-port-range '9-1': expected FIRST-LAST"),
         ({"node_port_range": "all"}, "--node-port-range 'all'"),
+        ({"publish": ("web",)}, "--publish 'web': expected PORT or HOSTPORT:NODEPORT"),
+        ({"publish": ("8080:0",)}, "--publish '8080:0'"),
+        ({"publish": ("8080:30080/sctp",)}, "--publish '8080:30080/sctp'"),
+        ({"publish": ("8080:30080", "8080:30081/tcp")}, "--publish 8080:30080 has port 8080 already"),
+        ({"node_port_addresses": "here"}, "or primary, all, localhost"),
         ({"dns_domain": "No Zone"}, "--dns-domain 'No Zone'"),
         ({"forward": ("dns.example",)}, "--forward 'dns.example'"),
         ({"zone": ("corp.example",)}, "--zone 'corp.example': expected NAME=ADDRESS"),
@@ -64,6 +69,30 @@ def test_options_left_out_are_those_the_box_was_made_with():
     made = box(nodes=3)
     assert define("t", HERE, Options(), made).nodes == 3
     assert define("t", HERE, Options(nodes=5), made).nodes == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "ports", "shown"),
+    [
+        ("30080", (30080, 30080, "tcp"), "30080"),
+        ("8080:30080", (8080, 30080, "tcp"), "8080:30080"),
+        ("5353:30053/udp", (5353, 30053, "udp"), "5353:30053/udp"),
+        ("30053/udp", (30053, 30053, "udp"), "30053/udp"),
+    ],
+)
+def test_a_publication_is_written_as_it_is_read(text, ports, shown):
+    """The host's port first; one number stands for both."""
+    (found,) = box(publish=(text,)).publications
+    assert (found.host_port, found.node_port, found.protocol) == ports
+    assert str(found) == shown
+
+
+def test_what_may_change_does():
+    """Ports published, and the range of node ports; '' publishes none."""
+    made = box(publish=("30080",), node_port_range="30000-30099")
+    assert define("t", HERE, Options(), made).publish == ("30080",)
+    assert define("t", HERE, Options(publish=("",)), made).publish == ()
+    assert define("t", HERE, Options(node_port_range="31000-31099"), made).port_range == (31000, 31099)
 
 
 def test_what_objects_depend_on_cannot_change():

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from kubesvc.api.registry import IP_ADDRESS, SERVICE, SERVICE_CIDR
 from kubesvc.apiserver import stored
-from kubesvc.apiserver.doctor import ADDRESSES, NODE_PORTS, examine
+from kubesvc.apiserver.doctor import ADDRESSES, NODE_PORTS, examine, outside_range
 from kubesvc.box.definition import Box, remember
 from kubesvc.cli.main import cli
 from kubesvc.store.backup import snapshot
@@ -51,6 +51,15 @@ async def world(tmp_path: Path) -> World:
 
 def test_a_store_that_the_server_wrote_is_sound(world: World) -> None:
     assert examine(world.values()) == []
+
+
+def test_ports_outside_the_range_are_named_and_nothing_wrong(world: World) -> None:
+    """Node ports and health-check node ports alike, with their holders."""
+    health = stored.tree_of(world[API])["spec"]["healthCheckNodePort"]
+    assert outside_range(world.values(), 30000, 32767) == []
+    assert outside_range(world.values(), health, health) == ["30080 of default/web", "30081 of default/api"]
+    expected = sorted([(30080, "web"), (30081, "api"), (health, "api")])
+    assert outside_range(world.values(), 1, 2) == [f"{port} of default/{name}" for port, name in expected]
 
 
 def lose(key: str) -> Callable[[World], None]:

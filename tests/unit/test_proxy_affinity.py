@@ -15,7 +15,7 @@ from kubesvc.proxy.layout import AFFINITY_SIZE, TABLE, TCP, TIMEOUTS, UDP, endpo
 from support.proxy import NODE, NODE_IP, RANGES, endpoint, service, slice_of
 
 CLIENT, OTHER = "192.0.2.1", "192.0.2.2"
-CLUSTER_IP, VIP = "10.96.0.10", "203.0.113.20"
+CLUSTER_IP, VIP, LOCALHOST = "10.96.0.10", "203.0.113.20", "127.0.0.1"
 PODS = tuple(f"10.244.{n % 2}.{n}" for n in range(1, 8))
 PORTS = [
     {"name": "http", "port": 80, "nodePort": 30080},
@@ -40,7 +40,7 @@ class Sticky:
             status_ips=[VIP],
             **{"sessionAffinity": "ClientIP"} | config | spec,
         )
-        self._frontends = Frontends(Locality(NODE), [pack(NODE_IP)])
+        self._frontends = Frontends(Locality(NODE), [pack(NODE_IP), pack(LOCALHOST)])
         self._frontends.set_service(self.service.key, self.service)
         self._slice = slice_of(ports=TARGETS)
         self.backend = FakeBackend(RANGES, [NODE_IP])
@@ -83,7 +83,7 @@ class Sticky:
     def asks(self, client: str = CLIENT, address: str = CLUSTER_IP, port: int = 80, protocol: int = TCP) -> str:
         """Every connection draws another number."""
         self.draw += 1
-        where = Where.NODE if client == NODE_IP else Where.WIRE
+        where = Where.NODE if client in (NODE_IP, LOCALHOST) else Where.WIRE
         found = self.backend.trace(Connection(client, address, protocol, port, where), draw=self.draw)
         return found.output.rpartition(":")[0] or found.output
 
@@ -96,6 +96,13 @@ def test_a_client_keeps_its_pod() -> None:
     assert mine != theirs
     assert {sticky.asks() for _ in range(20)} == {mine}
     assert {sticky.asks(OTHER) for _ in range(20)} == {theirs}
+
+
+def test_the_nodes_own_programs_keep_theirs_on_localhost() -> None:
+    """127.0.0.1 is a client like any other."""
+    sticky = Sticky()
+    mine = sticky.asks(LOCALHOST, LOCALHOST, 30080)
+    assert {sticky.asks(LOCALHOST, LOCALHOST, 30080) for _ in range(20)} == {mine}
 
 
 def test_without_affinity_it_does_not() -> None:
@@ -220,7 +227,7 @@ def test_a_service_that_loses_affinity_leaves_no_elements() -> None:
     sticky.asks()
     sticky.become(sessionAffinity="None")
     assert not sticky.nft.elements(TABLE, maps.SLOTS["4"])
-    assert len(sticky.nft.elements(TABLE, maps.BACKENDS["4"])) == len(PODS) * 9
+    assert len(sticky.nft.elements(TABLE, maps.BACKENDS["4"])) == len(PODS) * 3 * 4  # ports, addresses
     assert len({sticky.asks() for _ in range(20)}) == len(PODS)
 
 

@@ -6,8 +6,13 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
+import msgspec
+import pytest
+
+from kubesvc.api.core import Node
 from kubesvc.client.session import Session
 from kubesvc.proxy import maps
 from kubesvc.proxy.config import ProxyConfig
@@ -49,8 +54,8 @@ class Recording(FakeBackend):
 
 
 @asynccontextmanager
-async def running(api: Api, backend: Recording) -> AsyncIterator[Proxy]:
-    proxy = Proxy(Session(api), CONFIG, backend)
+async def running(api: Api, backend: Recording, config: ProxyConfig = CONFIG) -> AsyncIterator[Proxy]:
+    proxy = Proxy(Session(api), config, backend)
     task = asyncio.create_task(proxy.run())
     try:
         yield proxy
@@ -114,6 +119,25 @@ async def test_what_changes_nothing_is_not_sent() -> None:
         await backend.reaches(2)
         assert len(backend.nft.elements(TABLE, maps.FRONTENDS["4"])) == 1
         assert backend.calls == ["resync", "apply"]
+
+
+@pytest.mark.parametrize("by_node", [False, True])
+async def test_other_nodes_pods_are_known_once_this_node_has_its_network(by_node: bool) -> None:
+    """Until the Node has a podCIDR every pod counts as this node's; then those of others are sources outside."""
+    local = service(type="NodePort", externalTrafficPolicy="Local", ports=[{"port": 80, "nodePort": 30080}])
+    api = Api(services=[local], endpointslices=[slice_of("10.244.2.5")])
+    backend = Recording()
+    other_pod = Connection("10.244.1.9", NODE_IP, TCP, 30080)
+    async with running(api, backend, replace(CONFIG, pods_by_node=by_node)) as proxy:
+        await asyncio.wait_for(proxy.programmed.wait(), 5)
+        assert backend.trace(other_pod).output == "10.244.2.5:8080"
+        node = {"metadata": {"name": "node1", "resourceVersion": "2"}, "spec": {"podCIDR": "10.244.0.0/24"}}
+        api.tell("nodes", "ADDED", msgspec.convert(node, Node))
+        api.tell("services", "ADDED", service("other", "10.96.0.20"))
+        await backend.reaches(2)
+        await asyncio.wait_for(proxy.programmed.wait(), 5)
+        assert backend.trace(other_pod).output == ("drop" if by_node else "10.244.2.5:8080")
+        assert backend.trace(Connection("10.244.0.9", NODE_IP, TCP, 30080)).output == "10.244.2.5:8080"
 
 
 def _primaries(*ips: str, within: tuple[str, ...] = ()) -> Iterator[str]:

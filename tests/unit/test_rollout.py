@@ -85,7 +85,9 @@ def test_only_ready_nodes_are_waited_for() -> None:
 
 
 @asynccontextmanager
-async def waiting(session: Session, longest: float = 5.0) -> AsyncIterator[asyncio.Task[None]]:
+async def waiting(
+    session: Session, longest: float = 5.0, forced: asyncio.Event | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
     """An agent with one Ready node that waits for POD."""
     await session.create(
         NODE, {"metadata": {"name": "node1"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
@@ -94,7 +96,7 @@ async def waiting(session: Session, longest: float = 5.0) -> AsyncIterator[async
     following_nodes = asyncio.create_task(nodes.run())
     await nodes.synced.wait()
     withdrawal = Withdrawal(session, nodes, longest)
-    task = asyncio.create_task(withdrawal.wait(POD))
+    task = asyncio.create_task(withdrawal.wait(POD, forced or asyncio.Event()))
     try:
         yield task
         await asyncio.wait_for(task, 10)
@@ -134,6 +136,20 @@ async def test_the_wait_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
         async with waiting(session, longest=0.1):
             pass
     assert "told to end although not every node said" in caplog.text
+
+
+async def test_a_forced_deletion_ends_the_wait(caplog: pytest.LogCaptureFixture) -> None:
+    """`kubectl delete --force --grace-period=0` while nodes are waited for: at once, and no complaint of a node."""
+    forced = asyncio.Event()
+    async with local_session() as session:
+        await session.create(ENDPOINT_SLICE, tree("u1", terminating=False))
+        async with waiting(session, 60, forced) as task:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not task.done()
+            forced.set()
+            await asyncio.wait_for(asyncio.shield(task), 5)
+    assert "told to end" not in caplog.text
 
 
 async def test_it_can_be_switched_off() -> None:

@@ -27,7 +27,8 @@ class ApiConfig:
     node_client_cert: Path
     node_client_key: Path
     dns_domain: str = "cluster.local"
+    own_ports: frozenset[int] = frozenset()  # the nodes' own, which no Service may have as its node port
 
     @property
     def cluster(self) -> Cluster:
-        return Cluster(self.service_cidrs, self.node_port_range, self.dns_domain)
+        return Cluster(self.service_cidrs, self.node_port_range, self.dns_domain, own_ports=self.own_ports)

@@ -150,6 +150,14 @@ def _outside(world: _World) -> Iterator[Finding]:
             )
 
 
+def outside_range(items: Iterable[Versioned], first: int, last: int) -> list[str]:
+    """The node ports that Services hold outside the range, as "30080 of default/web": they had them before the range
+    was what it is, and keep them. No finding: nothing is wrong with that."""
+    holders = _read(items).holders
+    ports = sorted((int(held), name) for held, names in holders.items() if held.isdigit() for name in names)
+    return [f"{port} of {name}" for port, name in ports if not first <= port <= last]
+
+
 def summary(items: Sequence[Versioned]) -> str:
     """What there was to look at, in a line."""
     world = _read(items)

@@ -3,6 +3,7 @@
     control-plane        API server, controllers, load-balancer controller; over SQLite, in the node network
     NODE/proxy           the data plane, and the answering of ARP for load-balancer addresses
     NODE/dns  NODE/node  the DNS server; the pods
+    publish              node ports on the host's localhost, where there are any to publish
 
 All import their rooms here, at the top: the supervisor must have imported everything before it forks.
 """
@@ -24,9 +25,18 @@ from kubesvc.api.errors import ApiError
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.apiserver.server import ApiServer, relax_collection
+from kubesvc.box import portrange, publish
 from kubesvc.box.addons import ensure_addons
 from kubesvc.box.certificates import Identities
-from kubesvc.box.definition import AGENT_PORT, API_PORT, DNS_PORT, PROXY_HEALTH_PORT, PROXY_METRICS_PORT, Box
+from kubesvc.box.definition import (
+    AGENT_PORT,
+    API_PORT,
+    DNS_PORT,
+    OWN_PORTS,
+    PROXY_HEALTH_PORT,
+    PROXY_METRICS_PORT,
+    Box,
+)
 from kubesvc.box.sockets import Sockets
 from kubesvc.box.supervisor import Child
 from kubesvc.client import kubeconfig
@@ -39,6 +49,7 @@ from kubesvc.dns import main as dns
 from kubesvc.dns import upstreams
 from kubesvc.dns.config import DnsConfig
 from kubesvc.kernel import netns
+from kubesvc.kernel.links import Links
 from kubesvc.loadbalancer import main as loadbalancer
 from kubesvc.loadbalancer.announce import main as announce
 from kubesvc.loadbalancer.config import AnnounceConfig, LoadBalancerConfig
@@ -46,13 +57,15 @@ from kubesvc.node import main as node_agent
 from kubesvc.node.config import NodeConfig
 from kubesvc.node.teardown import teardown
 from kubesvc.proxy import main as proxy
-from kubesvc.proxy.config import ProxyConfig
+from kubesvc.proxy.config import ProxyConfig, node_port_networks, own_ips
 from kubesvc.store.protocol import StoreError
 from kubesvc.store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
 
 FAILED = "failed: "  # begins a line of progress that says why the box can't start
+WARNING = "warning: "  # and one that says what its owner should know
+_HOST = Path("/proc/self/ns/net")  # the supervisor's namespace
 
 
 def children(box: Box, identities: Identities, sockets: Sockets, progress: int) -> list[Child]:
@@ -78,6 +91,8 @@ def children(box: Box, identities: Identities, sockets: Sockets, progress: int) 
             Child(f"{name}/dns", namespace, _dns(box, identities, name, sockets, resolvers, socket_on_host)),
             Child(f"{name}/node", namespace, _node(box, identities, name)),
         ]
+    if sockets.published:
+        found.append(Child("publish", _HOST, lambda: publish.run(box, sockets.published)))
     return found
 
 
@@ -96,6 +111,8 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
         server = ApiServer(store, _api_config(box, identities))
         await server.start()
         relax_collection()
+        if warning := await portrange.warning(store, box.port_range):
+            os.write(progress, f"{WARNING}{warning}\n".encode())
     except (StoreError, ApiError) as error:
         os.write(progress, f"{FAILED}{error}\n".encode())
         raise
@@ -124,6 +141,7 @@ def _api_config(box: Box, identities: Identities) -> ApiConfig:
     return ApiConfig(
         service_cidrs=(box.services,),
         node_port_range=box.port_range,
+        own_ports=OWN_PORTS,
         dns_domain=box.dns_domain,
         advertise_address=str(box.network.api),
         advertise_port=API_PORT,
@@ -138,11 +156,17 @@ def _api_config(box: Box, identities: Identities) -> ApiConfig:
 def _proxy(box: Box, identities: Identities, name: str) -> Callable[[], Coroutine[Any, Any, None]]:
     async def run() -> None:
         address = box.node_ip(name)
+        words = box.node_port_addresses.split(",")
+        with Links() as links:
+            ips = own_ips((address,), links.addresses())
         config = ProxyConfig(
             node_name=name,
-            node_ips=(address,),
+            node_ips=ips,
             service_cidrs=(box.services,),
             pod_cidrs=(box.pods,),
+            pods_by_node=True,
+            node_port_addresses=node_port_networks(words, (address,)),
+            localhost_node_ports=True,
             healthz_address=(str(address), PROXY_HEALTH_PORT),
             metrics_address=(str(address), PROXY_METRICS_PORT),
             load_balancer_ranges=(box.network.pool,),

@@ -11,6 +11,8 @@ import msgspec
 from kubesvc.box.errors import BoxError
 from kubesvc.box.ranges import SMALLEST, NodeNetwork, default_pool, parse_pool
 from kubesvc.dns import upstreams
+from kubesvc.proxy.config import check_node_port_addresses
+from kubesvc.proxy.localhost import FORWARDER_PORT
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 DEFAULT_STATE = Path("/var/lib/kubesvc")
@@ -21,6 +23,8 @@ DNS_HEALTH_PORT = 9153  # where CoreDNS has its metrics
 AGENT_PORT = 10250
 PROXY_METRICS_PORT = 10249  # as kube-proxy's
 PROXY_HEALTH_PORT = 10256
+OWN_PORTS = frozenset((DNS_PORT, DNS_HEALTH_PORT, AGENT_PORT, PROXY_METRICS_PORT, PROXY_HEALTH_PORT, FORWARDER_PORT))
+"""What every node listens on itself: no Service's node port."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +41,30 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     forward: tuple[str, ...] | None = None
     zone: tuple[str, ...] | None = None
     node_grace: float | None = None
+    publish: tuple[str, ...] | None = None
+    node_port_addresses: str | None = None
+
+
+class Publication(msgspec.Struct, frozen=True, kw_only=True):
+    """A node port on the host's localhost, as --publish says it."""
+
+    host_port: int
+    node_port: int
+    protocol: str = "tcp"  # or udp
+
+    def __str__(self) -> str:
+        ports = f"{self.host_port}:{self.node_port}" if self.host_port != self.node_port else f"{self.node_port}"
+        return ports + ("" if self.protocol == "tcp" else f"/{self.protocol}")
+
+    @classmethod
+    def parse(cls, text: str) -> Publication:
+        """PORT or HOSTPORT:NODEPORT, with /udp for UDP. Raises ValueError."""
+        ports, _, protocol = text.partition("/")
+        host, colon, node = ports.partition(":")
+        found = cls(host_port=int(host), node_port=int(node if colon else host), protocol=protocol or "tcp")
+        if found.protocol not in ("tcp", "udp") or not all(0 < p < 65536 for p in (found.host_port, found.node_port)):
+            raise ValueError(text)
+        return found
 
 
 class Box(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +83,8 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     forward: tuple[str, ...] = ()  # DNS upstreams; none: this machine's own
     zone: tuple[str, ...] = ()  # NAME=ADDRESS[,ADDRESS …]: who is asked for the names in a DNS zone
     node_grace: float = 40.0  # seconds without a sign of life after which a node counts as lost
+    publish: tuple[str, ...] = ()  # [HOSTPORT:]NODEPORT[/udp]
+    node_port_addresses: str = "primary"  # CIDRs or words, separated by commas
     api_port: int = 0  # on the host's 127.0.0.1
 
     @property
@@ -111,6 +141,10 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
         return int(first), int(last)
 
     @property
+    def publications(self) -> list[Publication]:
+        return list(map(Publication.parse, self.publish))
+
+    @property
     def node_names(self) -> list[str]:
         return [f"node{number}" for number in range(1, self.nodes + 1)]
 
@@ -122,7 +156,7 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
         return f"kubesvc-{self.name}-{part}"
 
 
-FIXED = ("service_cidr", "pod_cidr", "node_port_range", "node_cidr", "lb_pool", "dns_domain")
+FIXED = ("service_cidr", "pod_cidr", "node_cidr", "lb_pool", "dns_domain")
 """Options that objects already made depend on: they can't change while the data is kept."""
 
 
@@ -146,7 +180,7 @@ def define(name: str, directory: Path, options: Options, remembered: Box | None)
     """The box that `options` and what is remembered make; node_cidr and api_port may still be open. Raises BoxError."""
     check_name(name)
     said = {k: v for k, v in msgspec.structs.asdict(options).items() if v is not None}
-    said |= {option: () for option in ("forward", "zone") if said.get(option) == ("",)}
+    said |= {option: () for option in ("forward", "zone", "publish") if said.get(option) == ("",)}
     if remembered is not None:
         for option in FIXED:
             before = getattr(remembered, option)
@@ -193,7 +227,26 @@ def _check(box: Box) -> None:
         raise BoxError(f"--node-port-range {box.node_port_range!r}: expected FIRST-LAST within 1-65535")
     if not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*", box.dns_domain):
         raise BoxError(f"--dns-domain {box.dns_domain!r}: expected a lower-case DNS name such as cluster.local")
+    try:
+        check_node_port_addresses(box.node_port_addresses.split(","))
+    except ValueError as error:
+        raise BoxError(f"--node-port-addresses {box.node_port_addresses!r}: {error}") from error
+    _check_published(box)
     _check_dns(box)
+
+
+def _check_published(box: Box) -> None:
+    taken: dict[tuple[int, str], str] = {}  # port and protocol of the host -> who asked for it
+    for text in box.publish:
+        try:
+            found = Publication.parse(text)
+        except ValueError as error:
+            expected = "expected PORT or HOSTPORT:NODEPORT, such as 8080:30080, with /udp for UDP"
+            raise BoxError(f"--publish {text!r}: {expected}") from error
+        place = (found.host_port, found.protocol)
+        if place in taken:
+            raise BoxError(f"--publish {text}: {taken[place]} has port {found.host_port} already; give another")
+        taken[place] = f"--publish {text}"
 
 
 def _check_dns(box: Box) -> None:

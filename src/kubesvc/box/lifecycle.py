@@ -21,10 +21,11 @@ from pathlib import Path
 
 import msgspec
 
-from kubesvc.box import children, egress, lock, network, processes, sockets
+from kubesvc.box import children, egress, lock, network, processes, publish, sockets
 from kubesvc.box.certificates import ensure_certificates
 from kubesvc.box.definition import RUN, Box, Options, define, find, name_flag, names, recall, remember
 from kubesvc.box.errors import AlreadyRunning, BoxError
+from kubesvc.box.publish import Published
 from kubesvc.box.ranges import choose_network
 from kubesvc.box.supervisor import Supervisor, end_with, redirect
 
@@ -61,8 +62,10 @@ def up(name: str, directory: Path, options: Options, *, detach: bool, show: Show
         if shutil.which(program) is None:
             show(Progress(warning=f"{program} is not installed, so pods can't start: apt install {package}"))
     descriptor = _lock(box)
+    _warn_of_publications(box, show)
     try:
         box = _choose_network(box)
+        published = publish.listen(box)
         listener = sockets.listen_on_host(box)
         box = msgspec.structs.replace(box, api_port=listener.getsockname()[1])
         remember(box)
@@ -71,13 +74,32 @@ def up(name: str, directory: Path, options: Options, *, detach: bool, show: Show
         supervisor = os.fork()
         if supervisor == 0:
             os.close(reading)
-            _supervise(box, listener, writing, detach)
+            _supervise(box, listener, published, writing, detach)
         os.close(writing)
         listener.close()
+        publish.close(published)
+    except BoxError:
+        if recall(box.run_path) is None:  # nothing was made but the lock
+            _forget_run(box)
+        raise
     finally:
         os.close(descriptor)  # the supervisor holds it now
     _follow(reading, show)
     return box
+
+
+def _warn_of_publications(box: Box, show: Show) -> None:
+    first, last = box.port_range
+    for publication in box.publications:
+        if not first <= publication.node_port <= last:
+            text = f"--publish {publication}: no new Service gets node port {publication.node_port}"
+            show(Progress(warning=f"{text}, which is outside --node-port-range {box.node_port_range}"))
+
+
+def _forget_run(box: Box) -> None:
+    shutil.rmtree(box.run_path, ignore_errors=True)
+    with suppress(OSError):  # other boxes' are there
+        RUN.rmdir()
 
 
 def _lock(box: Box) -> int:
@@ -118,7 +140,7 @@ def _choose_network(box: Box) -> Box:
     return box
 
 
-def _supervise(box: Box, listener: socket.socket, writing: int, detach: bool) -> None:
+def _supervise(box: Box, listener: socket.socket, published: tuple[Published, ...], writing: int, detach: bool) -> None:
     """The supervisor's whole life; never returns."""
     code = 1
     parent = os.getppid()
@@ -127,7 +149,7 @@ def _supervise(box: Box, listener: socket.socket, writing: int, detach: bool) ->
         if not detach:
             end_with(parent)
         redirect(box.path / "logs" / "supervisor.log")
-        _start(box, listener, _Reporter(writing))
+        _start(box, listener, published, _Reporter(writing))
         code = 0
     except BoxError as error:
         _Reporter(writing).send(Progress(error=str(error)))
@@ -158,13 +180,13 @@ class _Reporter:
         self.send(Progress(step=text, seconds=time.monotonic() - began))
 
 
-def _start(box: Box, listener: socket.socket, reporter: _Reporter) -> None:
+def _start(box: Box, listener: socket.socket, published: tuple[Published, ...], reporter: _Reporter) -> None:
     with reporter.step("certificates"):
         identities = ensure_certificates(box)
     with reporter.step(f"network {box.node_cidr}, {box.nodes} {'node' if box.nodes == 1 else 'nodes'}"):
         network.ensure(box)
         egress.ensure(box)
-        listening = sockets.open_all(box, listener)
+        listening = sockets.open_all(box, listener, published)
     began = time.monotonic()
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     supervisor = Supervisor(box.run_path, box.path / "logs", children.children(box, identities, listening, writing))
@@ -180,6 +202,8 @@ def _start(box: Box, listener: socket.socket, reporter: _Reporter) -> None:
                 reporter.send(Progress(error=said.removeprefix(children.FAILED)))
                 supervisor.end()
                 return
+            if waiting and said.startswith(children.WARNING):
+                reporter.send(Progress(warning=said.removeprefix(children.WARNING)))
             if said in waiting:
                 waiting.discard(said)
                 reporter.send(Progress(step=said, seconds=time.monotonic() - began))
@@ -276,9 +300,7 @@ def down(box: Box, *, purge: bool, show: Show) -> None:
         began = time.monotonic()
         action(box)
         show(Progress(step=text, seconds=time.monotonic() - began))
-    shutil.rmtree(box.run_path, ignore_errors=True)
-    if RUN.exists() and not any(RUN.iterdir()):
-        RUN.rmdir()
+    _forget_run(box)
     if purge:
         shutil.rmtree(box.path, ignore_errors=True)
         show(Progress(step=f"data removed from {box.path}"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kubesvc.api.core import Node, Service
 from kubesvc.api.errors import ApiError
 from kubesvc.api.registry import NODE, SERVICE
 from kubesvc.box import lock, processes
-from kubesvc.box.definition import Box
+from kubesvc.box.definition import Box, Publication
 from kubesvc.client import kubeconfig
 from kubesvc.client.session import Session, Unreachable
 
@@ -44,6 +45,15 @@ class ServiceLine:
     outside: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedLine:
+    """`service` is namespace/name of the one with that node port; empty: none has it."""
+
+    host: str
+    node_port: str
+    service: str
+
+
 @dataclass(slots=True)
 class Overview:
     running: bool
@@ -51,6 +61,7 @@ class Overview:
     processes: list[ProcessLine] = field(default_factory=list)
     nodes: list[NodeLine] = field(default_factory=list)
     services: list[ServiceLine] = field(default_factory=list)
+    published: list[PublishedLine] = field(default_factory=list)
     trouble: str = ""  # why the API couldn't be asked
 
 
@@ -76,6 +87,24 @@ def outside_addresses(service: Service, nodes: list[str]) -> list[str]:
         if port.node_port and nodes:
             found.append(f"{nodes[0]}:{port.node_port}" + (" (any node)" if len(nodes) > 1 else ""))
     return found
+
+
+def published(publications: Iterable[Publication], services: Iterable[Service]) -> list[PublishedLine]:
+    """Where this machine's localhost leads."""
+    owners = {
+        (port.node_port, port.protocol): f"{service.namespace}/{service.name}"
+        for service in services
+        for port in service.spec.ports
+        if port.node_port
+    }
+    return [
+        PublishedLine(
+            f"localhost:{each.host_port}",
+            f"{each.node_port}/{each.protocol.upper()}",
+            owners.get((each.node_port, each.protocol.upper()), ""),
+        )
+        for each in publications
+    ]
 
 
 async def overview(box: Box) -> Overview:
@@ -107,6 +136,8 @@ async def _ask(session: Session, box: Box, found: Overview) -> None:
         address = node.internal_ips[0] if node.internal_ips else ""
         found.nodes.append(NodeLine(node.name, node.ready, address, node.spec.pod_cidr, box.namespace(node.name)))
     addresses = [line.address for line in found.nodes if line.address]
-    for service in (await session.list(SERVICE, Service)).items:
+    services = (await session.list(SERVICE, Service)).items
+    found.published = published(box.publications, services)
+    for service in services:
         inside, outside = inside_addresses(service, box.dns_domain), outside_addresses(service, addresses)
         found.services.append(ServiceLine(service.namespace, service.name, service.spec.type, inside, outside))

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from kubesvc.box.definition import API_PORT, DNS_HEALTH_PORT, DNS_PORT, Box
+from kubesvc.box.publish import Published
 from kubesvc.kernel import netns
 
 BACKLOG = 1024
@@ -16,10 +17,12 @@ UDP_BUFFER = 4 << 20  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """`api`: the host's 127.0.0.1 and the node network; `dns` maps a node -> its (UDP, TCP, health over HTTP)."""
+    """`api`: the host's 127.0.0.1 and the node network; `dns` maps a node -> its (UDP, TCP, health over HTTP);
+    `published`: node ports on the host's localhost."""
 
     api: tuple[socket.socket, ...]
     dns: dict[str, tuple[socket.socket, socket.socket, socket.socket]]
+    published: tuple[Published, ...] = ()
 
 
 def listen_on_host(box: Box) -> socket.socket:
@@ -52,8 +55,8 @@ def _udp(namespace: Path, address: IPv4Address, port: int) -> socket.socket:
     return receiver
 
 
-def open_all(box: Box, on_host: socket.socket) -> Sockets:
-    """Every listening socket of the box; its network must be there."""
+def open_all(box: Box, on_host: socket.socket, published: tuple[Published, ...]) -> Sockets:
+    """Every listening socket of the box, with those made on the host before; its network must be there."""
     inside = _tcp(netns.named(box.namespace("net")), box.network.api, API_PORT)
     dns = {}
     for node in box.node_names:
@@ -63,4 +66,4 @@ def open_all(box: Box, on_host: socket.socket) -> Sockets:
             _tcp(namespace, address, DNS_PORT),
             _tcp(namespace, address, DNS_HEALTH_PORT),
         )
-    return Sockets((on_host, inside), dns)
+    return Sockets((on_host, inside), dns, published)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kubesvc.apiserver.doctor import Finding, examine, summary
+from kubesvc.apiserver.doctor import Finding, examine, outside_range, summary
 from kubesvc.box.definition import Box
 from kubesvc.cli.options import box_or_fail, which_box
 from kubesvc.store.backup import snapshot
@@ -55,4 +55,9 @@ def doctor(name: str, directory: Path | None, repair: bool) -> None:
     items = _read(box)
     if findings:
         raise click.ClickException(f"{len(findings)} things are wrong ({summary(items)})")
+    first, last = box.port_range
+    for outside in outside_range(items, first, last):
+        click.echo(
+            f"node port {outside} is outside --node-port-range {first}-{last}: kept as long as the Service has it"
+        )
     click.echo(f"All is well: {summary(items)}, each claimed by the one who holds it.")

@@ -50,6 +50,12 @@ def _print(console: Console, found: Overview) -> None:
     console.print(nodes)
     console.print()
     console.print(services)
+    if found.published:
+        published = _table("PUBLISHED", "NODE PORT", "SERVICE")
+        for line in found.published:
+            published.add_row(line.host, line.node_port, line.service or "(no Service has this node port)")
+        console.print()
+        console.print(published)
 
 
 @click.command()

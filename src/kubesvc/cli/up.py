@@ -39,9 +39,27 @@ from kubesvc.cli.progress import show
     multiple=True,
     help="DNS server for the names of one zone, such as corp.example=10.0.0.53; repeatable, '' for none.",
 )
+@click.option(
+    "--node-port-addresses",
+    metavar="CIDR,...",
+    help="Which addresses of a node its node ports answer on: CIDRs, 'primary', 'all'.  [default: primary]",
+)
+@click.option(
+    "--publish",
+    metavar="[HOSTPORT:]NODEPORT",
+    multiple=True,
+    help="Have this machine's localhost:HOSTPORT answer as node port NODEPORT; /udp after it for UDP; repeatable, "
+    "'' for none.",
+)
 @click.option("--detach", "-d", is_flag=True, help="Return once the box is ready, and leave it running.")
 def up(
-    name: str, directory: Path | None, detach: bool, forward: tuple[str, ...], zone: tuple[str, ...], **said: Any
+    name: str,
+    directory: Path | None,
+    detach: bool,
+    forward: tuple[str, ...],
+    zone: tuple[str, ...],
+    publish: tuple[str, ...],
+    **said: Any,
 ) -> None:
     """Start a box: a cluster for Services on this machine.
 
@@ -50,17 +68,22 @@ def up(
     """
     where = directory.absolute() if directory else DEFAULT_STATE / name
     try:
-        options = Options(**said, forward=forward or None, zone=zone or None)
+        options = Options(**said, forward=forward or None, zone=zone or None, publish=publish or None)
         box = lifecycle.up(name, where, options, detach=detach, show=show)
     except AlreadyRunning as running:
         box = box_or_fail(name, directory)
         click.echo(f"{running}\nexport KUBECONFIG={box.kubeconfig}")
+        if options != Options():
+            again = f"`kubesvc down{name_flag(name)}` first, then `kubesvc up` with them"
+            click.echo(f"It goes on as it was started; options take effect at its next start: {again}.", err=True)
         return
     except BoxError as error:
         raise click.ClickException(str(error)) from error
     flag = name_flag(name)
     click.echo(f"\nReady. Next:\n\n  export KUBECONFIG=$(kubesvc kubeconfig{flag})    # {box.kubeconfig}")
     click.echo("  kubectl get nodes\n")
+    for published in box.publications:
+        click.echo(f"localhost:{published.host_port}/{published.protocol} is node port {published.node_port}.")
     if detach:
         click.echo(f"`kubesvc status{flag}` shows the box, `kubesvc down{flag}` ends it.")
         return

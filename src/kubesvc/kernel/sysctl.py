@@ -32,6 +32,14 @@ def ensure(name: str, value: str) -> bool:
     return True
 
 
+def ensure_at_least(name: str, value: int) -> bool:
+    """`ensure`, unless it is more already."""
+    before = read(name)
+    if before is not None and before.isdecimal() and int(before) >= value:
+        return True
+    return ensure(name, str(value))
+
+
 def ensure_each(pattern: str, value: str) -> None:
     """`ensure` for every name that matches a glob below net/ ("ipv4/conf/*/send_redirects")."""
     for path in sorted(_NET.glob(pattern)):

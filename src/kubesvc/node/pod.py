@@ -50,6 +50,7 @@ class PodWorker:
         self._conditions: list[Condition] = list(pod.status.conditions)
         self._wake = asyncio.Event()
         self._gone = False  # no longer in the API
+        self._forced = asyncio.Event()  # whoever deletes it wants no waiting
         self._ready = False  # the network, volumes and files are there
         self._ended = False
         self._sources = Sources({}, {})
@@ -69,6 +70,8 @@ class PodWorker:
         if self.going and (grace := pod.metadata.deletion_grace_period_seconds) is not None:
             for runner in self.runners.values():
                 runner.hurry(grace)
+            if grace == 0:
+                self._forced.set()
         if before.spec != pod.spec or before.metadata.deletion_timestamp != pod.metadata.deletion_timestamp:
             self._wake.set()
         if before.status.conditions != pod.status.conditions:
@@ -80,6 +83,7 @@ class PodWorker:
     def remove(self) -> None:
         """The object is gone from the API: end what runs."""
         self._gone = True
+        self._forced.set()
         self._wake.set()
 
     @property
@@ -269,8 +273,8 @@ class PodWorker:
             runner.quiet()
         begun = time.monotonic()
         if grace > 0 and not self._gone and any(not runner.ended.is_set() for runner in self.runners.values()):
-            await self._machine.withdrawal.wait(self.pod)
-            grace = max(1.0, grace - (time.monotonic() - begun))
+            await self._machine.withdrawal.wait(self.pod, self._forced)
+            grace = max(1.0, self._grace() - (time.monotonic() - begun))
         await self._stop_all([r for n, r in self.runners.items() if n not in sidecars], grace)
         left = max(0.0, grace - (time.monotonic() - begun))
         await self._stop_all([r for n, r in self.runners.items() if n in sidecars], left)

@@ -3,7 +3,8 @@
     pod deleted ─► its slices say terminating, at revision R ─► each Ready node's Lease says R or more ─► SIGTERM
 
 Without this a server that ends at once is still picked by nodes that haven't heard, and their clients are refused. The
-wait is bounded, and short where the pod is in no slice. Slices and Leases are followed only while some pod waits.
+wait is bounded, short where the pod is in no slice, and ends when the deletion is forced. Slices and Leases are
+followed only while some pod waits.
 """
 
 from __future__ import annotations
@@ -57,10 +58,23 @@ class Withdrawal:
         self._waiting: dict[str, int] = {}  # namespace -> pods that wait
         self._tasks: dict[str, asyncio.Task[None]] = {}  # namespace; "" is the Leases'
 
-    async def wait(self, pod: Pod) -> None:
-        """Return when no node picks the pod for new connections any more, or when that took too long."""
+    async def wait(self, pod: Pod, forced: asyncio.Event) -> None:
+        """Return when no node picks the pod for new connections any more, when that took too long, or when somebody
+        who deletes it by force wants no waiting."""
         if self._longest <= 0:
             return
+        withdrawn = asyncio.ensure_future(self._withdrawn(pod))
+        hurried = asyncio.ensure_future(forced.wait())
+        try:
+            await asyncio.wait((withdrawn, hurried), return_when=asyncio.FIRST_COMPLETED)
+            if withdrawn.done():
+                withdrawn.result()
+        finally:
+            withdrawn.cancel()
+            hurried.cancel()
+            await asyncio.gather(withdrawn, hurried, return_exceptions=True)
+
+    async def _withdrawn(self, pod: Pod) -> None:
         try:
             async with asyncio.timeout(self._longest), self._followed(pod.namespace) as (slices, leases):
                 await self._until_withdrawn(pod, slices, leases)

@@ -3,6 +3,7 @@
     Proxy ──on_sync, on_refusal, informers──► health, metrics ─► HTTP
                                             ► conntrack reconciler
                                             ► report of what is in force ─► the node's Lease
+                                            ► localhost: the way for 127.0.0.1, the forwarder for ::1
                                             ► guard: somebody changed our table ─► Proxy.rebuild
                                                      somebody's filter drops our packets ─► log, Event
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -25,6 +27,8 @@ from kubesvc.client.events import Recorder
 from kubesvc.client.session import Session
 from kubesvc.kernel.conntrack import Conntrack
 from kubesvc.kernel.nft.connection import Connection
+from kubesvc.proxy import localhost
+from kubesvc.proxy.addresses import Addresses
 from kubesvc.proxy.config import ProxyConfig
 from kubesvc.proxy.conntrack import Reconciler
 from kubesvc.proxy.frontends import Key
@@ -52,7 +56,15 @@ def _now() -> datetime:
 class Attendants:
     """Registers with `proxy` when made; `run` works until cancelled, `close` lets go of the kernel."""
 
-    def __init__(self, proxy: Proxy, session: Session, config: ProxyConfig, connection: Connection) -> None:
+    def __init__(
+        self,
+        proxy: Proxy,
+        session: Session,
+        config: ProxyConfig,
+        connection: Connection,
+        listener: socket.socket | None = None,
+    ) -> None:
+        """`listener`: where connections to node ports of ::1 arrive."""
         self.metrics = Metrics()
         networks = (*config.service_cidrs, *config.pod_cidrs)
         families = tuple(f"IPv{version}" for version in sorted({n.version for n in networks} or {4}))
@@ -69,6 +81,8 @@ class Attendants:
         self._ports = ServicePorts(
             addresses, self._service_health, recorder, config.node_name, proxy_name=config.proxy_name
         )
+        self._addresses = Addresses(config, self._moved) if config.node_port_addresses else None
+        self._forwarder = None if listener is None else localhost.Forwarder(listener, proxy.frontends)
         proxy.services.on_change(self._service_changed)
         proxy.services.on_change(self._flows.service_changed)
         proxy.services.on_change(self._ports.service_changed)
@@ -83,6 +97,9 @@ class Attendants:
     def close(self) -> None:
         self._tracking.close()
         self._guard.close()
+        for part in (self._addresses, self._forwarder):
+            if part is not None:
+                part.close()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -93,6 +110,10 @@ class Attendants:
                 ("health-check node ports", self._ports.run),
             ):
                 group.create_task(_keep(what, work))
+            if self._addresses is not None:
+                group.create_task(_keep("addresses of this node", self._addresses.run))
+            if self._forwarder is not None:
+                group.create_task(_keep("node ports on ::1", self._forwarder.run))
             if self._config.report_programmed:
                 group.create_task(_keep("report of what is programmed", self._reporter.run))
             if (at := self._config.healthz_address) is not None:
@@ -114,13 +135,20 @@ class Attendants:
             self._triggers.append(moment)
 
     def _queued(self, *, endpoints: bool) -> None:
-        self.health.queued(_now())
+        if self.health.pending is None:
+            self.health.queued(_now())
         self.metrics.queued(time.time(), endpoints=endpoints)
 
     def _node_changed(self, _old: Node | None, new: Node | None) -> None:
         self.health.see_node(new)
 
+    def _moved(self, config: ProxyConfig) -> None:
+        self._proxy.move(config)
+        self._ports.move([str(ip) for ip in config.node_port_ips()])
+
     def _synced(self, sync: Sync) -> None:
+        if sync.whole and self._config.localhost_node_ports and self._config.configure_namespace:
+            localhost.open_way()  # never before the rules that keep others out are in force
         now = _now()
         self.health.programmed(now)
         self.metrics.synced(now.timestamp(), sync.seconds, whole=sync.whole)

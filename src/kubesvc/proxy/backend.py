@@ -78,6 +78,9 @@ class Ranges:
 
     service_cidrs: tuple[IPv4Network | IPv6Network, ...]
     pod_cidrs: tuple[IPv4Network | IPv6Network, ...]
+    """A source inside them is a pod whose answers come back by this node: its own pods, where that is known."""
+    localhost: bool = False
+    """Whether node ports answer on 127.0.0.1: then what comes to it from elsewhere is kept out."""
 
 
 class Backend(Protocol):
@@ -89,6 +92,10 @@ class Backend(Protocol):
     def resync(self, everything: Changes) -> None:
         """Make the data plane equal to `everything`, whatever it holds, without a moment in which less works. Always
         the first call. Raises BackendError."""
+        ...
+
+    def know(self, ranges: Ranges) -> None:
+        """The ranges are these from the next `resync` on."""
         ...
 
     def close(self) -> None:

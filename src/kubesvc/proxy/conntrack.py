@@ -19,7 +19,7 @@ from typing import Protocol
 from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.kernel.conntrack import Flow
-from kubesvc.proxy.config import ProxyConfig
+from kubesvc.proxy.config import LOOPBACK, ProxyConfig
 from kubesvc.proxy.layout import UDP, port_data, tail
 from kubesvc.proxy.stale import Knowledge, Path, stale
 
@@ -53,7 +53,7 @@ class Reconciler:
         self._serving = serving
         self._done = done
         self.service_cidrs, self._pod_cidrs = config.service_cidrs, config.pod_cidrs
-        self._orphaned: Collection[bytes] = frozenset(ip.packed for ip in config.node_port_ips())
+        self._orphaned: Collection[bytes] = frozenset(ip.packed for ip in (*config.node_port_ips(), LOOPBACK))
         self._removed: set[bytes] = set()
         self._touched = True  # what went while no proxy ran is looked for at the first programming
         self._wake = asyncio.Event()

@@ -63,6 +63,7 @@ class FakeBackend(NftablesBackend):
         masqueraded = False
         hook = "output" if connection.where is Where.NODE else "prerouting"
         while hook:
+            packet.incoming = self._came_by(hook, connection.where)
             packet.outgoing = "" if hook in ("prerouting", "input") else "lo" if self._here(packet) else "eth0"
             self.nft.run(hook, packet, draw)
             if packet.verdict in ("drop", "reject"):
@@ -76,7 +77,13 @@ class FakeBackend(NftablesBackend):
         return {self.trace(connection, draw=n).output for n in range(draws)}
 
     def _here(self, packet: Packet) -> bool:
-        return packet.destination in self._node_ips
+        return packet.destination in self._node_ips or unpack(packet.destination).is_loopback
+
+    @staticmethod
+    def _came_by(hook: str, where: Where) -> str:
+        if hook not in ("prerouting", "input", "forward"):
+            return ""
+        return "lo" if where is Where.NODE else "eth0"
 
     def _next(self, hook: str, packet: Packet) -> str:
         """The hook after this one; "" where the packet leaves the node or reaches a process."""

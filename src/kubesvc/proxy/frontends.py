@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
-from kubesvc.proxy.backend import Changes
+from kubesvc.proxy.backend import Changes, Frontend
 from kubesvc.proxy.claims import Claims
 from kubesvc.proxy.endpoints import LOCAL, READY, Candidates, Locality, parse
 from kubesvc.proxy.layout import port_data, split_key
@@ -33,11 +34,14 @@ class Frontends:
         proxy_name: str = "",
         node_ips: Iterable[bytes] = (),
         load_balancer_ranges: Iterable[tuple[bytes, bytes]] = (),
+        forwarder: bytes = b"",
+        masquerade_all: bool = False,
     ) -> None:
         """`load_balancer_ranges`, first and last address, hold addresses that only Services have."""
         ports = tuple(node_port_ips)
         self._here = here
-        self._site = Site(ports, tuple(node_ips) or ports, tuple(load_balancer_ranges), proxy_name)
+        nodes = tuple(node_ips) or ports
+        self._site = Site(ports, nodes, tuple(load_balancer_ranges), proxy_name, forwarder, masquerade_all)
         self._services: dict[Key, Service] = {}
         self._slices: dict[Key, dict[str, EndpointSlice]] = {}  # service -> slice name -> slice
         self._candidates: dict[Key, dict[str, Candidates]] = {}  # the same, as this node sees them
@@ -81,6 +85,13 @@ class Frontends:
             self._candidates[owner] = {name: parse(found, self._here) for name, found in slices.items()}
             self._touched[owner] = None
 
+    def set_addresses(self, node_port_ips: Iterable[bytes], node_ips: Iterable[bytes]) -> None:
+        """Where node ports answer, and which addresses this node has."""
+        site = replace(self._site, node_port_ips=tuple(node_port_ips), node_ips=tuple(node_ips))
+        if site != self._site:
+            self._site = site
+            self._touched.update(dict.fromkeys(self._services))
+
     # ── what is decided ──
 
     @property
@@ -115,6 +126,15 @@ class Frontends:
             dict.fromkeys(self._service_ips, True),
             dict.fromkeys(self._local_endpoints, True),
         )
+
+    @property
+    def node_port_ips(self) -> tuple[bytes, ...]:
+        """The addresses that node ports are translated on."""
+        return self._site.node_port_ips
+
+    def find(self, key: bytes) -> Frontend | None:
+        """The frontend with this key, as of the last `take`."""
+        return self._claims.winners.get(key)
 
     def serving(self, key: bytes) -> frozenset[bytes] | None:
         """Every endpoint that serves at a frontend's key, chosen by its policy or not; None when no Service has it."""

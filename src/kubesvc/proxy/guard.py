@@ -1,12 +1,13 @@
 """Watches over the data plane as it stands in the kernel: our table, and other people's filters on the packets' way.
 
     somebody deletes, flushes, edits our table ─► heard at once ─► everything is programmed again
-    somebody's chain drops what goes to pods   ─► the log and an Event on the Node, with the command that opens it
+    somebody's chain drops our packets         ─► the log and an Event on the Node, with the command that opens it
 
 Nobody listens while everything is being programmed: the kernel would have to tell each of a hundred thousand elements.
 What happened meanwhile shows when the table is looked for afterwards. Two proxies of one table would undo each other
 for ever, so repairs come at growing intervals. Elements that the kernel itself or an administrator may take out of
-maps which only remember (affinity) are nobody's damage.
+maps which only remember (affinity) are nobody's damage. Changes of iptables-legacy are not told: it is read once a
+minute.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kubesvc.api.registry import NODE
 from kubesvc.client.events import WARNING, Recorder
 from kubesvc.kernel.descriptors import readable
+from kubesvc.kernel.iptables import LegacyFilters
 from kubesvc.kernel.nft.connection import Connection
-from kubesvc.kernel.nft.foreign import Filters
+from kubesvc.kernel.nft.foreign import BaseChain, Filters
 from kubesvc.kernel.nft.monitor import Monitor, Notice
 from kubesvc.proxy import maps, obstacles
 from kubesvc.proxy.config import ProxyConfig
+from kubesvc.proxy.doors import Doors
 from kubesvc.proxy.layout import LAYOUT, TABLE
 from kubesvc.proxy.obstacles import Obstacle
 
@@ -36,6 +40,7 @@ _INET = 1
 _FIRST_REPAIR, _LONGEST_REPAIR = 0.05, 5.0  # seconds between hearing of damage and repairing it
 _CALM = 30.0  # seconds without damage after which it is repaired at once again
 _SETTLING = 0.5  # seconds after a change of others' filters until they are read: they come in bursts
+_LOOK_AGAIN = 60.0  # seconds
 _REST = 20  # times as long as reading them took
 _OURS = {*maps.DATA_MAPS, maps.CLASSES.name}
 
@@ -47,18 +52,22 @@ class Guard:
         self._proxy, self._connection, self._recorder = proxy, connection, recorder
         self._node_name, self._pod_cidrs = config.node_name, config.pod_cidrs
         self._monitor = Monitor(connection.port)
-        self._filters = Filters()
+        self._filters, self._legacy = Filters(), LegacyFilters()
         self._delay = _FIRST_REPAIR
         self._repairs = 0.0  # the loop's time of the last one
         self._look: asyncio.Event = asyncio.Event()  # others' filters are to be read
         self._look.set()
         self._known: set[Obstacle] = set()
+        self._doors = Doors(config.node_ips, self._look.set, proxy_name=config.proxy_name)
+        proxy.services.on_change(self._doors.service_changed)
+        proxy.slices.on_change(self._doors.slice_changed)
         proxy.on_sync(self._programmed)
         proxy.on_refusal(lambda _error: self._monitor.pause())
 
     def close(self) -> None:
         self._monitor.close()
         self._filters.close()
+        self._legacy.close()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -116,22 +125,27 @@ class Guard:
     async def _watch_filters(self) -> None:
         took = 0.0
         while True:
-            await self._look.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_AGAIN):
+                    await self._look.wait()
             await asyncio.sleep(max(_SETTLING, _REST * took))
             self._look.clear()
             started = time.perf_counter()
             try:
-                chains = await asyncio.to_thread(self._filters.read, TABLE)  # another's may be long
+                chains = await asyncio.to_thread(self._read)  # another's may be long
             except OSError as error:
                 log.warning("other filters of this node can't be read: %s", error)
                 continue
             took = time.perf_counter() - started
-            found = set(obstacles.find(chains, self._pod_cidrs))
+            found = set(obstacles.find(chains, self._pod_cidrs, self._doors.all()))
             for gone in self._known - found:
-                log.info("chain %s no longer stands in the way of %s", gone.chain, gone.network)
+                log.info("chain %s no longer stands in the way of %s", gone.chain, gone.passage)
             for obstacle in sorted(found - self._known, key=str):
                 await self._report(obstacle)
             self._known = found
+
+    def _read(self) -> list[BaseChain]:
+        return [*self._filters.read(TABLE), *self._legacy.read()]
 
     async def _report(self, obstacle: Obstacle) -> None:
         log.warning("%s", obstacle)

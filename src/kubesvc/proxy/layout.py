@@ -34,6 +34,7 @@ LAYOUT = "kubesvc data plane, layout 2"
 MARK = 0x4000
 """Bit 14 of the packet mark: masquerade this connection. Set before dnat, cleared in postrouting."""
 
+RAW = -300
 DSTNAT = -100
 FILTER = 0
 SRCNAT = 100

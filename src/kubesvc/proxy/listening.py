@@ -79,7 +79,7 @@ class ServicePorts:
         self._recorder = recorder
         self._node, self._proxy_name = node, proxy_name
         self._wanted: dict[Key, tuple[int, Service]] = {}
-        self._open: dict[Key, tuple[int, Listener]] = {}
+        self._open: dict[Key, tuple[int, Sequence[str], Listener]] = {}  # with the addresses listened on
         self._complained: set[tuple[Key, int]] = set()
         self._queue: WorkQueue[Key] = WorkQueue("health-check node ports")
 
@@ -100,17 +100,24 @@ class ServicePorts:
         spec = service.spec
         return spec.health_check_node_port if spec.external_traffic_policy == "Local" else 0
 
+    def move(self, addresses: Sequence[str]) -> None:
+        """Listen on these addresses from now on."""
+        self._addresses = addresses
+        for key in self._wanted:
+            self._queue.add(key)
+
     async def run(self) -> None:
         try:
             await self._queue.run(self._reconcile)
         finally:
-            for _, listener in self._open.values():
+            for _, _, listener in self._open.values():
                 await listener.close()
 
     async def _reconcile(self, key: Key) -> None:
         port, service = self._wanted.get(key, (0, None))
-        listening, listener = self._open.get(key, (0, None))
-        if port == listening:
+        addresses = self._addresses
+        listening, on, listener = self._open.get(key, (0, addresses, None))
+        if (port, addresses) == (listening, on):
             return
         if listener is not None:
             await listener.close()
@@ -119,13 +126,13 @@ class ServicePorts:
             return
         fresh = Listener(lambda _path: self._answer(key))
         try:
-            await fresh.open(self._addresses, port)
+            await fresh.open(addresses, port)
         except OSError as error:
             self._complain(service, port, error)
             self._queue.add_after(key, 5.0)
             return
         self._complained.discard((key, port))
-        self._open[key] = (port, fresh)
+        self._open[key] = (port, addresses, fresh)
 
     def _complain(self, service: Service, port: int, error: OSError) -> None:
         if (service.key, port) in self._complained:

@@ -14,6 +14,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import NamedTuple
 
 from kubesvc.api.core import Node, Service
@@ -22,13 +23,15 @@ from kubesvc.api.labels import ZONE
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE, SERVICE
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
+from kubesvc.kernel import heap
 from kubesvc.kernel.nft.connection import Connection
-from kubesvc.proxy import namespace
+from kubesvc.proxy import localhost, namespace
 from kubesvc.proxy.attendants import Attendants
 from kubesvc.proxy.backend import Backend, BackendError, Frontend, Ranges
-from kubesvc.proxy.config import ProxyConfig
+from kubesvc.proxy.config import LOOPBACK, LOOPBACK6, ProxyConfig
 from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.frontends import Frontends
+from kubesvc.proxy.layout import port_data
 from kubesvc.proxy.nftables import NftablesBackend
 from kubesvc.proxy.servicecidrs import Networks, ServiceCidrs
 from kubesvc.proxy.slim import slim_service, slim_slice
@@ -51,20 +54,26 @@ class Sync(NamedTuple):
 class Proxy:
     """Wires informers to decisions and decisions to a backend."""
 
-    def __init__(self, session: Session, config: ProxyConfig, backend: Backend) -> None:
+    def __init__(self, session: Session, config: ProxyConfig, backend: Backend, *, forwarder_port: int = 0) -> None:
+        """`forwarder_port`: where `localhost.Forwarder` listens on ::1; 0: nowhere."""
         self.programmed = asyncio.Event()
         """Set once everything known is in force; not set while a resync is owed."""
         self.frontends = Frontends(
             Locality(config.node_name),
-            [ip.packed for ip in config.node_port_ips()],
+            _answering(config),
             proxy_name=config.proxy_name,
             node_ips=[ip.packed for ip in config.node_ips],
             load_balancer_ranges=[(first.packed, last.packed) for first, last in config.load_balancer_ranges],
+            forwarder=LOOPBACK6.packed + port_data(forwarder_port) if forwarder_port else b"",
+            masquerade_all=config.masquerade_all,
         )
         self.services = Informer[Service](session, SERVICE, Service, project=slim_service)
         self.slices = Informer[EndpointSlice](session, ENDPOINT_SLICE, EndpointSlice, project=slim_slice)
         self.node = Informer[Node](session, NODE, Node, fields=f"metadata.name={config.node_name}")
         self._backend = backend
+        self._config = config
+        self._service_cidrs = config.service_cidrs
+        self._ranges = ranges_of(config, self._service_cidrs, None)
         self._revision = ""
         self._delay = _FIRST_DELAY
         self._turn: asyncio.Handle | None = None
@@ -84,6 +93,11 @@ class Proxy:
 
     def on_refusal(self, handler: Callable[[BackendError], None]) -> None:
         self._on_refusal.append(handler)
+
+    def move(self, config: ProxyConfig) -> None:
+        """The node has other addresses: `config` is as before but for these."""
+        self.frontends.set_addresses(_answering(config), [ip.packed for ip in config.node_ips])
+        self._wake()
 
     def rebuild(self) -> None:
         """Program everything again, soon: somebody else changed the data plane."""
@@ -117,7 +131,24 @@ class Proxy:
 
     def _node_changed(self, _: Node | None, new: Node | None) -> None:
         self.frontends.set_zone("" if new is None else new.metadata.labels.get(ZONE, ""))
+        self._know(new)
         self._wake()
+
+    def set_service_cidrs(self, networks: Networks) -> None:
+        """Cluster IPs come from these networks now."""
+        self._service_cidrs = networks
+        self._know(self.node.get("", self._config.node_name))
+
+    def _know(self, node: Node | None) -> None:
+        """Have the ranges in the rules, where they are others than before."""
+        ranges = ranges_of(self._config, self._service_cidrs, node)
+        if ranges == self._ranges:
+            return
+        if ranges.pod_cidrs != self._ranges.pod_cidrs:
+            log.info("the pods of this node are in %s", ", ".join(map(str, ranges.pod_cidrs)))
+        self._ranges = ranges
+        self._backend.know(ranges)
+        self.rebuild()
 
     def _synced(self) -> None:
         self._whole = all(i.synced.is_set() for i in (self.services, self.slices, self.node))
@@ -157,22 +188,38 @@ class Proxy:
             accepted(sync)
 
 
+def _answering(config: ProxyConfig) -> list[bytes]:
+    """The addresses that node ports are translated on."""
+    return [ip.packed for ip in (*config.node_port_ips(), *((LOOPBACK,) if config.localhost_node_ports else ()))]
+
+
+def ranges_of(config: ProxyConfig, service_cidrs: Networks, node: Node | None) -> Ranges:
+    """The ranges the rules hold. Pods are those of this node where the Node says which these are, else all."""
+    pods = config.pod_cidrs
+    if config.pods_by_node and node is not None:
+        pods = tuple(map(ip_network, node.spec.pod_cidrs or filter(None, [node.spec.pod_cidr]))) or pods
+    return Ranges(service_cidrs, pods, config.localhost_node_ports)
+
+
 async def run(session: Session, config: ProxyConfig) -> None:
     """Be this node's proxy until cancelled. Lives in the node's network namespace; the tables stay behind."""
     if config.configure_namespace:
         namespace.prepare(config)
     connection = Connection()
-    backend = NftablesBackend(connection, Ranges(config.service_cidrs, config.pod_cidrs))
-    proxy = Proxy(session, config, backend)
-    attendants = Attendants(proxy, session, config, connection)
+    backend = NftablesBackend(connection, ranges_of(config, config.service_cidrs, None))
+    listener = localhost.listen() if config.localhost_node_ports else None
+    if not config.localhost_node_ports:
+        localhost.close_way(connection)
+    port = listener.getsockname()[1] if listener is not None else 0
+    proxy = Proxy(session, config, backend, forwarder_port=port)
+    attendants = Attendants(proxy, session, config, connection, listener)
 
     def ranges_changed(before: Networks, now: Networks) -> None:
         log.info("cluster IPs come from %s now", ", ".join(map(str, now)))
         if config.configure_namespace:
             namespace.change_routes(config, before, now)
-        backend.ranges = Ranges(now, config.pod_cidrs)
         attendants.ranges_changed(now)
-        proxy.rebuild()
+        proxy.set_service_cidrs(now)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -193,5 +240,6 @@ async def _settle_memory(proxy: Proxy) -> None:
     try:
         await proxy.programmed.wait()
         gc.freeze()
+        await asyncio.to_thread(heap.give_back)  # the lists' texts, larger than what is kept of them
     finally:
         gc.enable()

@@ -22,6 +22,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._last_queued = 0.0
+        self._endpoints_queued = self._services_queued = 0
         self.sync_seconds = self._histogram("sync_proxy_rules_duration_seconds", "SyncProxyRules latency in seconds")
         self.full_sync_seconds = self._histogram(
             "sync_full_proxy_rules_duration_seconds", "SyncProxyRules latency in seconds for full resyncs"
@@ -72,19 +74,31 @@ class Metrics:
 
     def render(self) -> bytes:
         """Prometheus' text format."""
+        self._tell_queued()
         return generate_latest(self.registry)
 
     def queued(self, now: float, *, endpoints: bool) -> None:
-        """A change of a slice, or of a Service, waits to be programmed."""
-        self.last_queued.set(now)
+        """A change of a slice, or of a Service, waits to be programmed. Told when somebody looks: a start queues tens
+        of thousands."""
+        self._last_queued = now
         if endpoints:
-            self.endpoint_changes_pending.inc()
-            self.endpoint_changes.inc()
+            self._endpoints_queued += 1
         else:
-            self.service_changes_pending.inc()
-            self.service_changes.inc()
+            self._services_queued += 1
+
+    def _tell_queued(self) -> None:
+        if self._endpoints_queued or self._services_queued:
+            self.last_queued.set(self._last_queued)
+        for count, pending, total in (
+            (self._endpoints_queued, self.endpoint_changes_pending, self.endpoint_changes),
+            (self._services_queued, self.service_changes_pending, self.service_changes),
+        ):
+            pending.inc(count)
+            total.inc(count)
+        self._endpoints_queued = self._services_queued = 0
 
     def synced(self, now: float, seconds: float, *, whole: bool) -> None:
+        self._tell_queued()
         self.sync_seconds.observe(seconds)
         (self.full_sync_seconds if whole else self.partial_sync_seconds).observe(seconds)
         self.last_sync.set(now)

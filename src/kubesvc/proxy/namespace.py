@@ -1,7 +1,8 @@
 """What the data plane needs of its network namespace besides the table: forwarding, and a route to the Services.
 
 Without a route, connect() to a cluster IP fails before the nat output chain sees a packet; the packet never takes that
-route, since dnat chooses another. All of it is of this namespace alone; `nf_conntrack_max` isn't, and is not touched.
+route, since dnat chooses another. All of it is of this namespace alone, but for `nf_conntrack_max`: only a proxy that
+was told to raises it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _SYSCTLS = {
     # A packet that connection tracking thinks out of window must not reach a pod untranslated and be answered by RST.
     "netfilter/nf_conntrack_tcp_be_liberal": "1",
 }
+MOST_CONNECTIONS = "nf_conntrack_max"
 _SYSCTLS_6 = {"ipv6/conf/all/forwarding": "1"}
 
 
@@ -31,8 +33,11 @@ def prepare(config: ProxyConfig) -> None:
     wanted = dict(_SYSCTLS)
     if any(network.version == 6 for network in (*config.service_cidrs, *config.pod_cidrs)):
         wanted |= _SYSCTLS_6
+    wanted |= {f"netfilter/{name}": str(value) for name, value in config.sysctls if name != MOST_CONNECTIONS}
     for name, value in wanted.items():
         sysctl.ensure(name, value)
+    if most := dict(config.sysctls).get(MOST_CONNECTIONS):
+        sysctl.ensure_at_least(f"netfilter/{MOST_CONNECTIONS}", most)
     # A load balancer's address lies in the network its packets come from: the kernel would redirect their senders to
     # each other, and count that against the ICMP errors it may send them. A link redirects if it or `all` says so.
     sysctl.ensure_each("ipv4/conf/*/send_redirects", "0")

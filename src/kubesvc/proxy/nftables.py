@@ -45,13 +45,15 @@ class NftablesBackend:
 
     def __init__(self, nft: Nft, ranges: Ranges) -> None:
         self._nft = nft
-        self.ranges = ranges
-        """Others may be set; they are in force with the next resync."""
+        self._ranges = ranges
         self._frontends: dict[bytes, Frontend] = {}  # key -> what is in force
         self._classes: set[int] = set()
 
     def close(self) -> None:
         self._nft.close()
+
+    def know(self, ranges: Ranges) -> None:
+        self._ranges = ranges
 
     def apply(self, changes: Changes, revision: str) -> None:
         gone, come = maps.no_elements(), maps.no_elements()
@@ -125,7 +127,7 @@ class NftablesBackend:
             transaction.add(AddMap(TABLE, map_))
             if adopt and not map_.dynamic:
                 transaction.add(FlushMap(TABLE, map_))
-        chains = [*ruleset.constant_chains(self.ranges), *ruleset.memories(classes).values()]
+        chains = [*ruleset.constant_chains(self._ranges), *ruleset.memories(classes).values()]
         chains += [ruleset.pick(number) for number in sorted(classes)]
         for chain in chains:
             transaction.add(AddChain(TABLE, chain))

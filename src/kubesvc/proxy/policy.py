@@ -5,7 +5,7 @@
                                   ├─ external IPs       ├ externalTrafficPolicy
                                   └─ load balancer IPs  ┘ and, these alone, loadBalancerSourceRanges
 
-    policy               a pod                  this node               from outside
+    policy               a pod of this node     this node               from outside, other nodes' pods
     internal Cluster     cluster set            cluster set, masq.      cluster set, masq.
     internal Local       local set              local set, masq.        local set, masq.
     external Cluster     cluster set, masq.     cluster set, masq.      cluster set, masq.
@@ -23,9 +23,10 @@ from kubesvc.api.core import Service
 from kubesvc.api.labels import SERVICE_PROXY_NAME
 from kubesvc.proxy.backend import Frontend, Kind
 from kubesvc.proxy.endpoints import Candidates, Choice, arrange, choose
-from kubesvc.proxy.layout import MOST_ENDPOINTS, PROTOCOLS, Masquerade, Refusal, pack, split_endpoint, tail
+from kubesvc.proxy.layout import MOST_ENDPOINTS, PROTOCOLS, TCP, Masquerade, Refusal, pack, split_endpoint, tail
 from kubesvc.proxy.sources import allowed
 
+_LOOPBACK6 = pack("::1")
 _DEFAULT_TIMEOUT = 10800  # seconds; what the API server fills in
 
 
@@ -50,6 +51,10 @@ class Site:
     load_balancer_ranges: tuple[tuple[bytes, bytes], ...] = ()
     """First and last address of ranges that hold nobody's addresses but Services'."""
     proxy_name: str = ""
+    forwarder: bytes = b""
+    """The endpoint that takes connections to node ports of ::1, which can't leave the node; empty: there is none."""
+    masquerade_all: bool = False
+    """Whether everybody loses their source address on the way through a cluster IP."""
 
 
 def decide(service: Service, candidates: Sequence[Candidates], site: Site, old: Decided) -> Decided:
@@ -69,6 +74,7 @@ def decide(service: Service, candidates: Sequence[Candidates], site: Site, old: 
         protocol = PROTOCOLS.get(port.protocol)
         if protocol is None:
             continue
+        answers = False
         for length in {len(a) for a in cluster_ips}:
             choice = choose(candidates, length, (port.name, protocol))
             at = [(kind, a + tail(protocol, port.port)) for kind, a in addresses if len(a) == length]
@@ -78,12 +84,16 @@ def decide(service: Service, candidates: Sequence[Candidates], site: Site, old: 
             for kind, place in at:
                 before = old.frontends.get(place)
                 if kind is Kind.CLUSTER_IP:
-                    found = _inside(service, port.name, place, choice, affinity, before)
+                    found = _inside(service, port.name, place, choice, affinity, before, site)
                 else:
                     found = _from_outside(service, port.name, kind, place, choice, affinity, before, site)
                 decided.frontends[place] = found
+            answers = answers or bool(choice.cluster and any(kind is Kind.NODE_PORT for kind, _ in at))
             if choice.local:
                 local.update([split_endpoint(e)[0] for e in choice.local])
+        if port.node_port and protocol == TCP and site.forwarder:
+            found = _by_forwarder(service, port.name, port.node_port, site.forwarder if answers else b"")
+            decided.frontends[found.key] = found
     if local:
         decided.local_endpoints = frozenset(local)
     return decided
@@ -98,7 +108,7 @@ def ours(service: Service, proxy_name: str) -> bool:
 
 
 def _inside(
-    service: Service, port_name: str, key: bytes, choice: Choice, affinity: int, before: Frontend | None
+    service: Service, port_name: str, key: bytes, choice: Choice, affinity: int, before: Frontend | None, site: Site
 ) -> Frontend:
     """A cluster IP's frontend."""
     wanted = choice.local if service.spec.internal_traffic_policy == "Local" else choice.cluster
@@ -106,7 +116,8 @@ def _inside(
     refusal = None
     if not endpoints:
         refusal = Refusal.DROP if choice.cluster else Refusal.REJECT
-    return Frontend(key, endpoints, Masquerade.OFF_CLUSTER, refusal, affinity, Kind.CLUSTER_IP, service.key, port_name)
+    masquerade = Masquerade.ALWAYS if site.masquerade_all else Masquerade.OFF_CLUSTER
+    return Frontend(key, endpoints, masquerade, refusal, affinity, Kind.CLUSTER_IP, service.key, port_name)
 
 
 def _from_outside(
@@ -131,6 +142,13 @@ def _from_outside(
         sources = allowed(service.spec.load_balancer_source_ranges, key[:-8], site.node_ips)
     refusal = None if endpoints else Refusal.REJECT
     return Frontend(key, endpoints, masquerade, refusal, affinity, kind, service.key, port_name, outside, sources)
+
+
+def _by_forwarder(service: Service, port_name: str, node_port: int, forwarder: bytes) -> Frontend:
+    """The frontend of ::1; it refuses while nothing answers at the addresses that the forwarder connects to."""
+    key = _LOOPBACK6 + tail(TCP, node_port)
+    to, refusal = ((forwarder,), None) if forwarder else ((), Refusal.REJECT)
+    return Frontend(key, to, Masquerade.NEVER, refusal, 0, Kind.NODE_PORT, service.key, port_name)
 
 
 def _slots(wanted: tuple[bytes, ...], before: tuple[bytes, ...]) -> tuple[bytes, ...]:

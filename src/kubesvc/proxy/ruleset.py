@@ -13,6 +13,7 @@
                                                                └► another port of a Service's own address: reject
     forward, output ─► an address of a service CIDR that no Service has: drop
     postrouting (nat) ─► marked: masquerade;  a pod sent back to itself: masquerade
+    prerouting (raw), where node ports answer on 127.0.0.1 ─► to or from 127/8, and not by the loopback: drop
 
 What this node sends comes by `output`, so `prerouting` need only tell pods from the rest. What it sends to itself is
 refused in input, where the sender hears of it.
@@ -26,6 +27,7 @@ the number of endpoints may change: hence the second dnat.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network
 
 from kubesvc.kernel.nft import expressions as nft
 from kubesvc.kernel.nft.objects import Chain, Hook, Rule
@@ -39,6 +41,7 @@ from kubesvc.proxy.layout import (
     MARK,
     OUTSIDE_IDS,
     OUTSIDE_SLOTS,
+    RAW,
     SLOTS,
     SRCNAT,
     TCP,
@@ -48,6 +51,9 @@ from kubesvc.proxy.layout import (
 )
 from kubesvc.proxy.maps import FAMILIES, FRONTENDS, OUTSIDE, REFUSED, SERVICE_IPS
 from kubesvc.proxy.statements import rule, verdict
+
+MARTIANS = "martians"
+_LOOPBACK = IPv4Network("127.0.0.0/8")
 
 
 def pick_name(number: int) -> str:
@@ -127,7 +133,8 @@ def _remember(found: Class) -> Chain:
 
 def constant_chains(ranges: Ranges) -> tuple[Chain, ...]:
     """Every chain that doesn't depend on Services, in an order in which `nft list` reads well."""
-    return (*_nat_chains(ranges), *_filter_chains(ranges))
+    guard = (_martians(),) if ranges.localhost else ()
+    return (*guard, *_nat_chains(ranges), *_filter_chains(ranges))
 
 
 def _nat_chains(ranges: Ranges) -> Iterator[Chain]:
@@ -149,6 +156,15 @@ def _nat_chains(ranges: Ranges) -> Iterator[Chain]:
     for outside_, slot_0 in ((False, SLOTS), (True, OUTSIDE_SLOTS)):
         yield Chain(_to_endpoint(outside_), (*dnats, rule(say.scratch(slot_0)), *dnats))
     yield Chain("postrouting", tuple(_postrouting()), Hook("nat", "postrouting", SRCNAT))
+
+
+def _martians() -> Chain:
+    """The kernel refuses loopback addresses that come over a wire, until `route_localnet` lets node ports on 127.0.0.1
+    out: so they are refused here. Before connection tracking, where an answer to 127.0.0.1 still bears the address it
+    was masqueraded as."""
+    either = (say.in_network(which, _LOOPBACK) for which in ("daddr", "saddr"))
+    rules = tuple(rule(say.only("4"), network, say.NOT_FROM_ITSELF, say.DROP) for network in either)
+    return Chain(MARTIANS, rules, Hook("filter", "prerouting", RAW))
 
 
 def _postrouting() -> Iterator[Rule]:

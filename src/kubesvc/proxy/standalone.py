@@ -23,8 +23,8 @@ from kubesvc.client.session import Session, Unreachable
 from kubesvc.kernel.links import PROTO_KUBESVC, Links
 from kubesvc.kernel.nft.connection import Connection
 from kubesvc.kernel.nft.transaction import DeleteTable, Transaction
-from kubesvc.proxy import main
-from kubesvc.proxy.config import ProxyConfig
+from kubesvc.proxy import localhost, main
+from kubesvc.proxy.config import ProxyConfig, node_port_networks, own_ips
 from kubesvc.proxy.layout import TABLE
 
 log = logging.getLogger(__name__)
@@ -47,9 +47,17 @@ class Options:
     node_name: str
     cluster_cidrs: tuple[Network, ...] = ()
     service_cidrs: tuple[Network, ...] = ()
-    node_port_addresses: tuple[Network, ...] = ()
+    node_port_addresses: tuple[str, ...] = ()
+    """CIDRs, or words that `config.node_port_networks` knows."""
+    localhost_node_ports: bool = False
+    detect_local_mode: str = ""
+    """ClusterCIDR or NodeCIDR: which sources are pods; empty: by the networks that are known."""
     healthz_address: tuple[str, int] | None = ("0.0.0.0", 10256)
     metrics_address: tuple[str, int] | None = ("127.0.0.1", 10249)
+    masquerade_all: bool = False
+    sysctls: tuple[tuple[str, int], ...] = ()
+    report_programmed: bool = False
+    """A kubelet waits for no such report; the agents of kubesvc do."""
 
 
 def serve(options: Options) -> None:
@@ -77,6 +85,7 @@ def cleanup() -> bool:
     try:
         found = connection.comment(TABLE) is not None
         if found:
+            localhost.close_way(connection)
             transaction = Transaction()
             transaction.add(DeleteTable(TABLE))
             connection.commit(transaction)
@@ -107,19 +116,28 @@ def configure(
     primary = [ip_address(text) for text in node.internal_ips]
     if not primary:
         raise StandaloneError(f"Node {node.name} has no InternalIP in its status: is its kubelet running?")
-    pod_cidrs = options.cluster_cidrs or _networks([*node.spec.pod_cidrs, node.spec.pod_cidr])
+    own_pods = _networks([*node.spec.pod_cidrs, node.spec.pod_cidr])
+    pod_cidrs = options.cluster_cidrs or own_pods
     if not pod_cidrs:
         raise StandaloneError(f"Node {node.name} has no podCIDR: give the pods' network with --cluster-cidr")
+    if options.detect_local_mode == "NodeCIDR" and not own_pods:
+        raise StandaloneError(
+            f"Node {node.name} has no podCIDR: only --detect-local-mode ClusterCIDR can tell its pods"
+        )
     return ProxyConfig(
         node_name=node.name,
-        node_ips=(*primary, *(ip for ip in local if ip not in primary and not ip.is_link_local)),
+        node_ips=own_ips(primary, local),
         service_cidrs=service_cidrs,
         pod_cidrs=pod_cidrs,
-        node_port_addresses=options.node_port_addresses,
+        pods_by_node=options.detect_local_mode == "NodeCIDR" or not options.cluster_cidrs,
+        node_port_addresses=node_port_networks(options.node_port_addresses, primary),
+        localhost_node_ports=options.localhost_node_ports or "localhost" in options.node_port_addresses,
         healthz_address=options.healthz_address,
         metrics_address=options.metrics_address,
         follow_service_cidrs=not options.service_cidrs,
-        report_programmed=False,  # no kubelet waits for it
+        masquerade_all=options.masquerade_all,
+        sysctls=options.sysctls,
+        report_programmed=options.report_programmed,
     )
 
 

@@ -35,6 +35,7 @@ IS_TRANSLATED = (
     "ct status dnat",
     (nft.Conntrack(nft.CT_STATUS), nft.Bitwise(nft.CT_STATUS_DNAT), nft.Compare(bytes(4), negated=True)),
 )
+NOT_FROM_ITSELF = ('iifname != "lo"', (nft.Meta(nft.META_IIFNAME), nft.Compare(b"lo".ljust(16, b"\0"), negated=True)))
 TO_ITSELF = ('oifname "lo"', (nft.Meta(nft.META_OIFNAME), nft.Compare(b"lo".ljust(16, b"\0"))))
 
 

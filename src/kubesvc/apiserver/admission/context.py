@@ -21,6 +21,8 @@ class Cluster(msgspec.Struct, frozen=True):
     node_port_range: tuple[int, int]  # both ends included
     dns_domain: str = "cluster.local"
     ranges: tuple[IPv4Network | IPv6Network, ...] | None = None  # None: service_cidrs
+    own_ports: frozenset[int] = frozenset()
+    """Ports that the nodes listen on themselves: where node_port_range holds them, they count as allocated."""
 
     @property
     def allocatable(self) -> tuple[IPv4Network | IPv6Network, ...]:

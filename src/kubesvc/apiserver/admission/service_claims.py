@@ -109,7 +109,9 @@ def _choose_node_ports(spec: JSON, had: set[int], context: Context, taken: Taken
 
 def _free_node_port(what: str, own: set[int], context: Context, taken: Taken) -> int:
     band = bands.of_node_ports(*context.cluster.node_port_range)
-    found = bands.choose(band, lambda n: n in own or taken.node_port(n), context.choose)
+    found = bands.choose(
+        band, lambda n: n in own or n in context.cluster.own_ports or taken.node_port(n), context.choose
+    )
     if found is None:
         raise InternalError(f"Internal error occurred: failed to allocate a {what}: range is full")
     return found

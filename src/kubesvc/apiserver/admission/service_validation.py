@@ -145,6 +145,8 @@ def _node_ports(spec: JSON, before: JSON | None, context: Context) -> Iterator[C
             yield forbidden(path, "may not be used when `type` is 'ClusterIP'")
         elif kind != ask.EXTERNAL_NAME and number not in held and not first <= number <= last:
             yield invalid(path, number, why)
+        elif number in context.cluster.own_ports and number not in held:
+            yield invalid(path, number, _PORT_TAKEN)
         pair = (port.get("protocol") or "", number)
         if pair in pairs:
             yield duplicate(path, number)
@@ -154,7 +156,11 @@ def _node_ports(spec: JSON, before: JSON | None, context: Context) -> Iterator[C
     health = spec.get("healthCheckNodePort") or 0
     if health and ask.needs_health_check(spec) and health not in held and not first <= health <= last:
         yield invalid("spec.healthCheckNodePort", health, why)
-    elif health and ask.needs_health_check(spec) and health in ask.node_ports(spec):
+    elif (
+        health
+        and ask.needs_health_check(spec)
+        and health in {*ask.node_ports(spec), *(context.cluster.own_ports - held)}
+    ):
         yield invalid("spec.healthCheckNodePort", health, _PORT_TAKEN)
 
 

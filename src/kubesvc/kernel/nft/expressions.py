@@ -16,7 +16,7 @@ from kubesvc.kernel.netlink import attribute, be32, nested, text
 NFPROTO_IPV4, NFPROTO_IPV6 = 2, 10
 
 # enum nft_meta_keys
-META_PRIORITY, META_MARK, META_OIFNAME, META_NFPROTO, META_L4PROTO = 2, 3, 7, 15, 16
+META_PRIORITY, META_MARK, META_IIFNAME, META_OIFNAME, META_NFPROTO, META_L4PROTO = 2, 3, 6, 7, 15, 16
 # enum nft_ct_keys
 CT_STATE, CT_STATUS = 0, 2
 CT_STATE_NEW = 0x8

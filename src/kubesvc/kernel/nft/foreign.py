@@ -1,6 +1,7 @@
 """Other people's filters, read: base chains at a hook, and their rules as far as one can tell what they do.
 
-Read, never written. `iptables-nft`, firewalld, Docker and ufw all show here; the old `iptables-legacy` doesn't.
+Read, never written. `iptables-nft`, firewalld, Docker and ufw all show here; `kernel.iptables` tells what the old
+`iptables-legacy` has.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ _HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postroutin
 _DROP = 0  # NF_DROP
 _ACCEPT = 1
 _QUIET = ("counter", "log", "immediate", "reject", "comment", "limit")
+_TRANSPORT = struct.pack(">I", 2)  # NFT_PAYLOAD_TRANSPORT_HEADER
+_DESTINATION_PORT = struct.pack(">I", 2)  # its offset there, and its length
+
+Ports = tuple[tuple[int, int], ...]  # ranges, both ends included
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,9 @@ class Rule:
     conditional: bool
     compared: frozenset[bytes]
     sides: frozenset[str]  # saddr, daddr: whose address it looks at
+    ports: Ports | None = None
+    """The destination ports it is about; None: it doesn't look, or looks them up in a set (`unclear`)."""
+    unclear: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,8 @@ class BaseChain:
     hook: str
     drops_by_policy: bool
     rules: tuple[Rule, ...]
+    legacy: bool = False
+    """Whether it is iptables-legacy's."""
 
 
 class Filters:
@@ -73,21 +83,56 @@ class Filters:
 
 
 def _rule(found: dict[int, bytes]) -> Rule:
-    ends, conditional = "", False
+    ends, conditional, unclear = "", False, False
     compared: set[bytes] = set()
     sides: set[str] = set()
+    ports: Ports | None = None
+    at_port = False  # does the register hold the destination port?
     for name, data in _expressions(found[4]):
-        conditional = conditional or name not in _QUIET
+        conditional = conditional or not (name in _QUIET or _is_xt_quiet(name, data))
         match name:
             case "immediate":
                 ends = _verdict(data) or ends
             case "reject":
                 ends = "drop"
-            case "cmp":
-                compared.add(attributes(data.get(3, b"")).get(1, b""))  # NFTA_CMP_DATA, NFTA_DATA_VALUE
+            case "target" if data.get(1) == b"REJECT\0":  # NFTA_TARGET_NAME: a part of iptables itself
+                ends = "drop"
+            case "cmp" | "range":
+                values = [attributes(data.get(n, b"")).get(1, b"") for n in (3, 4)]  # NFTA_CMP_DATA, NFTA_RANGE_*_DATA
+                if at_port:
+                    first = int.from_bytes(values[0], "big")
+                    ports = (*(ports or ()), (first, int.from_bytes(values[1], "big") or first))
+                else:
+                    compared.add(values[0])
+            case "lookup":
+                unclear = unclear or at_port
             case "payload":
                 sides.add(_side(data))
-    return Rule(_text(found[2]), ends, conditional, frozenset(compared), frozenset(sides) - {""})
+                at_port = (data.get(2), data.get(3), data.get(4)) == (_TRANSPORT, _DESTINATION_PORT, _DESTINATION_PORT)
+            case "match":  # NFTA_MATCH_NAME, NFTA_MATCH_INFO
+                of_match = match_ports(_text(data[1]), data[3])
+                ports = of_match if of_match is not None else ports
+    return Rule(_text(found[2]), ends, conditional, frozenset(compared), frozenset(sides) - {""}, ports, unclear)
+
+
+def match_ports(name: str, data: bytes) -> Ports | None:
+    """The destination ports of a match of iptables': tcp, udp and multiport; None for others. linux/netfilter/xt_*.h"""
+    if name in ("tcp", "udp"):
+        first, last = struct.unpack_from("=HH", data, 4)
+        return ((first, last),) if (first, last) != (0, 0xFFFF) else None
+    if name == "multiport":
+        flags, count = data[0], data[1]
+        ports = struct.unpack_from(f"={count}H", data, 2)
+        ranged = data[32 : 32 + count]  # is it the first of a range?
+        after = [False, *map(bool, ranged)]
+        return tuple(
+            (port, ports[n + 1] if ranged[n] else port) for n, port in enumerate(ports) if flags and not after[n]
+        )
+    return None
+
+
+def _is_xt_quiet(name: str, data: dict[int, bytes]) -> bool:
+    return (name == "match" and _text(data[1]) in _QUIET) or (name == "target" and data.get(1) == b"REJECT\0")
 
 
 def _expressions(listed: bytes) -> Iterator[tuple[str, dict[int, bytes]]]:

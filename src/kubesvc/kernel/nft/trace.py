@@ -25,6 +25,7 @@ class Packet:
     port: int
     mark: int = 0
     priority: int = 0
+    incoming: str = ""  # the link it came by
     outgoing: str = ""  # the link it leaves by
     translated: bool = False
     verdict: str = ""  # drop, reject, dnat, masquerade: how the last chain ended
@@ -201,6 +202,8 @@ class Run:
                 return packet.mark.to_bytes(4, sys.byteorder)
             case nft.META_L4PROTO:
                 return bytes((packet.protocol,))
+            case nft.META_IIFNAME:
+                return packet.incoming.encode().ljust(16, b"\0")
             case nft.META_OIFNAME:
                 return packet.outgoing.encode().ljust(16, b"\0")
             case nft.META_NFPROTO:
