@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubesvc.api import apps, coordination, core, discovery, networking
+from kubesvc.api import apps, batch, coordination, core, discovery, networking
 from kubesvc.api.meta import Object
 
 READ = ("get", "list", "watch")
@@ -260,10 +260,10 @@ STATEFUL_SET = Kind(
     ("sts",),
     ("all",),
     ("status", "scale"),
-    acted_on=False,
+    apps.StatefulSet,
 )
 DAEMON_SET = Kind(
-    "apps", "v1", "DaemonSet", "daemonsets", "daemonset", True, ("ds",), ("all",), ("status",), acted_on=False
+    "apps", "v1", "DaemonSet", "daemonsets", "daemonset", True, ("ds",), ("all",), ("status",), apps.DaemonSet
 )
 NETWORK_POLICY = Kind(
     "networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", "networkpolicy", True, ("netpol",), acted_on=False
@@ -278,13 +278,9 @@ JOB = Kind(
     (),
     ("all",),
     ("status",),
-    fields=("status.successful",),
-    acted_on=False,
+    batch.Job,
+    ("status.successful",),
 )
-
-# ── stored, and answered with a warning ──────────────────────────────────────────────────────────────────────────────
-
-CRON_JOB = Kind("batch", "v1", "CronJob", "cronjobs", "cronjob", True, ("cj",), ("all",), ("status",), acted_on=False)
 REPLICATION_CONTROLLER = Kind(
     "",
     "v1",
@@ -295,12 +291,22 @@ REPLICATION_CONTROLLER = Kind(
     ("rc",),
     ("all",),
     ("status", "scale"),
-    fields=("status.replicas",),
-    acted_on=False,
+    apps.ReplicationController,
+    ("status.replicas",),
 )
 CONTROLLER_REVISION = Kind(
-    "apps", "v1", "ControllerRevision", "controllerrevisions", "controllerrevision", True, acted_on=False
+    "apps",
+    "v1",
+    "ControllerRevision",
+    "controllerrevisions",
+    "controllerrevision",
+    True,
+    view=apps.ControllerRevision,
 )
+
+# ── stored, and answered with a warning ──────────────────────────────────────────────────────────────────────────────
+
+CRON_JOB = Kind("batch", "v1", "CronJob", "cronjobs", "cronjob", True, ("cj",), ("all",), ("status",), acted_on=False)
 INGRESS_CLASS = Kind("networking.k8s.io", "v1", "IngressClass", "ingressclasses", "ingressclass", False, acted_on=False)
 PERSISTENT_VOLUME = Kind(
     "",

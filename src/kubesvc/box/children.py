@@ -75,7 +75,9 @@ def children(box: Box, identities: Identities, sockets: Sockets, progress: int) 
     def socket_on_host(family: int, kind: int) -> socket.socket:
         return netns.socket_in(host, family, kind)
 
-    resolvers = box.forward or upstreams.find(own=[str(box.dns_ip)])
+    def resolvers() -> tuple[str, ...]:
+        return upstreams.find(own=[str(box.dns_ip)])
+
     found = [
         Child(
             "control-plane",
@@ -184,7 +186,7 @@ def _dns(
     identities: Identities,
     name: str,
     sockets: Sockets,
-    resolvers: tuple[str, ...],
+    resolvers: Callable[[], tuple[str, ...]],
     socket_on_host: Callable[[int, int], socket.socket],
 ) -> Callable[[], Coroutine[Any, Any, None]]:
     async def run() -> None:
@@ -196,15 +198,14 @@ def _dns(
             udp_sockets=(udp,),
             tcp_sockets=(tcp,),
             health_socket=health,
-            dns_domain=box.dns_domain,
-            upstreams=resolvers,
-            zones=box.stub_zones,
+            upstreams=() if box.forward else resolvers(),
+            find_upstreams=resolvers,
             host_searches=upstreams.find_searches(),
             socket_factory=socket_on_host,
             cluster_cidrs=(box.service_cidr, box.pod_cidr),
         )
         async with _session(identities.nodes[name].dns) as session:
-            await dns.run(session, config)
+            await dns.run(session, box.dns.apply(config))
 
     return run
 
