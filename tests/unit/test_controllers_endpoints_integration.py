@@ -63,7 +63,7 @@ class Cluster:
 
 @asynccontextmanager
 async def started(config: ControllersConfig) -> AsyncIterator[Cluster]:
-    kinds = [k for k in registry.KINDS.values() if k.acted_on]
+    kinds = [k for k in registry.stored() if k.acted_on]
     async with local_session() as session, watching(session, *kinds) as see:
         agent = Agent(session)
         await add_node(session, "n1")

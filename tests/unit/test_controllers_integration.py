@@ -65,7 +65,7 @@ class Cluster:
 @pytest.fixture
 async def cluster() -> AsyncIterator[Cluster]:
     """Three Ready nodes, the controllers, an agent."""
-    kinds = [k for k in registry.KINDS.values() if k.acted_on]
+    kinds = [k for k in registry.stored() if k.acted_on]
     async with local_session() as session, watching(session, *kinds) as see:
         agent = Agent(session)
         async with running(run(session, CONFIG), agent.run()):

@@ -18,6 +18,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING
 
 from kubesvc.api.core import Node, Service
@@ -124,6 +125,9 @@ class Attendants:
                 group.create_task(listen(self._answer_metrics, *at, "metrics"))
 
     # ── what is heard ──
+
+    def ranges_changed(self, service_cidrs: tuple[IPv4Network | IPv6Network, ...]) -> None:
+        self._flows.service_cidrs = service_cidrs
 
     def _service_changed(self, _old: Service | None, _new: Service | None) -> None:
         self._queued(endpoints=False)
