@@ -168,9 +168,7 @@ def _kubesvc() -> list[str]:
 def kubesvc_box(request: pytest.FixtureRequest) -> Iterator[Box]:
     """A box that runs for the session; gone, with all it put on this machine, at its end."""
     if os.geteuid() != 0:
-        pytest.fail(
-            "kubesvc needs root, for network namespaces: run `sudo -E pytest`"
-        )
+        pytest.fail("kubesvc needs root, for network namespaces: run `sudo -E pytest`")
     with tempfile.TemporaryDirectory(prefix="kubesvc-") as folder:
         box = Box(f"pytest-{os.getpid()}-{secrets.token_hex(2)}", Path(folder) / "box")
         nodes = str(request.config.getoption("--kubesvc-nodes"))
