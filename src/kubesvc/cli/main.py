@@ -24,13 +24,13 @@ COMMANDS = {
     "kubeconfig": ("kubesvc.cli.kubeconfig:kubeconfig", "Print the path of a box's kubeconfig."),
     "proxy": ("kubesvc.cli.proxy:proxy", "Be a node's proxy in any Kubernetes cluster, in place of kube-proxy."),
     "dns": ("kubesvc.cli.dns:dns", "Be the DNS of any Kubernetes cluster, in place of CoreDNS."),
-    "image": ("kubesvc.cli.image:image", "Load, pull, list and remove container images."),
+    "image": ("kubesvc.cli.image:image", "Load, pull, list and remove a box's images."),
     "node": ("kubesvc.cli.node:node", "Add nodes to a running box, and remove them."),
     "apply": ("kubesvc.cli.kubectl:apply", "Make objects be as a manifest says."),
     "get": ("kubesvc.cli.kubectl:get", "List objects."),
     "delete": ("kubesvc.cli.kubectl:delete", "Delete objects."),
-    "logs": ("kubesvc.cli.kubectl:logs", "Print a container's log."),
-    "exec": ("kubesvc.cli.kubectl:exec_", "Run a command in a container."),
+    "logs": ("kubesvc.cli.kubectl:logs", "Print the log of a container."),
+    "exec": ("kubesvc.cli.kubectl:exec_", "Run COMMAND in a container."),
     "demo": ("kubesvc.cli.demo:demo", "Show what a Service does, on three nodes, with real traffic."),
 }
 
