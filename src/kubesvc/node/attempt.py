@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from kubesvc.api.core import Container, Pod
-from kubesvc.node import bundles, processes, records, termination
+from kubesvc.node import bundles, cgroups, processes, records, termination
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.config import PodPaths
 from kubesvc.node.exits import LOST
@@ -112,8 +112,8 @@ class Attempt:
     def _exit(self, code: int | None, error: str, unknown: str) -> Exit:
         record = self.record
         reason = "Completed" if code == 0 else error
-        # conmon's mark. One child killed for want of memory isn't the container's end: the first process decides.
-        if code == KILLED and (self._bundle / "oom").exists():
+        # One child killed for want of memory isn't the container's end: the first process decides.
+        if code == KILLED and cgroups.oom_kills(f"{self._machine.config.cgroup}/{record.id}"):
             reason = "OOMKilled"
         policy = self._container.termination_message_policy
         message = termination.message(self._bundle, self._paths.log(record.name, record.attempt), policy, code)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from kubesvc.api.core import Container, ContainerStatus, Pod
-from kubesvc.node import bundles, hooks, images, spec
+from kubesvc.node import bundles, hooks, images, resources, spec
 from kubesvc.node.attempt import Attempt, latest
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.config import PodPaths
@@ -85,6 +85,9 @@ class ContainerRunner:
             self._wait(reason, str(error), now, first=0.5, longest=10.0)
             return
         self._failures = 0
+        if not self._machine.runtime.has_cgroups and (given := resources.limits(self.container.resources)):
+            told = f"limits of {' and '.join(given)} are not enforced: this node has no control groups to write to"
+            self._event("LimitsNotEnforced", told, warning=True)
         self._event("Pulled", f'Container image "{self.container.image}" already present on machine')
         waiting = self._next(now)
         attempt = self._attempt

@@ -14,6 +14,8 @@ from kubesvc.kernel.links import Links
 from kubesvc.node import etc
 from kubesvc.node.config import NodeConfig, Paths
 from kubesvc.node.exits import Exits
+from kubesvc.node.followed import Followed
+from kubesvc.node.hostports import HostPorts
 from kubesvc.node.ipam import AddressPool
 from kubesvc.node.runtime import Runtime
 from kubesvc.node.sources import Reader
@@ -39,6 +41,8 @@ class Machine:
     reader: Reader
     resolver: etc.Resolver  # the machine's own
     withdrawal: Withdrawal
+    followed: Followed
+    host_ports: HostPorts
     creating: asyncio.Semaphore = field(default_factory=_slots)
 
     @property

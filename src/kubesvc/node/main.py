@@ -21,6 +21,8 @@ from kubesvc.node import etc, lease, registration, routes
 from kubesvc.node.agent import Agent
 from kubesvc.node.config import NodeConfig
 from kubesvc.node.exits import Exits
+from kubesvc.node.followed import Followed
+from kubesvc.node.hostports import HostPorts
 from kubesvc.node.ipam import AddressPool
 from kubesvc.node.machine import Machine
 from kubesvc.node.runtime import Runtime
@@ -79,6 +81,8 @@ async def _serve(
         Reader(session),
         etc.parse_resolver(_text(config)),
         Withdrawal(session, nodes, config.withdrawal_wait),
+        Followed(session),
+        HostPorts(),
     )
     agent = Agent(machine, pods)
     group.create_task(NodeServer(config, agent).run())

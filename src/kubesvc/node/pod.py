@@ -26,6 +26,7 @@ from kubesvc.node.bundles import Surroundings
 from kubesvc.node.container import ContainerRunner
 from kubesvc.node.environment import ConfigError, Sources
 from kubesvc.node.etc import HostnameTooLong
+from kubesvc.node.hostports import HostPortRefused
 from kubesvc.node.ipam import Exhausted
 from kubesvc.node.machine import Machine
 from kubesvc.node.publisher import Publisher
@@ -34,7 +35,7 @@ from kubesvc.node.spec import Bind
 
 log = logging.getLogger(__name__)
 
-Failures = (OSError, ApiError, Unreachable, ConfigError, HostnameTooLong, Exhausted)
+Failures = (OSError, ApiError, Unreachable, ConfigError, HostnameTooLong, Exhausted, HostPortRefused)
 
 
 class PodWorker:
@@ -54,9 +55,11 @@ class PodWorker:
         self._forced = asyncio.Event()  # whoever deletes it wants no waiting
         self._ready = False  # the network, volumes and files are there
         self._ended = False
+        self._followed = False  # changes of what its volumes are made of are told
+        self._stale = False  # there was one
         self._sources = Sources({}, {})
         self._services: list[Service] = []
-        everything = (*pod.spec.init_containers, *pod.spec.containers)
+        everything = pod.spec.every_container
         self.runners = {c.name: ContainerRunner(machine, pod, c, self.paths, self._changed) for c in everything}
         self._publisher = Publisher(machine.session, pod.namespace, pod.name, self.uid, self._status)
         self._finished = record is None and pod.status.phase in ("Succeeded", "Failed")
@@ -75,6 +78,8 @@ class PodWorker:
                 self._forced.set()
         if before.spec != pod.spec or before.metadata.deletion_timestamp != pod.metadata.deletion_timestamp:
             self._wake.set()
+        if (before.metadata.labels, before.metadata.annotations) != (pod.metadata.labels, pod.metadata.annotations):
+            self._mounted_changed()  # they may be in a volume
         if before.status.conditions != pod.status.conditions:
             if self._publisher.overruled(pod.status.conditions):  # as by a controller that took this node for lost
                 self._conditions = list(pod.status.conditions)
@@ -85,6 +90,10 @@ class PodWorker:
         """The object is gone from the API: end what runs."""
         self._gone = True
         self._forced.set()
+        self._wake.set()
+
+    def _mounted_changed(self) -> None:
+        self._stale = True
         self._wake.set()
 
     @property
@@ -114,6 +123,7 @@ class PodWorker:
             await self._terminate()
         finally:
             publisher.cancel()
+            self._machine.followed.leave(self.pod)
             for runner in self.runners.values():
                 runner.leave()
 
@@ -138,6 +148,8 @@ class PodWorker:
         if any(found):
             log.info("pod %s/%s: adopted", *self.pod.key)
         self._finished = self.pod.status.phase in ("Succeeded", "Failed")
+        if any(found) and not self._finished:
+            self._follow()
         self._changed()
 
     async def _step(self) -> float | None:
@@ -149,10 +161,31 @@ class PodWorker:
             self._finished = True
             await self._leave_network()
             self._publisher.changed()
+            self._machine.followed.leave(self.pod)
         elif plan.start:
             await self._surround()
             await asyncio.gather(*(self.runners[name].start(self.pod, self._for_container) for name in plan.start))
+        if self._stale and self._followed and not plan.finished:
+            await self._refresh()
         return plan.wake
+
+    def _follow(self) -> None:
+        self._followed = True
+        self._machine.followed.follow(self.pod, self._mounted_changed)
+
+    async def _refresh(self) -> None:
+        """What is mounted, as it is now."""
+        self._stale = False
+        sources = self._machine.followed.sources(self.pod)
+        if sources is None:
+            return
+        try:
+            await asyncio.to_thread(volumes.refresh, self.pod, self.paths, sources, self._field)
+        except ConfigError as error:
+            self._machine.tell(self.pod, "FailedMount", str(error), warning=True)
+
+    def _field(self, path: str) -> str:
+        return environment.field_value(path, self.pod, self._address, str(self._machine.config.node_ip))
 
     def _back_off(self, runner: ContainerRunner, seconds: float) -> None:
         view = runner.view
@@ -182,6 +215,7 @@ class PodWorker:
         if not self._ready:
             await asyncio.to_thread(self._files)
             self._ready = True
+            self._follow()
 
     async def _network(self) -> None:
         if self._ready:
@@ -199,12 +233,11 @@ class PodWorker:
             await asyncio.to_thread(
                 podnet.attach, machine.links, machine.config.node_ip, self.uid, self.paths.netns, address
             )
+            machine.host_ports.open(self.pod, address)
 
     def _files(self) -> None:
         config, folder = self._machine.config, self.paths.etc
-        host_ip = str(config.node_ip)
-        fields = lambda path: environment.field_value(path, self.pod, self._address, host_ip)  # noqa: E731
-        volumes.prepare(self.pod, self.paths, self._sources, fields)
+        volumes.prepare(self.pod, self.paths, self._sources, self._field)
         folder.mkdir(parents=True, exist_ok=True)
         if self.pod.spec.host_network:
             hosts = etc.hosts_of_node(config.hosts.read_text() if config.hosts.exists() else "", self.pod)
@@ -312,6 +345,7 @@ class PodWorker:
 
     async def _leave_network(self) -> None:
         if not self.pod.spec.host_network:
+            self._machine.host_ports.close(self.pod)
             await asyncio.to_thread(podnet.detach, self._machine.links, self.uid, self.paths.netns)
         self._machine.pool.release(self.uid)
 

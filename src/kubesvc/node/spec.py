@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from kubesvc.api.core import Container, Pod
 from kubesvc.api.meta import JSON
+from kubesvc.node import resources
 from kubesvc.node.environment import ConfigError, expand
 
 CAPABILITIES = (
@@ -149,6 +150,6 @@ def build(
     linux: JSON = {"namespaces": namespaces, "maskedPaths": list(MASKED), "readonlyPaths": list(READ_ONLY)}
     if cgroup is not None:
         linux["cgroupsPath"] = cgroup
-        linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
+        linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}], **resources.build(container.resources)}
     config["linux"] = linux
     return config
