@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kubesvc.api.core import Pod
-from kubesvc.node import cgroups
+from kubesvc.node import cgroups, runtime
 from support.node import NodeBed, node_bed
 
 FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
@@ -117,3 +117,15 @@ async def test_init_containers_and_sidecars_start_in_order_and_end_in_reverse(be
     await bed.delete("ordered")
     await bed.until_gone("ordered")
     assert (told / "order").read_text().split() == ["first", "side", "last", "main", "main-ends", "side-ends"]
+
+
+async def test_a_log_begins_anew_when_it_is_full_and_a_follower_misses_nothing(
+    bed: NodeBed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "MAX_LOG", 64 << 10)
+    script = "i=0; while [ $i -lt 4000 ]; do echo line $i; i=$((i + 1)); [ $((i % 50)) = 0 ] && sleep 0.01; done"
+    await bed.create("talker", ["/bin/sh", "-c", f"sleep 0.5; {script}; sleep 0.5"], restartPolicy="Never")
+    await bed.until("talker", lambda p: main_status(p) and main_status(p).state.running)
+    followed = (await bed.log("talker", "follow=true")).splitlines()
+    assert followed == [f"line {number}" for number in range(4000)]
+    assert len((await bed.log("talker")).splitlines()) < 4000

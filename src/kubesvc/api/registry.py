@@ -90,7 +90,7 @@ POD = Kind(
     True,
     ("po",),
     ("all",),
-    ("status", "binding", "eviction", "log", "exec", "attach", "portforward", "proxy"),
+    ("status", "binding", "ephemeralcontainers", "eviction", "log", "exec", "attach", "portforward", "proxy"),
     core.Pod,
     (
         "spec.nodeName",

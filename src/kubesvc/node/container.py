@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from kubesvc.api.core import Container, ContainerStatus, Pod
@@ -271,6 +272,13 @@ class ContainerRunner:
         if self._attempt is None:
             raise RuntimeFailure(f"container {self.container.name} doesn't run")
         return await self._attempt.execute(command, timeout)
+
+    @property
+    def processes(self) -> Path | None:
+        """The PID namespace of what runs now."""
+        if self._attempt is None or not self.view.running:
+            return None
+        return Path(f"/proc/{self._attempt.record.pid}/ns/pid")
 
     # ── adoption ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -51,6 +51,7 @@ class Machine:
 
     def tell(self, pod: Pod, reason: str, message: str, *, container: str = "", warning: bool = False) -> None:
         """An Event about a pod or one of its containers, as the kubelet's."""
-        part = "initContainers" if any(c.name == container for c in pod.spec.init_containers) else "containers"
+        parts = (("initContainers", pod.spec.init_containers), ("ephemeralContainers", pod.spec.ephemeral_containers))
+        part = next((name for name, found in parts if any(c.name == container for c in found)), "containers")
         path = f"spec.{part}{{{container}}}" if container else ""
         self.events.record(COMPONENT, POD, pod, WARNING if warning else NORMAL, reason, message, field_path=path)

@@ -59,15 +59,20 @@ class PodWorker:
         self._stale = False  # there was one
         self._sources = Sources({}, {})
         self._services: list[Service] = []
-        everything = pod.spec.every_container
-        self.runners = {c.name: ContainerRunner(machine, pod, c, self.paths, self._changed) for c in everything}
+        self.runners = {c.name: self._runner(c) for c in pod.spec.every_container}
         self._publisher = Publisher(machine.session, pod.namespace, pod.name, self.uid, self._status)
         self._finished = record is None and pod.status.phase in ("Succeeded", "Failed")
+
+    def _runner(self, container: Container) -> ContainerRunner:
+        return ContainerRunner(self._machine, self.pod, container, self.paths, self._changed)
 
     # ── what others tell it ──────────────────────────────────────────────────────────────────────────────────────────
 
     def update(self, pod: Pod) -> None:
         before, self.pod = self.pod, pod
+        for container in pod.spec.ephemeral_containers:
+            if container.name not in self.runners:
+                self.runners[container.name] = self._runner(container)
         if before.spec != pod.spec:
             for runner in self.runners.values():
                 runner.retry()
@@ -136,7 +141,9 @@ class PodWorker:
 
     async def _adopt(self) -> None:
         """Take over what an earlier agent left running; without a record, count from what the API remembers."""
-        statuses = {s.name: s for s in (*self.pod.status.container_statuses, *self.pod.status.init_container_statuses)}
+        told = self.pod.status
+        everyone = (*told.container_statuses, *told.init_container_statuses, *told.ephemeral_container_statuses)
+        statuses = {s.name: s for s in everyone}
         if self._record is None:
             for name, runner in self.runners.items():
                 known = statuses.get(name)
@@ -271,7 +278,9 @@ class PodWorker:
         files = [Bind(str(self.paths.etc / name), f"/etc/{name}") for name in names]
         binds = [*files, *volumes.binds(self.pod, container, self.paths)]
         network = None if self.pod.spec.host_network else self.paths.netns
-        return Surroundings(self._address, network, self._hostname(), variables, binds)
+        target = self.runners.get(container.target_container_name)
+        processes = target.processes if target is not None else None
+        return Surroundings(self._address, network, self._hostname(), variables, binds, processes)
 
     def _explain(self, error: Exception) -> None:
         """Why the pod can't begin yet, where people look: its events and its containers' states."""

@@ -114,10 +114,12 @@ def build(
     binds: Sequence[Bind],
     hostname: str,
     network: str | None,
+    processes: str | None = None,
     cgroup: str | None,
     available: Collection[str],
 ) -> JSON:
-    """config.json. `network`: the path of the pod's namespace, None for the node's own; `cgroup` None: none is made;
+    """config.json. `network`: the path of the pod's namespace, None for the node's own; `processes`: that
+    of a PID namespace to share; `cgroup` None: none is made;
     `available`: the capabilities the machine has. Raises ConfigError."""
     granted = capabilities(container, available)
     process = {
@@ -145,6 +147,8 @@ def build(
             "io.kubernetes.container.name": container.name,
         },
     }
+    if processes is not None:
+        namespaces[0]["path"] = processes
     if network is not None:
         namespaces.append({"type": "network", "path": network})
     linux: JSON = {"namespaces": namespaces, "maskedPaths": list(MASKED), "readonlyPaths": list(READ_ONLY)}

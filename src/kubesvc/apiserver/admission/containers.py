@@ -19,14 +19,14 @@ PROTOCOLS = ("SCTP", "TCP", "UDP")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 
 
-def validate(spec: JSON, path: str) -> Iterator[Cause]:
-    """Every container of the pod spec at `path`."""
+def validate(spec: JSON, path: str, *more: str) -> Iterator[Cause]:
+    """Every container of the pod spec at `path`; also those of the lists `more`."""
     if not spec.get("containers"):
         yield required(f"{path}.containers")
     volumes = {v.get("name") for v in spec.get("volumes") or ()}
     seen: set[str] = set()  # container names
     host_ports: set[tuple[Any, ...]] = set()  # (protocol, host IP, host port)
-    for group in ("initContainers", "containers"):
+    for group in ("initContainers", "containers", *more):
         for index, container in enumerate(spec.get(group) or ()):
             here = f"{path}.{group}[{index}]"
             name = container.get("name") or ""
