@@ -13,8 +13,6 @@ _SERVED_VOLUMES = ("name", "emptyDir", "configMap", "secret", "downwardAPI", "pr
 
 # a field of a spec -> whether its value asks for something that isn't done, and what happens instead
 _POD: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "affinity": (bool, "the pod is scheduled without it"),
-    "topologySpreadConstraints": (bool, "pods are spread over nodes by their own number alone"),
     "priorityClassName": (bool, "no pod makes way for another"),
     "runtimeClassName": (bool, "the machine's own runtime is used"),
     "hostPID": (bool, "the pod has process ids of its own"),
