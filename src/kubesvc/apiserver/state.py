@@ -17,6 +17,7 @@ from kubesvc.apiserver.lines import Lines
 from kubesvc.apiserver.metrics import Metrics
 from kubesvc.apiserver.nodes import Nodes
 from kubesvc.apiserver.routing import Target
+from kubesvc.apiserver.storecheck import StoreCheck
 from kubesvc.store.protocol import Store, Versioned
 
 Clock = Callable[[], datetime]
@@ -37,6 +38,7 @@ class State:
         self.random = random or Random()
         self.hints = Hints(store)
         self.rbac = Rbac()
+        self.tried = StoreCheck(store)
         self.lines = Lines()
         self.metrics = Metrics()
         self.ready = False  # bootstrap is done
