@@ -8,6 +8,7 @@ Every step is on disk before the next one begins, so that an agent started later
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -27,6 +28,8 @@ from kubesvc.node.machine import Machine
 from kubesvc.node.records import ContainerRecord
 from kubesvc.node.runtime import Finished
 
+log = logging.getLogger(__name__)
+
 KILLED = 128 + signal.SIGKILL
 
 
@@ -44,14 +47,14 @@ class Attempt:
     async def create(self, pod: Pod, around: Surroundings) -> None:
         """Up to the point where its program would begin. Raises RuntimeFailure, OSError, ConfigError."""
         container, record, runtime = self._container, self.record, self._machine.runtime
-        bundle, log = self._bundle, self._paths.log(record.name, record.attempt)
+        bundle, output = self._bundle, self._paths.log(record.name, record.attempt)
         await asyncio.to_thread(bundles.make, self._machine, pod, container, bundle, around, record.id)
         self._save()
-        log.parent.mkdir(parents=True, exist_ok=True)
+        output.parent.mkdir(parents=True, exist_ok=True)
         pid = await runtime.create(
             record.id,
             bundle,
-            log,
+            output,
             terminal=container.tty,
             stdin=container.stdin,
             stdin_once=container.stdin_once,
@@ -106,7 +109,7 @@ class Attempt:
     def failed(self, code: int, message: str) -> Exit:
         """Its program could not be executed."""
         exit_ = Exit(code, "StartError", time.time(), message=message, id=self.record.id)
-        self._save(exit=exit_)
+        self._note(exit_)
         return exit_
 
     def _exit(self, code: int | None, error: str, unknown: str) -> Exit:
@@ -121,7 +124,7 @@ class Attempt:
             message = message or unknown
         finished = self._machine.exits.finished_at(record.id, time.time())
         exit_ = Exit(LOST if code is None else code, reason, finished, record.started_at, message, record.id)
-        self._save(exit=exit_)
+        self._note(exit_)
         return exit_
 
     async def clear_away(self, *, monitor: bool = False) -> None:
@@ -129,6 +132,13 @@ class Attempt:
         if monitor:
             await asyncio.to_thread(processes.kill, processes.with_argument(self.record.id))
         await self._machine.runtime.delete(self.record.id)
+
+    def _note(self, exit_: Exit) -> None:
+        """A full disk is no reason not to tell of an end: only an agent started later would have to find it anew."""
+        try:
+            self._save(exit=exit_)
+        except OSError as error:
+            log.warning("container %s: its end can't be recorded: %s", self.record.name, error)
 
     # ── on disk ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -85,7 +85,6 @@ class ContainerRunner:
             reason = "CreateContainerConfigError" if isinstance(error, ConfigError) else "CreateContainerError"
             self._wait(reason, str(error), now, first=0.5, longest=10.0)
             return
-        self._failures = 0
         if not self._machine.runtime.has_cgroups and (given := resources.limits(self.container.resources)):
             told = f"limits of {' and '.join(given)} are not enforced: this node has no control groups to write to"
             self._event("LimitsNotEnforced", told, warning=True)
@@ -98,12 +97,17 @@ class ContainerRunner:
                 await attempt.create(pod, around)
                 self._event("Created", f"Created container: {name}")
                 await attempt.start()
-        except (RuntimeFailure, OSError) as error:
+        except OSError as error:  # as on a full disk: nothing of it has run
+            await attempt.clear_away()
+            self._wait("CreateContainerError", str(error), now, first=0.5, longest=10.0)
+            return
+        except RuntimeFailure as error:
             # An exit like any other, so that back-off and restartPolicy apply.
             self._set(waiting.ended(attempt.failed(START_FAILED, str(error))))
             self._event("Failed", f"Error: {error}", warning=True)
             await attempt.clear_away()
             return
+        self._failures = 0
         self._running(replace(waiting, started_at=attempt.record.started_at))
         self._event("Started", f"Started container {name}")
         self._begin(around.address, age=0.0)

@@ -155,5 +155,5 @@ def _place(pod: Pod) -> object:
 
 
 def _facts(node: Node) -> object:
-    ready = condition(node.status.conditions, "Ready")
-    return (node.spec, node.metadata.labels, node.status.allocatable, ready.status if ready else "")
+    said = {c.type: c.status for c in node.status.conditions}
+    return (node.spec, node.metadata.labels, node.status.allocatable, said)

@@ -1,4 +1,5 @@
-"""Taints and tolerations. Pure. A node that isn't Ready counts as tainted not-ready:NoSchedule."""
+"""Taints and tolerations. Pure. A node that isn't Ready counts as tainted not-ready:NoSchedule, one under pressure as
+tainted disk-pressure, memory-pressure or pid-pressure."""
 
 from __future__ import annotations
 
@@ -8,6 +9,11 @@ from kubesvc.api.core import Node, Pod, Taint, Toleration
 
 UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "NoSchedule")
 NOT_READY = Taint("node.kubernetes.io/not-ready", "NoSchedule")
+PRESSURES = {
+    "DiskPressure": Taint("node.kubernetes.io/disk-pressure", "NoSchedule"),
+    "MemoryPressure": Taint("node.kubernetes.io/memory-pressure", "NoSchedule"),
+    "PIDPressure": Taint("node.kubernetes.io/pid-pressure", "NoSchedule"),
+}
 
 
 def tolerates(tolerations: Sequence[Toleration], taint: Taint) -> bool:
@@ -25,10 +31,14 @@ def refusal(pod: Pod, node: Node) -> str:
     tolerations = pod.spec.tolerations
     if node.spec.unschedulable and not tolerates(tolerations, UNSCHEDULABLE):
         return "node(s) were unschedulable"
-    for taint in [*node.spec.taints, *([] if node.ready else [NOT_READY])]:
+    for taint in [*node.spec.taints, *([] if node.ready else [NOT_READY]), *_pressures(node)]:
         if taint.effect in ("NoSchedule", "NoExecute") and not tolerates(tolerations, taint):
             return f"node(s) had untolerated taint {{{taint.key}: {taint.value}}}"
     return ""
+
+
+def _pressures(node: Node) -> list[Taint]:
+    return [PRESSURES[c.type] for c in node.status.conditions if c.status == "True" and c.type in PRESSURES]
 
 
 def unwelcome(pod: Pod, node: Node) -> int:
