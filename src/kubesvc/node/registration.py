@@ -169,8 +169,10 @@ async def heartbeat(session: Session, config: NodeConfig, found: Facts, nodes: I
     told = health.conditions(health.observe(config))
 
     def look(old: Node | None, new: Node | None) -> None:
-        if new is not None and new.name == config.node_name and not new.ready and told["Ready"][0] == "True":
-            doubted.set()
+        if new is not None and new.name == config.node_name:
+            said = next((c.status for c in new.status.conditions if c.type == "Ready"), "")
+            if said != told["Ready"][0]:
+                doubted.set()
 
     nodes.on_change(look)
     loop = asyncio.get_running_loop()
