@@ -16,6 +16,11 @@ TEMPLATE = {"metadata": {"labels": {"app": "x"}}, "spec": POD}
 JOB = {"metadata": {}, "spec": POD | {"restartPolicy": "Never"}}
 SELECTOR = {"matchLabels": {"app": "x"}}
 SCALED = {"spec": {"selector": SELECTOR, "template": TEMPLATE}}
+RULES = [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]
+BINDING = {
+    "roleRef": {"apiGroup": registry.RBAC, "kind": "ClusterRole", "name": "view"},
+    "subjects": [{"apiGroup": registry.RBAC, "kind": "User", "name": "x"}],
+}
 TARGET = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x"}
 
 # resource -> (the rest of a manifest, what `describe` says of it, a path of `explain`, a field it lists)
@@ -77,6 +82,13 @@ KINDS: dict[str, tuple[dict[str, Any], str, str, str]] = {
                     "limits.spec.limits", "maxLimitRequestRatio\t<map[string]Quantity>"),
     "priorityclasses.scheduling.k8s.io": ({"value": 5}, "PreemptionPolicy: PreemptLowerPriority", "priorityclass",
                                           "globalDefault\t<boolean>"),
+    "roles.rbac.authorization.k8s.io": ({"rules": RULES}, "pods [] [] [get]", "role.rules", "resources\t<[]string>"),
+    "clusterroles.rbac.authorization.k8s.io": ({"rules": RULES}, "pods [] [] [get]", "clusterrole.aggregationRule",
+                                               "clusterRoleSelectors\t<[]LabelSelector>"),
+    "rolebindings.rbac.authorization.k8s.io": (BINDING, "Role: Kind: ClusterRole Name: view", "rolebinding.roleRef",
+                                               "kind\t<string> -required-"),
+    "clusterrolebindings.rbac.authorization.k8s.io": (BINDING, "User x", "clusterrolebinding.subjects",
+                                                      "namespace\t<string>"),
 }  # fmt: skip
 
 
