@@ -3,7 +3,7 @@
     PYTHONPATH=src:bench:tests python bench/box_kills.py [KILLS]
 
 Two nodes, three servers behind a Service, a client on each node with a new connection every 10 ms. Each kill is of any
-process but the supervisor, as soon as the one before is there again. It ends with an error where the state differs.
+process but the supervisor, at a random moment after the one before is there again. It ends with an error where the state differs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from support import boxkills
 from support.box import BoxUnderTest, unique_name
 
 KILLS, BATCH = 200, 20
+PAUSE = 4.0  # seconds, at most: what is killed more often than every 10 s is restarted later and later
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
             boxkills.begin(box)
             before = boxkills.state(box)
             for start in range(0, kills, BATCH):
-                found = boxkills.kill(box, min(BATCH, kills - start), dice)
+                found = boxkills.kill(box, min(BATCH, kills - start), dice, PAUSE)
                 whole.longest = max(whole.longest, found.longest)
                 whole.good, whole.failures = 0, {}  # counted from the whole logs each time
                 boxkills.settle(box, before, whole)

@@ -107,15 +107,17 @@ class Outcome:
     longest: float = 0.0  # seconds from a kill until the process was there again
 
 
-def kill(box: BoxUnderTest, times: int, dice: Random) -> Outcome:
-    """One after the other: whichever the dice say, as soon as the one before is there again."""
+def kill(box: BoxUnderTest, times: int, dice: Random, pause: float = 0.0) -> Outcome:
+    """One after the other: whichever the dice say, up to `pause` seconds after the one before is there again."""
     found = Outcome()
     for _ in range(times):
+        time.sleep(dice.uniform(0.0, pause))
         running = {name: pid for name, pid in processes(box).items() if pid}
         name = dice.choice(sorted(running))
         began = time.monotonic()
         os.kill(running[name], signal.SIGKILL)
-        eventually(lambda name=name, pid=running[name]: processes(box)[name] not in (0, pid), what=f"{name} again")  # type: ignore[misc]
+        pid = running[name]
+        eventually(lambda: processes(box)[name] not in (0, pid), patience=60.0, what=f"{name} again")  # noqa: B023
         found.longest = max(found.longest, time.monotonic() - began)
         found.kills[name] = found.kills.get(name, 0) + 1
     return found

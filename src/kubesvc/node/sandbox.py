@@ -35,6 +35,7 @@ class Sandbox:
         self.address = record.address if record else ""
         self._machine, self._paths, self._changed = machine, paths, changed
         self._started_at = record.started_at if record else time.time()
+        self._connected = False  # the network is there
         self._ready = False  # the network, volumes and files are there
         self._followed = False  # changes of what its volumes are made of are told
         self._stale = False  # there was one
@@ -61,7 +62,7 @@ class Sandbox:
             self.follow(pod)
 
     async def _network(self, pod: Pod) -> None:
-        if self._ready:
+        if self._connected:
             return
         machine, own = self._machine, not pod.spec.host_network
         uid, node_ip = pod.metadata.uid, machine.config.node_ip
@@ -73,6 +74,7 @@ class Sandbox:
         if own:
             await asyncio.to_thread(podnet.attach, machine.links, node_ip, uid, self._paths.netns, given)
             machine.host_ports.open(pod, given)
+        self._connected = True
 
     def _files(self, pod: Pod) -> None:
         config, folder = self._machine.config, self._paths.etc
