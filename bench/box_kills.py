@@ -3,7 +3,8 @@
     PYTHONPATH=src:bench:tests python bench/box_kills.py [KILLS]
 
 Two nodes, three servers behind a Service, a client on each node with a new connection every 10 ms. Each kill is of any
-process but the supervisor, at a random moment after the one before is there again. It ends with an error where the state differs.
+process but the supervisor, at a random moment after the one before is there again. It ends with an error where the
+state differs.
 """
 
 from __future__ import annotations
