@@ -255,7 +255,7 @@ class Flaky(PoolProvider):
 
 
 async def test_a_failing_provider_is_asked_again(world: World) -> None:
-    task = asyncio.create_task(Controller(world.session, [Flaky(CONFIG)], CONFIG).run())
+    task = asyncio.create_task(Controller(world.session, [Flaky(world.session, CONFIG)], CONFIG).run())
     try:
         await world.create("web")
         await world.has("web", "172.29.7.200")

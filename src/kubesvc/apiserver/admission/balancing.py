@@ -75,7 +75,7 @@ def validate_bgp_peer(new: JSON, old: JSON | None, context: Context) -> list[Cau
             causes.append(invalid(f"spec.{field}", text, "must be a duration, such as 90s or 1m30s"))
     if spec.get("password") and spec.get("passwordSecret"):
         causes.append(invalid("spec.password", "***", "give password or passwordSecret, not both"))
-    if any(c in "\"\n\\" for c in spec.get("password") or ""):
+    if any(c in '"\n\\' for c in spec.get("password") or ""):
         causes.append(invalid("spec.password", "***", "may not have quotes, backslashes or line breaks"))
     return causes
 
