@@ -98,6 +98,8 @@ class Responder:
         self._arp = Ear("answers to ARP", interface, packets.open_arp)
         self._ndp = Ear("answers to neighbour solicitations", interface, packets.open_ndp)
         self._groups: packets.Groups | None = None
+        self._contested: set[Address] = set()
+        """Claimed, and announced by another since: neighbours must be told again when we keep it."""
         self._announcing: set[asyncio.Task[None]] = set()
 
     def claim(self, addresses: frozenset[Address]) -> None:
@@ -105,6 +107,8 @@ class Responder:
         gained, lost = addresses - self.claimed, self.claimed - addresses
         self.claimed = addresses
         self._join()
+        gained |= self._contested & addresses
+        self._contested.clear()
         if gained:
             log.info("%s: announcing %s", self.interface, _listed(gained))
             self._announce(gained)
@@ -139,14 +143,13 @@ class Responder:
             self._groups.become({ndp.solicited_node(a) for a in self.claimed if isinstance(a, IPv6Address)})
 
     def _hear_arp(self, frame: bytes) -> None:
-        """A request for a claimed address, but not somebody's announcement of it: that is no question."""
+        """Requests for a claimed address are answered; somebody's announcement of it is no question."""
         question = arp.ArpFrame.from_wire(frame)
-        if (
-            question is not None
-            and question.operation == arp.ARPOP_REQUEST
-            and question.target_ip in self.claimed
-            and question.sender_ip != question.target_ip
-        ):
+        if question is None or question.operation != arp.ARPOP_REQUEST or question.target_ip not in self.claimed:
+            return
+        if question.sender_ip == question.target_ip:
+            self._contested.add(question.target_ip)
+        else:
             self._arp.say(arp.reply(question, self._arp.mac).to_wire())
 
     def _hear_ndp(self, frame: bytes) -> None:

@@ -88,10 +88,7 @@ class Announcer:
         rules, _ = self._world.rules()
         for responder, segment in self._ways:
             segment.uid = node.metadata.uid if node is not None else ""
-            if serves == segment.leaving:
-                segment.leaving = not serves
-                if segment.leaving:
-                    segment.leave()
+            segment.take_part(serves)
             if not serves:
                 responder.claim(frozenset())
             elif segment.settled(self._world.eligible()):

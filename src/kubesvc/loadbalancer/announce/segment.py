@@ -19,7 +19,7 @@ class Segment:
     def __init__(self, interface: str, *, interval: float, silence: float, changed: Callable[[], None]) -> None:
         self.uid = ""
         """This node's; nothing is said before it is known."""
-        self.leaving = False
+        self._leaving = False
         self._interface, self._interval, self._silence = interface, interval, silence
         self._changed = changed
         self._ear = Ear("heartbeats", interface, packets.open_heartbeat)
@@ -45,12 +45,14 @@ class Segment:
                 group.create_task(self._ear.run(self._hear, self._opened))
                 group.create_task(self._beat())
         finally:
-            self.leave()
+            self.take_part(False)
 
-    def leave(self) -> None:
-        """Tell the others that they needn't wait for silence; `leaving` until it is unset."""
-        self.leaving = True
-        self._say()
+    def take_part(self, does: bool) -> None:
+        """Whether this node stands for election. The others are told at once: they needn't wait for silence, and know
+        of a return before they hear it announce."""
+        if does == self._leaving:
+            self._leaving = not does
+            self._say()
 
     def _opened(self) -> None:
         loop = asyncio.get_running_loop()
@@ -70,7 +72,7 @@ class Segment:
 
     def _say(self) -> None:
         if self.uid:
-            self._ear.say(Heartbeat(self._ear.mac, self.uid, self._interface, self.leaving).to_wire())
+            self._ear.say(Heartbeat(self._ear.mac, self.uid, self._interface, self._leaving).to_wire())
 
     def _hear(self, frame: bytes) -> None:
         beat = Heartbeat.from_wire(frame)
