@@ -60,9 +60,7 @@ OURS = (LOAD_BALANCER_CLEANUP,)
         "with-a-foreign-condition",
     ],
 )  # fmt: skip
-def test_the_step_for_a_service(
-    seen: Service, owned: bool, remembered: bool, has_default: bool, step: Step
-) -> None:
+def test_the_step_for_a_service(seen: Service, owned: bool, remembered: bool, has_default: bool, step: Step) -> None:
     assert decide(seen, owned=owned, remembered=remembered, has_default=has_default) is step
 
 

@@ -23,6 +23,10 @@ COMMANDS = {
     "restore": ("kubesvc.cli.restore:restore", "Replace a stopped box's objects with a backup."),
     "kubeconfig": ("kubesvc.cli.kubeconfig:kubeconfig", "Print the path of a box's kubeconfig."),
     "proxy": ("kubesvc.cli.proxy:proxy", "Be a node's proxy in any Kubernetes cluster, in place of kube-proxy."),
+    "loadbalancer": (
+        "kubesvc.cli.loadbalancer:loadbalancer",
+        "Be the controller of Services of type LoadBalancer, in any Kubernetes cluster.",
+    ),
     "demo": ("kubesvc.cli.demo:demo", "Show what a Service does, on three nodes, with real traffic."),
 }
 
