@@ -52,7 +52,7 @@ def render(router_id: str, neighbours: Iterable[Neighbour], routes: Sequence[Rou
 
 
 def _bfd(neighbours: Sequence[Neighbour]) -> list[str]:
-    return ["protocol bfd { accept ipv4; accept ipv6; }"] if any(n.spec.bfd for n in neighbours) else []
+    return ["protocol bfd { }"] if any(n.spec.bfd for n in neighbours) else []
 
 
 def _static(version: int, routes: Sequence[Route]) -> str:
