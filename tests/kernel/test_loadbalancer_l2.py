@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,3 +82,23 @@ def test_policy_local_and_selectors(net: Network) -> None:
         return net.answers(net.router, "10.7.0.2") == ""
 
     eventually(unanswered, 10, "no interface of that name")
+
+
+def test_a_node_that_can_not_serve_announces_nothing(net: Network) -> None:
+    """Its health is asked for; when it fails, another takes over, and gives back when it passes."""
+    url = "http://127.0.0.1:8000/"
+    serve = ["ip", "netns", "exec", net.nodes["node1"].name, sys.executable, "-m", "http.server", "8000"]
+    for healthy in (True, False):
+        running = subprocess.Popen(serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=net.directory)
+        try:
+            if healthy:
+                net.announce("node1", "--health-url", url)
+                net.service("web", VIP)
+            net.until_answered(net.router, VIP, "node1")
+            net.announce("node2") if healthy else None
+            net.patch(NODE, "node2", {"spec": {"unschedulable": True}})  # node1 has it while it may
+            net.until_answered(net.router, VIP, "node1")
+        finally:
+            running.kill()
+            running.wait()
+        net.until_answered(net.router, VIP, "node2")

@@ -171,7 +171,7 @@ def _proxy(box: Box, identities: Identities, name: str) -> Callable[[], Coroutin
             metrics_address=(str(address), PROXY_METRICS_PORT),
             load_balancer_ranges=(box.network.pool,),
         )
-        announcer = AnnounceConfig(node_name=name, pools=(box.network.pool,))
+        announcer = AnnounceConfig(node_name=name, pools=(box.network.pool,), runtime=box.run_path / "bgp")
         async with _session(identities.nodes[name].proxy) as session, asyncio.TaskGroup() as group:
             group.create_task(proxy.run(session, config))
             group.create_task(announce.run(session, announcer))

@@ -19,7 +19,7 @@ class LoadBalancerConfig:
     load_balancer_class: str = POOL_CLASS
     default_provider: str = "pool"
     """The name of the provider that serves Services without a loadBalancerClass; "": another load balancer does."""
-    workers: int = 4
+    workers: int = 16  # writes of several are one commit of the store
     first_retry: float = 5.0
     last_retry: float = 300.0
 
