@@ -1,9 +1,10 @@
 """The load balancer: assigning addresses, restarting, and losing an announcer under traffic.
 
 `assign`, `restart`: 1,000 Services of type LoadBalancer against our API server over SQLite, the controller a task
-beside it; seconds until all show an address, and how many show another after a restart. `l2`, `bgp`: a client asks an address
-500 times a second, a connection each; its announcer is killed (SIGKILL, and its node answers no more), or its link is
-cut; the outage is the longest time between two answers after that, in milliseconds, over some rounds.
+beside it; seconds until all show an address, and how many show another after a restart. `l2`, `bgp`: a client asks an
+address 500 times a second, a connection each. l2: its announcer is killed (SIGKILL) and its node's link cut; the outage
+is the longest time between two answers. bgp: one of two nodes' links is cut; it lasts until connections are answered at
+the full rate again. Milliseconds, over some rounds.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def loadbalancer(
     """Be the controller of Services of type LoadBalancer, in any Kubernetes cluster. Stands where MetalLB would.
 
     One of it runs in a cluster, anywhere; `kubesvc loadbalancer announce` runs on each node. Pools, advertisements and
-    BGP peers are objects of kubesvc.dev/v1beta1: what other API servers need for them is examples/loadbalancer/crds.yaml.
+    BGP peers are objects of kubesvc.dev/v1beta1; for other API servers they are in examples/loadbalancer/crds.yaml.
     """
     if ctx.invoked_subcommand is not None:
         ctx.obj = kubeconfig
