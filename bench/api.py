@@ -1,6 +1,6 @@
 """What the API server does: durable creates, lists and starts at 10,000 Services, 1,000 watchers, and kill -9.
 
-    python bench/api.py [creates] [scale] [watchers] [kills]       all but kills by default; `kills=100` for a number
+    python bench/api.py [creates] [scale] [watchers] [access] [kills]       all but kills by default; `kills=100`
 
 The server runs in a process of its own, over TLS and SQLite with `synchronous=FULL`, controllers on; the client
 shares its cores.
@@ -20,6 +20,11 @@ from statistics import quantiles
 import uvloop
 
 from figures import show
+from kubesvc.api.registry import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, RBAC, ROLE, ROLE_BINDING
+from kubesvc.apiserver.access import roles
+from kubesvc.apiserver.access.attributes import Attributes
+from kubesvc.apiserver.access.rbac import Rbac
+from kubesvc.client.transport import User
 from support.killing import kill_under_load
 from support.serving import Served
 from wire import Wire
@@ -142,6 +147,36 @@ async def watchers(served: Served, count: int = 1000, events: int = 20) -> None:
         wire.close()
 
 
+async def access(served: Served, others: int = 1000) -> None:
+    """CPU of one decision with that many roles and bindings: for a user of one, of ten, and of none of them."""
+    rbac = Rbac()
+    for kind, trees in (
+        (CLUSTER_ROLE, roles.cluster_roles()),
+        (CLUSTER_ROLE_BINDING, roles.cluster_role_bindings()),
+    ):
+        for tree in trees:
+            rbac.put(kind, "", tree["metadata"]["name"], tree)
+    for number in range(others):
+        name, rule = (
+            f"r{number}",
+            {"verbs": ["get", "list"], "apiGroups": [""], "resources": [f"things{number}", "pods"]},
+        )
+        subject = {"apiGroup": RBAC, "kind": "Group", "name": f"team{number}"}
+        rbac.put(ROLE, "default", name, {"metadata": {"name": name}, "rules": [rule]})
+        reference = {"kind": "Role", "name": name}
+        rbac.put(
+            ROLE_BINDING, "default", name, {"metadata": {"name": name}, "roleRef": reference, "subjects": [subject]}
+        )
+    wanted = Attributes("list", "", "services", "default")
+    for said, teams in (("one", 1), ("ten", 10), ("no", 0)):
+        user = User("alice", tuple(f"team{n}" for n in range(teams)))
+        assert not rbac.allow(user, wanted)  # the longest way: nothing allows it
+        began, times = time.process_time(), 20_000
+        for _ in range(times):
+            rbac.allow(user, wanted)
+        show(f"authorisation_of_{said}_role", (time.process_time() - began) / times * 1e6, "us")
+
+
 async def kills(directory: Path, count: int) -> None:
     outcome = await kill_under_load(Served(directory, with_controllers=True), count)
     show("kills", outcome.kills, "kills")
@@ -154,7 +189,7 @@ async def kills(directory: Path, count: int) -> None:
 
 async def main(words: list[str]) -> None:
     show("load_before", os.getloadavg()[0], "processes")
-    for name, part in (("creates", creates), ("scale", scale), ("watchers", watchers)):
+    for name, part in (("creates", creates), ("scale", scale), ("watchers", watchers), ("access", access)):
         if words and name not in words:
             continue
         with tempfile.TemporaryDirectory() as scratch:

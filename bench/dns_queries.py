@@ -1,190 +1,152 @@
-"""DNS figures: questions/s of one process, the cost of one Service's change, memory. Prints `name value unit` lines.
+"""DNS figures: questions/s of one process beside Knot's, its start, its memory. Prints `name value unit` lines.
 
-Usage: python bench/dns_queries.py [--services 10000] [--endpoints 3] [--seconds 3] [--runs 5] [--loop uvloop|asyncio]
+    PYTHONPATH=src:bench python bench/dns_queries.py [--services 10000] [--endpoints 3] [--seconds 3] [--runs 5]
 
-The server is one process on 127.0.0.1, driven by Debian's `dnsperf`. Three mixes: `plain` (A of Services, the fast
-path), `pod` (what a glibc stub with a pod's search path really asks: A and AAAA, half of them search-path names that
-don't exist) and `edns` (plain with EDNS, as Go asks). Per CPU second counts the server's own user and system time:
-on a machine shared with others it is the steadier figure. Every figure is the median of the runs.
+The server is one process on 127.0.0.1 that follows lists and watches, driven by Debian's `dnsperf`; metrics are always
+counted. Mixes: `plain` (A of Services), `0x20` (the same in random case with EDNS), `pod` (what a glibc stub with a
+pod's search path asks: A and AAAA, half of them search-path names that don't exist). Per CPU second counts the server's
+own user and system time: the steadier figure on a machine shared with others. Beside it in the same run, where it is
+installed: Knot (`apt-get install knot`) with the same Services' records as a zone file and one UDP worker, the limit of
+what a server in C does here. Medians of the runs.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import multiprocessing
-import os
-import random
-import re
+import shutil
 import socket
 import statistics
 import subprocess
 import tempfile
 import time
-from multiprocessing.connection import Connection
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import uvloop
+from dns_cluster import (
+    NAMESPACES,
+    PORTS,
+    cluster_ip,
+    data_file,
+    drive,
+    endpoint_address,
+    latencies,
+    names,
+    options,
+    running,
+    write_lists,
+)
+from figures import show
 
-from kubesvc.api.core import Service, ServicePort, ServiceSpec
-from kubesvc.api.discovery import Endpoint, EndpointSlice, SlicePort
-from kubesvc.api.meta import ObjectMeta
-from kubesvc.dns.answers import Answers
-from kubesvc.dns.config import plain_socket
-from kubesvc.dns.forward import Forwarder
-from kubesvc.dns.records import service_records
-from kubesvc.dns.resolver import Resolver
-from kubesvc.dns.server import Server
-
-NAMESPACES = 100
-TICK = os.sysconf("SC_CLK_TCK")
-
-
-def names(number: int) -> tuple[str, str]:
-    return f"ns-{number % NAMESPACES}", f"service-{number}"
-
-
-def objects(number: int, endpoints: int, version: int = 0) -> tuple[Service, EndpointSlice]:
-    """Service `number` and its slice; another `version` has other endpoints."""
-    namespace, name = names(number)
-    service = Service(
-        metadata=ObjectMeta(name=name, namespace=namespace),
-        spec=ServiceSpec(
-            cluster_ip=(ip := f"10.{96 + number // 62500}.{number // 250 % 250}.{number % 250 + 1}"),
-            cluster_ips=[ip],
-            ports=[ServicePort(name="http", port=80), ServicePort(name="metrics", port=9090)],
-        ),
-    )
-    addresses = [(number * endpoints + e + version) % 16_000_000 for e in range(endpoints)]
-    piece = EndpointSlice(
-        metadata=ObjectMeta(name=f"{name}-a", namespace=namespace),
-        endpoints=[Endpoint(addresses=[f"11.{a >> 16}.{a >> 8 & 255}.{a & 255}"]) for a in addresses],
-        ports=[SlicePort(name="http", port=8080), SlicePort(name="metrics", port=9090)],
-    )
-    return service, piece
+MIXES = {"plain": (), "0x20": ("-e",), "pod": ()}
+STEADY_RATE = 50_000  # questions/s at which latency is looked at
 
 
-def load(services: int, endpoints: int) -> Answers:
-    answers = Answers("cluster.local", ttl=5)
+def zone_file(services: int, endpoints: int) -> Iterator[str]:
+    """The records of `dns_cluster`'s Services (reverse names apart, which are another zone's)."""
+    yield "$ORIGIN cluster.local."
+    yield "$TTL 5"
+    yield "@ SOA ns.dns hostmaster 1 7200 1800 86400 5"
+    yield "@ NS ns.dns"
+    yield "ns.dns A 10.96.0.10"
     for number in range(NAMESPACES):
-        answers.set_namespace(f"ns-{number}", exists=True)
+        yield f'ns-{number}.svc TXT "namespace"'
     for number in range(services):
-        refresh(answers, number, endpoints)
-    answers.synced = True
-    return answers
+        namespace, name = names(number)
+        whole = f"{name}.{namespace}.svc"
+        yield f"{whole} A {cluster_ip(number)}"
+        for port_name, port, _ in PORTS:
+            yield f"{whole} SRV 0 50 {port} {whole}"
+            yield f"_{port_name}._tcp.{whole} SRV 0 100 {port} {whole}"
+        for e in range(endpoints):
+            address = endpoint_address(number * endpoints + e)
+            yield f"{address.replace('.', '-')}.{whole} A {address}"
 
 
-def refresh(answers: Answers, number: int, endpoints: int, version: int = 0) -> None:
-    service, piece = objects(number, endpoints, version)
-    answers.replace(service.key, service_records(service, [piece], answers.zone, answers.ttl))
+@contextmanager
+def knot(services: int, endpoints: int) -> Iterator[tuple[int, int]]:
+    """(port, pid) of a Knot with the zone loaded."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free, tempfile.TemporaryDirectory() as scratch:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        directory = Path(scratch)
+        directory.chmod(0o755)
+        (directory / "zone").write_text("\n".join(zone_file(services, endpoints)) + "\n")
+        (directory / "conf").write_text(
+            f"server:\n  rundir: {scratch}\n  listen: 127.0.0.1@{port}\n  udp-workers: 1\n  tcp-workers: 1\n"
+            f"database:\n  storage: {scratch}\nlog:\n  - target: stderr\n    any: warning\n"
+            f"zone:\n  - domain: cluster.local\n    file: {scratch}/zone\n    zonefile-sync: -1\n"
+        )
+        process = subprocess.Popen(["knotd", "-c", str(directory / "conf")])
+        try:
+            _wait_for(port)
+            yield port, process.pid
+        finally:
+            process.terminate()
+            process.wait()
 
 
-def resident() -> int:
-    """This process's private memory, in bytes."""
-    text = Path("/proc/self/smaps_rollup").read_text()
-    return sum(int(kb) for kb in re.findall(r"Private_\w+:\s+(\d+) kB", text)) * 1024
+def _wait_for(port: int, seconds: float = 30) -> None:
+    """Until the last Service's name is answered."""
+    query = b"ab\1\0\0\1\0\0\0\0\0\0\7cluster\5local\0\0\6\0\1"
+    end = time.monotonic() + seconds
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(0.2)
+        asking.connect(("127.0.0.1", port))
+        while time.monotonic() < end:
+            try:
+                asking.send(query)
+                if asking.recv(512)[3] & 0xF == 0:
+                    return
+            except OSError:
+                time.sleep(0.05)
+    raise TimeoutError("Knot did not load the zone")
 
 
-def serve(options: argparse.Namespace, udp: socket.socket, parent: Connection) -> None:
-    """The server process: load, report, answer until killed."""
-    before, began = resident(), time.perf_counter()
-    answers = load(options.services, options.endpoints)
-    loaded = time.perf_counter() - began
-    parent.send((loaded, resident() - before, len(answers.table)))
-    sample = random.Random(1).sample(range(options.services), min(1000, options.services))
-    costs = []
-    for version, number in enumerate(sample, start=1):
-        service, piece = objects(number, options.endpoints, version)
-        began = time.perf_counter()
-        answers.replace(service.key, service_records(service, [piece], answers.zone, answers.ttl))
-        costs.append(time.perf_counter() - began)
-    parent.send(costs)
-
-    async def forever() -> None:
-        forwarder = Forwarder((), plain_socket, clock=time.monotonic)
-        server = Server(answers, Resolver(answers, forwarder), [udp], [])
-        await server.start()
-        parent.send("ready")
-        await asyncio.Event().wait()
-
-    if options.loop == "uvloop":
-        uvloop.run(forever())
-    else:
-        asyncio.run(forever())
-
-
-def questions(mix: str, services: int) -> list[str]:
-    """Lines of a dnsperf data file."""
-    chosen = random.Random(2)
-    lines = []
-    for _ in range(20_000):
-        namespace, name = names(chosen.randrange(services))
-        whole = f"{name}.{namespace}.svc.cluster.local"
-        if mix != "pod":
-            lines.append(f"{whole} A")
-            continue
-        # A client in another namespace writes name.namespace: the first search domain misses, the second hits.
-        miss = f"{name}.{namespace}.ns-{chosen.randrange(NAMESPACES)}.svc.cluster.local"
-        lines += [f"{asked} {kind}" for asked in (miss, whole) for kind in ("A", "AAAA")]
-    return lines
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
-
-
-def drive(port: int, pid: int, data: str, seconds: int, *extra: str) -> tuple[float, float, float]:
-    """One run of dnsperf: (questions/s, questions per CPU second of the server, per cent lost)."""
-    command = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", data, "-l", str(seconds), "-q", "200", "-c", "8"]
-    before = cpu_seconds(pid)
-    output = subprocess.run([*command, *extra], capture_output=True, text=True, check=True).stdout
-    used = cpu_seconds(pid) - before
-    completed = int(re.search(r"Queries completed:\s+(\d+)", output)[1])  # type: ignore[index]
-    rate = float(re.search(r"Queries per second:\s+([\d.]+)", output)[1])  # type: ignore[index]
-    lost = float(re.search(r"Queries lost:\s+\d+ \(([\d.]+)%\)", output)[1])  # type: ignore[index]
-    return rate, completed / used, lost
+def compare(ours: tuple[int, int], peer: tuple[int, int] | None, services: int, seconds: int, runs: int) -> None:
+    for mix, extra in MIXES.items():
+        with data_file(mix, services) as data:
+            drive(*ours, data, 1, *extra)  # every answer has been made once
+            rates = []
+            found = []
+            for _ in range(runs):
+                found.append(drive(*ours, data, seconds, *extra))
+                if peer is not None:
+                    rates.append(drive(*peer, data, seconds, *extra))
+        rate, per_cpu = (statistics.median(one[n] for one in found) for n in (0, 1))
+        show(f"dns_{mix}", rate, "questions/s")
+        show(f"dns_{mix}_per_cpu", per_cpu, "questions/s")
+        show(f"dns_{mix}_lost", max(one[2] for one in found), "%")
+        if rates:
+            theirs, their_cpu = (statistics.median(one[n] for one in rates) for n in (0, 1))
+            show(f"dns_{mix}_knot", theirs, "questions/s")
+            show(f"dns_{mix}_to_knot", rate / theirs, "times")
+            show(f"dns_{mix}_per_cpu_to_knot", per_cpu / their_cpu, "times")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--services", type=int, default=10_000)
-    parser.add_argument("--endpoints", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
-    parser.add_argument("--mixes", default="plain,pod,edns")
-    options = parser.parse_args()
-
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    udp.bind(("127.0.0.1", 0))
-    here, there = multiprocessing.Pipe()
-    server = multiprocessing.get_context("fork").Process(target=serve, args=(options, udp, there), daemon=True)
-    server.start()
-    assert server.pid is not None
-    loaded, memory, entries = here.recv()
-    costs = here.recv()
-    here.recv()
-    size = f"{options.services}"
-    print(f"dns_load_{size} {loaded:.3f} s")
-    print(f"dns_entries_{size} {entries} answers")
-    print(f"dns_memory_{size} {memory / 1e6:.1f} MB")
-    print(f"dns_update_one_service_{size} {statistics.median(costs) * 1e6:.1f} us")
-    try:
-        for mix in options.mixes.split(","):
-            with tempfile.NamedTemporaryFile("w", suffix=".dnsperf") as data:
-                data.write("\n".join(questions(mix, options.services)) + "\n")
-                data.flush()
-                extra = ["-e"] if mix == "edns" else []
-                port = udp.getsockname()[1]
-                runs = [drive(port, server.pid, data.name, options.seconds, *extra) for _ in range(options.runs)]
-            rates, per_cpu, lost = zip(*runs, strict=True)
-            print(f"dns_{mix}_{size} {statistics.median(rates):.0f} questions/s")
-            print(f"dns_{mix}_per_cpu_{size} {statistics.median(per_cpu):.0f} questions/s")
-            print(f"dns_{mix}_lost_{size} {max(lost):.2f} %")
-    finally:
-        server.kill()
-        server.join()
+    chosen = options(__doc__, services=10_000, endpoints=3, seconds=3, runs=5)
+    services, endpoints = chosen.services, chosen.endpoints
+    with tempfile.TemporaryDirectory() as scratch:
+        write_lists(Path(scratch), services, endpoints)
+        with running(Path(scratch)) as server:
+            show("dns_start_to_ready", server.seconds, "s")
+            show("dns_start_to_ready_cpu", server.cpu, "s")
+            show("dns_memory_at_ready", server.memory / 1e6, "MB")
+            if shutil.which("knotd"):
+                with knot(services, endpoints) as peer:
+                    compare((server.port, server.pid), peer, services, chosen.seconds, chosen.runs)
+            else:
+                print("# Knot is not installed: nothing beside it")
+                compare((server.port, server.pid), None, services, chosen.seconds, chosen.runs)
+            with data_file("0x20", services) as data:
+                found = latencies(server.port, data, chosen.seconds, STEADY_RATE)
+            show("dns_steady_rate", len(found) / chosen.seconds, "questions/s")
+            show("dns_steady_p50", found[len(found) // 2] * 1000, "ms")
+            show("dns_steady_p99", found[len(found) * 99 // 100] * 1000, "ms")
+            memory, entries = server.ask("memory")
+            show("dns_memory_after_questions", memory / 1e6, "MB")
+            show("dns_answers_made", entries, "answers")
 
 
 if __name__ == "__main__":

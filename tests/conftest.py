@@ -6,12 +6,19 @@ import pytest
 
 from support.box import fresh_box
 
+NAMES = (
+    *("--dns-domain", "cluster.local,corp.internal"),
+    *("--public-zone", "shop.example"),
+    *("--transfer-to", "10.244.0.0/16"),
+)
+"""As the guide's pages on names have it."""
+
 
 @pytest.fixture(scope="session")
 def three_nodes(tmp_path_factory):
     """A running box with three nodes. Tests on it use a namespace of their own."""
     with fresh_box(tmp_path_factory.mktemp("three") / "box") as box:
-        box.up("--nodes", "3")
+        box.up("--nodes", "3", *NAMES)
         yield box
 
 

@@ -46,9 +46,10 @@ def resolver(address: str) -> Iterator[str]:
 
 
 def test_named_resolvers_are_asked_from_this_machine(tmp_path):
-    """Every name goes to --forward, those of a zone to --zone, also when both are on the machine's own loopback."""
+    """Every name goes to --forward, those of a zone to --zone, also when both are on the machine's own loopback; a
+    name of --host has its address."""
     with resolver("192.0.2.1") as world, resolver("192.0.2.2") as corp, fresh_box(tmp_path / "box") as box:
-        box.up("--forward", world, "--zone", f"corp.example={corp}")
+        box.up("--forward", world, "--zone", f"corp.example={corp}", "--host", "pinned.corp.example=192.0.2.3")
         server = box.get("node", "node1")["status"]["addresses"][0]["address"]
 
         def ask(name: str) -> str:
@@ -56,4 +57,5 @@ def test_named_resolvers_are_asked_from_this_machine(tmp_path):
 
         assert eventually(lambda: ask("www.example.com")) == "192.0.2.1"
         assert ask("git.corp.example") == "192.0.2.2"
+        assert ask("pinned.corp.example") == "192.0.2.3"
         assert ask("kubernetes.default.svc.cluster.local") == "10.96.0.1"

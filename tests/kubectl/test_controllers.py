@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
-from concurrent.futures import Future
-from ipaddress import ip_network
-from typing import Any
 
 import pytest
 
-from kubesvc.controllers.config import ControllersConfig
-from kubesvc.controllers.main import run
-from support.agents import Agent, add_node
-from support.apiserver import ServerThread, tls_server
+from support.apiserver import ServerThread
+from support.controlled import controlled_server
 from support.kubectl import Kubectl
-from support.watching import running
-
-CONFIG = ControllersConfig(pod_cidrs=(ip_network("10.244.0.0/16"),), ca_pem="PEM")
 
 WEB = """
 apiVersion: apps/v1
@@ -51,21 +42,8 @@ spec:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
-    """Two nodes, the controllers and an agent beside the server."""
-    with tls_server(tmp_path_factory.mktemp("controllers")) as thread:
-        session = thread.session()
-        for name in ("n1", "n2"):
-            thread.run(add_node(session, name))
-
-        async def live() -> None:
-            async with running(run(session, CONFIG), Agent(session).run()):
-                await asyncio.Event().wait()
-
-        alive: Future[Any] = asyncio.run_coroutine_threadsafe(live(), thread.loop)
+    with controlled_server(tmp_path_factory.mktemp("controllers")) as thread:
         yield thread
-        assert not alive.done(), alive.exception()
-        alive.cancel()
-        thread.run(asyncio.sleep(0))
 
 
 @pytest.fixture
@@ -123,3 +101,13 @@ def test_scale_and_delete(kubectl: Kubectl) -> None:
     kubectl("delete", "deployment", "web", "--cascade=foreground", "--timeout=20s")
     assert kubectl.json("get", "pods,replicasets")["items"] == []
     kubectl("delete", "namespace", kubectl.namespace, "--timeout=20s")
+
+
+def test_orphans_stay_and_the_rest_goes_in_the_background(kubectl: Kubectl) -> None:
+    kubectl("delete", "deployment", "web", "--cascade=orphan", "--timeout=20s")
+    (left,) = kubectl.json("get", "replicasets")["items"]
+    assert "ownerReferences" not in left["metadata"]
+    assert len(kubectl.json("get", "pods")["items"]) == 3
+    kubectl("delete", "replicaset", left["metadata"]["name"], "--cascade=background")
+    kubectl("wait", "--for=delete", "pods", "--all", "--timeout=20s")
+    assert kubectl.json("get", "pods")["items"] == []

@@ -17,6 +17,9 @@ from kubesvc.client.informer import Informer
 from kubesvc.client.queue import WorkQueue
 from kubesvc.client.session import Session
 
+ENDS = "test.kubesvc.dev/ends"
+"""An annotation: the phase in which the pod ends as soon as it runs."""
+
 
 class Agent:
     """Reports every pod that has a node as Running; Ready too, unless `unready` says otherwise."""
@@ -42,8 +45,12 @@ class Agent:
         with suppress(NotFound, Conflict):
             if pod.metadata.deletion_timestamp:
                 await self._session.delete(POD, *key, uid=pod.metadata.uid, grace_seconds=0)
+            elif pod.status.phase in ("Succeeded", "Failed"):
+                return
             elif not pod.status.pod_ip:
                 await self.report(pod, ready=not self.unready(pod), ip=f"10.244.0.{next(self._addresses)}")
+            elif ending := pod.metadata.annotations.get(ENDS):
+                await self.end(pod, ending)
 
     async def report(self, pod: Pod, *, ready: bool, ip: str = "") -> None:
         """Patch the pod's status; without `ip` its address stays."""
@@ -51,6 +58,12 @@ class Agent:
         status: JSON = {"phase": "Running", "conditions": [turned]}
         if ip:
             status |= {"podIP": ip, "podIPs": [{"ip": ip}], "startTime": now()}
+        await self._session.patch(POD, pod.namespace, pod.name, {"status": status}, subresource="status")
+
+    async def end(self, pod: Pod, phase: str) -> None:
+        """The pod's containers have ended: it is Succeeded or Failed."""
+        turned = {"type": "Ready", "status": "False", "reason": f"Pod{phase}", "lastTransitionTime": now()}
+        status = {"phase": phase, "conditions": [turned]}
         await self._session.patch(POD, pod.namespace, pod.name, {"status": status}, subresource="status")
 
 

@@ -28,7 +28,9 @@ ADMIN = User("admin", ("system:masters",))
 NOWHERE = Path("/nonexistent")
 
 
-def config(directory: Path = NOWHERE, *, port: int = 6443, cidrs: tuple[str, ...] = ("10.96.0.0/16",)) -> ApiConfig:
+def config(
+    directory: Path = NOWHERE, *, port: int = 6443, cidrs: tuple[str, ...] = ("10.96.0.0/16",), **more: Any
+) -> ApiConfig:
     """A server's configuration, its certificates in `directory`."""
     return ApiConfig(
         service_cidrs=tuple(ip_network(cidr) for cidr in cidrs),
@@ -40,15 +42,16 @@ def config(directory: Path = NOWHERE, *, port: int = 6443, cidrs: tuple[str, ...
         client_ca=directory / "ca.crt",
         node_client_cert=directory / "apiserver-node.crt",
         node_client_key=directory / "apiserver-node.key",
+        **more,
     )
 
 
 @asynccontextmanager
 async def local_server(
-    store: Store | None = None, *, cidrs: tuple[str, ...] = ("10.96.0.0/16",)
+    store: Store | None = None, *, cidrs: tuple[str, ...] = ("10.96.0.0/16",), **more: Any
 ) -> AsyncIterator[ApiServer]:
     """A started server over `store` (a fresh one in memory), without sockets."""
-    server = ApiServer(store or MemoryStore(), config(cidrs=cidrs))
+    server = ApiServer(store or MemoryStore(), config(cidrs=cidrs, **more))
     await server.start()
     try:
         yield server

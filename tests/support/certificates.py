@@ -34,16 +34,16 @@ class Authority:
         """A server's certificate for these addresses and DNS names."""
         self._issue(name, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), hosts)
 
-    def client(self, name: str, user: str, *groups: str) -> None:
-        """A client's certificate: who it is."""
+    def client(self, name: str, user: str, *groups: str, expired: bool = False) -> None:
+        """A client's certificate: who it is, or until an hour ago was."""
         parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
-        self._issue(name, x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, user)]), ())
+        self._issue(name, x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, user)]), (), expired=expired)
 
-    def _issue(self, name: str, subject: x509.Name, hosts: tuple[str, ...]) -> None:
+    def _issue(self, name: str, subject: x509.Name, hosts: tuple[str, ...], *, expired: bool = False) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         use = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = (
-            self._builder(subject, key.public_key())
+            self._builder(subject, key.public_key(), -timedelta(hours=1) if expired else _DAY)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(sign=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
@@ -58,7 +58,9 @@ class Authority:
             )
         )
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, left: timedelta = _DAY
+    ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         own = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
         return (
@@ -68,7 +70,7 @@ class Authority:
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - _DAY)
-            .not_valid_after(now + _DAY)
+            .not_valid_after(now + left)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own), critical=False)
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import ipaddress
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from kubesvc.dns.config import plain_socket
 from kubesvc.dns.forward import Forwarder
 from kubesvc.dns.resolver import Resolver
 from kubesvc.dns.server import Server
+from kubesvc.dns.transfer import Transfers
 from support.dns_upstream import Upstream, bound_pair, upstream
 from support.dns_zone import endpoint, endpoint_slice, put, service, small_cluster
 
@@ -40,6 +42,7 @@ class Running:
     port: int
 
     async def udp(self, name: str, kind: str = "A", *, payload: int | None = None) -> dns.message.Message:
+        """The answer over UDP."""
         query = dns.message.make_query(name, kind, use_edns=payload is not None or None, payload=payload or 0)
         return await self.send(query)
 
@@ -52,18 +55,27 @@ class Running:
 
 
 @asynccontextmanager
-async def serving(clients: Mapping[str, bytes] | None = None) -> AsyncIterator[Running]:
+async def serving(
+    clients: Mapping[bytes, bytes] | None = None,
+    *,
+    answers: Answers | None = None,
+    transfer_to: Sequence[str] = (),
+) -> AsyncIterator[Running]:
     async with upstream() as above:
         udp, tcp = bound_pair()
-        answers = small_cluster()
-        many = [endpoint(f"10.244.1.{n}", f"pod-{n}") for n in range(1, 101)]
-        put(answers, service("crowd", headless=True), endpoint_slice("crowd", *many))
+        if answers is None:
+            answers = small_cluster()
+            many = [endpoint(f"10.244.1.{n}", f"pod-{n}") for n in range(1, 101)]
+            put(answers, service("crowd", headless=True), endpoint_slice("crowd", *many))
         clock = Clock()
         forwarder = Forwarder((above.address,), plain_socket, clock=clock, try_seconds=0.2)
-        server = Server(answers, Resolver(answers, forwarder), [udp], [tcp], clients or {})
+        transfers = Transfers(answers, map(ipaddress.ip_network, transfer_to))
+        server = Server(answers, Resolver(answers, forwarder, transfers), [udp], [tcp], clients or {})
         await server.start()
-        yield Running(server, answers, above, clock, udp.getsockname()[1])
-        await server.stop()
-        await forwarder.close()
-        udp.close()
-        tcp.close()
+        try:
+            yield Running(server, answers, above, clock, udp.getsockname()[1])
+        finally:
+            await server.stop()
+            await forwarder.close()
+            udp.close()
+            tcp.close()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import dns.message
 import dns.rdatatype
 
 from kubesvc.api.core import Service, ServicePort, ServiceSpec
 from kubesvc.api.discovery import Endpoint, EndpointConditions, EndpointSlice, SlicePort
+from kubesvc.api.endpoints import cluster_ips
 from kubesvc.api.meta import ObjectMeta
 from kubesvc.dns import entry, wire
 from kubesvc.dns.answers import Answers
 from kubesvc.dns.entry import Entry
-from kubesvc.dns.records import service_records
+from kubesvc.dns.records import records_in
 from kubesvc.dns.resolver import limit
+from kubesvc.dns.sets import Owner
 
 ZONE = "cluster.local"
 
@@ -61,9 +64,22 @@ def endpoint_slice(
     )
 
 
+_addresses: WeakKeyDictionary[Answers, dict[Owner, list[str]]] = WeakKeyDictionary()
+
+
 def put(answers: Answers, one: Service, *slices: EndpointSlice) -> None:
     """Let `answers` have `one`, as a change of the world would."""
-    answers.replace(one.key, service_records(one, slices, answers.zone, answers.ttl))
+    known = _addresses.setdefault(answers, {})
+    listed = [a for piece in slices for e in piece.endpoints if e.ready for a in e.addresses] + cluster_ips(one)
+    answers.promise(one.key, lambda owner: records_in(answers.zones, one, slices, answers.ttl))
+    answers.changed(one.key, gone=known.get(one.key, ()), come=listed)
+    known[one.key] = listed
+
+
+def take(answers: Answers, namespace: str, name: str) -> None:
+    """Let `answers` have that Service no longer."""
+    answers.promise((namespace, name), None)
+    answers.changed((namespace, name), gone=_addresses[answers].pop((namespace, name)))
 
 
 def new_zone(**options: object) -> Answers:
@@ -75,9 +91,9 @@ def new_zone(**options: object) -> Answers:
     return answers
 
 
-def small_cluster() -> Answers:
+def small_cluster(**options: object) -> Answers:
     """One Service of each kind."""
-    answers = new_zone()
+    answers = new_zone(**options)
     put(answers, service("kubernetes", "10.96.0.1", ports=[("https", "TCP", 443)]))
     put(
         answers,

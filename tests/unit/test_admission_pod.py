@@ -176,6 +176,17 @@ def test_containers_are_refused_in_upstreams_words(containers: list[JSON], text:
                      'values: "Always", "Never", "OnFailure"', id="restart policy"),
         pytest.param({"dnsPolicy": "None"}, "spec.dnsConfig.nameservers: Required value: must provide at least one DNS "
                      "nameserver when `dnsPolicy` is None", id="DNS by hand"),
+        pytest.param({"dnsConfig": {"nameservers": ["1.1.1.1"] * 4}}, 'spec.dnsConfig.nameservers: Invalid value: '
+                     '["1.1.1.1","1.1.1.1","1.1.1.1","1.1.1.1"]: must not have more than 3 nameservers',
+                     id="too many name servers"),
+        pytest.param({"dnsConfig": {"nameservers": ["dns.example"]}}, 'spec.dnsConfig.nameservers[0]: Invalid value: '
+                     '"dns.example": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)',
+                     id="a name server by name"),
+        pytest.param({"dnsConfig": {"searches": ["a"] * 33}}, "spec.dnsConfig.searches: Invalid value: "
+                     "[" + ",".join(['"a"'] * 33) + "]: must not have more than 32 search paths",
+                     id="too many search domains"),
+        pytest.param({"dnsConfig": {"options": [{"value": "2"}]}}, "spec.dnsConfig.options[0]: Required value: "
+                     "must not be empty", id="a resolver option without a name"),
         pytest.param({"volumes": [{"name": "a"}, {"name": "a"}]}, 'spec.volumes[1].name: Duplicate value: "a"',
                      id="two volumes of a name"),
         pytest.param({"volumes": [{"name": "a", "emptyDir": {}, "hostPath": {"path": "/"}}]},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubesvc.api.registry import DEPLOYMENT, POD, SERVICE
+from kubesvc.api.registry import DEPLOYMENT, JOB, POD, SERVICE, STATEFUL_SET
 from kubesvc.apiserver import admission
 
 CONTAINER = {"name": "c", "image": "host"}
@@ -32,7 +32,8 @@ def test_all_of_a_service_is_acted_on(spec):
         ({}, None),
         ({"affinity": {"podAntiAffinity": {}}}, "affinity is stored"),
         ({"volumes": [{"name": "v", "emptyDir": {}}]}, None),
-        ({"volumes": [{"name": "v", "hostPath": {"path": "/x"}}]}, "volumes[0].hostPath is not served yet"),
+        ({"volumes": [{"name": "v", "hostPath": {"path": "/x"}}]}, None),
+        ({"volumes": [{"name": "v", "nfs": {"path": "/x"}}]}, "volumes[0].nfs is not served yet"),
         ({"containers": [CONTAINER | {"resources": {"requests": {"cpu": "1"}}}]}, None),
         ({"containers": [CONTAINER | {"resources": {"limits": {"cpu": "1"}}}]}, "limits are not enforced"),
         ({"containers": [CONTAINER | {"ports": [{"containerPort": 1, "hostPort": 1}]}]}, "use a Service of type"),
@@ -48,3 +49,19 @@ def test_a_pod_is_told_also_through_a_template(spec, told):
     ):
         found = admission.warnings(kind, {"metadata": {"name": "x"}} | tree)
         assert [told in line and line.startswith(path) for line in found] == ([] if told is None else [True])
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "told"),
+    [
+        (STATEFUL_SET, {"serviceName": "db"}, None),
+        (STATEFUL_SET, {"volumeClaimTemplates": [{"metadata": {"name": "data"}}]}, "claims are made, but not served"),
+        (JOB, {"backoffLimit": 3, "completionMode": "Indexed"}, None),
+        (JOB, {"podFailurePolicy": {"rules": []}}, "every failure of a pod counts the same"),
+        (JOB, {"backoffLimitPerIndex": 0}, "failures are counted over all indexes"),
+    ],
+)
+def test_a_workload_is_told_what_of_it_is_not_done(kind, spec, told):
+    spec = {"template": {"spec": {"containers": [CONTAINER]}}} | spec
+    found = admission.warnings(kind, {"metadata": {"name": "x"}, "spec": spec})
+    assert [told in line for line in found] == ([] if told is None else [True])

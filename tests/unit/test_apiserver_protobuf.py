@@ -245,7 +245,9 @@ VALUES: dict[str, bytes | int | str] = {
     "MicroTime": put(1, 1),
     "IntOrString": put(2, 1),
     "Quantity": put(1, "1"),
+    "Texts": put(1, "x"),
     "FieldsV1": put(1, b"{}"),
+    "[]string": put(1, "x"),
 }
 # Fields of the kubectl's version that the schema's doesn't have yet: clients may send them, and are warned.
 NEWER = {
@@ -260,7 +262,7 @@ def filled(message: str) -> bytes:
     out = b""
     for number, text in CATALOGUE["messages"][message].items():
         kind = text.partition(" ")[2].removeprefix("*")
-        held = kind.removeprefix("[]").removeprefix("map ")
+        held = kind.removeprefix("map ") if kind.startswith("map ") else kind.removeprefix("[]")
         value = VALUES[held] if held in VALUES else filled(held)
         out += put(int(number), put(1, "k") + put(2, value) if kind.startswith("map ") else value)
     return out
@@ -269,7 +271,7 @@ def filled(message: str) -> bytes:
 @pytest.mark.parametrize("kind", [k for k in KINDS.values() if k.group != GROUP], ids=lambda kind: kind.kind)
 def test_every_field_is_where_the_schema_has_it_and_of_its_type(kind):
     tree = decode(body(kind.api_version, kind.kind, filled(CATALOGUE["kinds"][f"{kind.api_version}/{kind.kind}"])))
-    unknown = {line.rstrip('"').rpartition(".")[2] for line in fields.check_fields(kind, tree)}
+    unknown = {line.rstrip('"').rpartition(".")[2] for line in fields.drop_unknown(kind, tree)}
     assert unknown <= NEWER
     assert fields.check_types(kind, tree) == []
 

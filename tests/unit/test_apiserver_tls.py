@@ -65,6 +65,36 @@ def test_a_certificate_of_another_authority_is_not_let_in(server: ServerThread, 
     assert first_byte(server.port, tls) == b"H"
 
 
+OPEN = ("/livez", "/readyz", "/healthz", "/version", "/readyz?verbose", "/livez/ping")
+CLOSED = (
+    "/", "/api", "/apis", "/openapi/v2", "/openapi/v3", "/metrics", "/livezz", "/api/v1/secrets",
+    "/version/../api/v1/secrets", "/api/v1/../../livez", "/nothing/there",
+)  # fmt: skip
+NONE_SUCH = ("/livez/../api/v1/secrets", "//livez/../api", "/readyz/%2e%2e/api", "/livez%2f..%2fapi")
+STRANGERS = [(path, status) for paths, status in ((OPEN, 200), (CLOSED, 401), (NONE_SUCH, 404)) for path in paths]
+
+
+@pytest.mark.parametrize(("path", "status"), STRANGERS)
+def test_without_a_certificate_only_health_and_version_answer(server: ServerThread, path: str, status: int) -> None:
+    """Whatever the path is made to look like, and whatever method, it is one of these or 401."""
+    for method in ("GET", "POST", "DELETE"):
+        with (
+            socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain,
+            client_tls(server.directory).wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+        ):
+            head = f"{method} {path} HTTP/1.1\r\nhost: x\r\nimpersonate-user: admin\r\nconnection: close\r\n\r\n"
+            connection.sendall(head.encode())
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert answer.split()[1] == str(status).encode(), (method, answer)
+        assert b"Secret" not in answer
+
+
+def test_an_expired_certificate_is_not_let_in(server: ServerThread) -> None:
+    """Not even an administrator's."""
+    server.authority.client("late", "admin", "system:masters", expired=True)
+    assert first_byte(server.port, client_tls(server.directory, "late")) == b""
+
+
 def first_byte(port: int, tls: ssl.SSLContext) -> bytes:
     """Of the answer to a request; b"" when the connection ends instead, by an alert, a reset or in order."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:

@@ -72,7 +72,14 @@ async def revision(session: Session) -> str:
 
 async def test_a_created_object_has_what_the_server_gives_it(session: Session) -> None:
     tree = await session.create(CONFIG_MAP, configmap(a="1"))
-    assert set(tree["metadata"]) == {"name", "namespace", "uid", "resourceVersion", "creationTimestamp"}
+    assert set(tree["metadata"]) == {
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "managedFields",
+    }
     assert tree == await session.get(CONFIG_MAP, "default", "x")
     with pytest.raises(AlreadyExists, match='configmaps "x" already exists'):
         await session.create(CONFIG_MAP, configmap())

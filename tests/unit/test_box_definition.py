@@ -138,8 +138,24 @@ def test_dns_upstreams_are_remembered_until_others_are_named():
         forward=("192.0.2.53", "tls://192.0.2.54#dns.example"), zone=("corp.example=10.0.0.53,10.0.0.54",)
     )
     made = define("shop", Path("/x"), options, None)
-    assert made.stub_zones == {"corp.example": ("10.0.0.53", "10.0.0.54")}
+    assert made.dns.zone == ("corp.example=10.0.0.53,10.0.0.54",)
     again = define("shop", Path("/x"), Options(), made)
     assert (again.forward, again.zone) == (made.forward, made.zone)
     bare = define("shop", Path("/x"), Options(forward=("",), zone=("",)), again)
     assert (bare.forward, bare.zone) == ((), ())
+
+
+def test_dns_settings_are_kept_and_changed():
+    """The first zone belongs to the objects; the others, and the rest, are whatever was said last."""
+    options = Options(dns_domain="cluster.local", more_dns_domains=("corp.internal",), public_zone=("shop.example",))
+    made = define("shop", Path("/x"), options, None)
+    assert made.dns.dns_domain == ("cluster.local", "corp.internal")
+    again = define("shop", Path("/x"), Options(notify=("192.0.2.53",)), made)
+    assert (again.dns.dns_domain, again.dns.public_zone) == (made.dns.dns_domain, ("shop.example",))
+    assert again.dns.notify == ("192.0.2.53",)
+    alone = define(
+        "shop", Path("/x"), Options(dns_domain="cluster.local", more_dns_domains=(), public_zone=("",)), again
+    )
+    assert (alone.dns.dns_domain, alone.dns.public_zone) == (("cluster.local",), ())
+    with pytest.raises(BoxError, match="was made with --dns-domain cluster.local"):
+        define("shop", Path("/x"), Options(dns_domain="corp.internal", more_dns_domains=()), made)

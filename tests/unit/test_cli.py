@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from kubesvc.api.core import LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus
 from kubesvc.api.meta import ObjectMeta
+from kubesvc.box.errors import BoxError
 from kubesvc.box.overview import inside_addresses, outside_addresses
 from kubesvc.cli.main import COMMANDS, cli
 
@@ -69,3 +70,27 @@ def test_status_says_where_each_kind_of_service_answers():
     assert outside_addresses(service("LoadBalancer"), nodes)[0] == "172.29.0.200:80"
     pending = Service(spec=ServiceSpec(type="LoadBalancer", ports=[ServicePort(port=80)]))
     assert outside_addresses(pending, nodes) == ["<pending>"]
+
+
+def test_several_dns_domains_are_given_with_commas_or_one_by_one(monkeypatch, tmp_path):
+    """The first is the cluster's own."""
+    seen = []
+
+    def up(name, directory, options, **rest):
+        seen.append((options.dns_domain, options.more_dns_domains, options.transfer_to, options.zone))
+        raise BoxError("enough")
+
+    monkeypatch.setattr("kubesvc.box.lifecycle.up", up)
+    for words in (
+        ["--dns-domain", "a.b, c.d"],
+        ["--dns-domain", "a.b", "--dns-domain", "c.d"],
+        ["--transfer-to", ""],
+        [],
+    ):
+        assert CliRunner().invoke(cli, ["up", "--dir", str(tmp_path), *words]).exit_code == 1
+    assert seen == [
+        ("a.b", ("c.d",), None, None),
+        ("a.b", ("c.d",), None, None),
+        (None, None, ("",), None),
+        (None, None, None, None),
+    ]

@@ -12,6 +12,7 @@ import pytest
 from kubesvc.api.apps import Deployment, ReplicaSet
 from kubesvc.api.labels import DEPLOYMENT_REVISION, POD_TEMPLATE_HASH
 from kubesvc.api.meta import parse_time
+from kubesvc.controllers import templates
 from kubesvc.controllers.deployment import rolling, status, template
 from kubesvc.controllers.deployment.plan import Plan, plan
 from kubesvc.controllers.readiness import condition
@@ -238,11 +239,11 @@ def test_old_revisions_beyond_the_limit_go() -> None:
 
 def test_a_name_taken_by_another_template_hashes_again() -> None:
     one = deployment(1)
-    assert template.template_hash(one.spec.template, 0) != template.template_hash(one.spec.template, 1)
+    assert templates.fingerprint(one.spec.template, 0) != templates.fingerprint(one.spec.template, 1)
     labelled = replica_set("rs", 1).spec.template
     labelled = {**labelled, "metadata": {"labels": {"app": "web", POD_TEMPLATE_HASH: "x"}, "creationTimestamp": None}}
-    assert template.canonical(labelled) == template.canonical(one.spec.template)
-    assert template.canonical(deployment(1, "2").spec.template) != template.canonical(one.spec.template)
+    assert templates.canonical(labelled) == templates.canonical(one.spec.template)
+    assert templates.canonical(deployment(1, "2").spec.template) != templates.canonical(one.spec.template)
 
 
 def test_a_replica_sets_failure_shows_on_its_deployment() -> None:

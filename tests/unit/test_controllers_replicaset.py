@@ -11,7 +11,8 @@ from kubesvc.api.meta import parse_time
 from kubesvc.api.registry import REPLICA_SET
 from kubesvc.api.selectors import from_label_selector
 from kubesvc.controllers.ownership import adoption, claim, reference_to, without_owners
-from kubesvc.controllers.replicaset.plan import BURST, failure_condition, plan, pod_tree, rank, status_patch
+from kubesvc.controllers.replicaset.plan import BURST, failure_condition, plan, rank, status_patch
+from kubesvc.controllers.templates import pod_tree
 from support.objects import CREATED, owned_by, pod, replica_set
 
 NOW = parse_time("2026-01-01T01:00:00Z")
@@ -106,7 +107,7 @@ def test_claims() -> None:
 
 def test_the_next_pod() -> None:
     rs = replica_set("web-abc", 1)
-    tree = pod_tree(rs, reference_to(REPLICA_SET, rs))
+    tree = pod_tree(rs.spec.template, rs, reference_to(REPLICA_SET, rs))
     assert tree["metadata"]["generateName"] == "web-abc-"
     assert tree["metadata"]["labels"] == {"app": "web"}
     assert tree["metadata"]["ownerReferences"][0]["controller"] is True

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
-import dns.asyncquery
-import dns.message
-import dns.rcode
 import pytest
 
 from kubesvc.api.core import Node as NodeObject
@@ -17,62 +13,11 @@ from kubesvc.api.errors import NotFound
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import ENDPOINT_SLICE, NAMESPACE, NODE, SERVICE
 from kubesvc.client.session import Session
-from kubesvc.dns.config import DnsConfig
 from kubesvc.dns.kube_dns import change, wanted
-from kubesvc.dns.main import run
 from support.agents import add_node
 from support.apiserver import local_session
-from support.dns_upstream import bound_pair
-from support.dns_zone import texts
+from support.dns_node import DEADLINE, NODE_IP, SVC, node
 from support.watching import following
-
-DEADLINE = 5.0
-NODE_IP = "172.29.7.2"  # what is announced; the sockets of a test are on loopback
-SVC = "default.svc.cluster.local."
-
-
-class Node:
-    """A node's DNS that runs; `ask` asks it over UDP."""
-
-    def __init__(self, session: Session, port: int, task: asyncio.Task[None]) -> None:
-        self.session = session
-        self.port = port
-        self.task = task
-
-    async def ask(self, name: str, kind: str = "A") -> dns.message.Message:
-        query = dns.message.make_query(name, kind)
-        return await dns.asyncquery.udp(query, "127.0.0.1", port=self.port, timeout=DEADLINE)
-
-    async def until(self, name: str, kind: str, *expected: str, rcode: str = "NOERROR") -> None:
-        """Ask until the answer is `expected`; a question is answered within the deadline or the test fails."""
-        found = None
-        try:
-            async with asyncio.timeout(DEADLINE):
-                while found != (list(expected), rcode):
-                    reply = await self.ask(name, kind)
-                    found = (texts(reply), dns.rcode.to_text(reply.rcode()))
-        except TimeoutError:
-            raise AssertionError(f"{name} {kind}: {found} after {DEADLINE} s; expected {expected}, {rcode}") from None
-
-    async def stop(self) -> None:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-
-
-@asynccontextmanager
-async def node(session: Session, name: str = "node1") -> AsyncIterator[Node]:
-    udp, tcp = bound_pair()
-    port = udp.getsockname()[1]
-    config = DnsConfig(name, NODE_IP, port, (udp,), (tcp,), drain_seconds=0)
-    one = Node(session, port, asyncio.create_task(run(session, config)))
-    try:
-        # SERVFAIL until the caches have synced, then the Service that every cluster has.
-        await one.until("kubernetes." + SVC, "A", "A 10.96.0.1")
-        yield one
-    finally:
-        await one.stop()
-        udp.close()
-        tcp.close()
 
 
 @pytest.fixture

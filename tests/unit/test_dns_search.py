@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import AsyncIterator
 
 import dns.message
@@ -14,13 +15,13 @@ from kubesvc.api.registry import NAMESPACE, POD
 from kubesvc.client.session import Session
 from kubesvc.dns import wire
 from kubesvc.dns.answers import Alias, Answers, Guess
-from kubesvc.dns.clients import Clients, VerifiedPods
+from kubesvc.dns.clients import Clients, VerifiedPods, packed
 from kubesvc.dns.entry import Entry, render
 from support.apiserver import local_session
-from support.dns_serving import DEADLINE, SVC, Running, serving
-from support.dns_zone import ask, new_zone, put, service, small_cluster, texts
+from support.dns_serving import DEADLINE, SVC, Clock, Running, serving
+from support.dns_zone import ask, new_zone, put, service, small_cluster, take, texts
 
-CLIENT = "127.0.0.1"
+CLIENT = bytes([127, 0, 0, 1])
 
 
 @pytest.fixture
@@ -131,6 +132,26 @@ def test_nothing_is_completed_before_the_caches_have_synced() -> None:
     assert found.rcode == wire.SERVFAIL
 
 
+def test_completed_and_absent_names_follow_the_world() -> None:
+    """They are kept until something changes, each asker's apart."""
+    answers = new_zone()
+    name = "shop.other." + SVC
+    absent = find(answers, name)
+    assert isinstance(absent, Guess)
+    assert find(answers, name) is absent
+    assert ask(answers, name).rcode() == dns.rcode.NXDOMAIN
+    answers.set_namespace("other", exists=True)
+    put(answers, service("shop", "10.96.0.77", namespace="other"))
+    found = find(answers, name)
+    assert isinstance(found, Entry)
+    assert found.rcode == wire.NOERROR
+    assert ask(answers, name).rcode() == dns.rcode.NXDOMAIN
+    take(answers, "other", "shop")
+    assert find(answers, name) != found
+    answers.synced = False
+    assert find(answers, name).rcode == wire.SERVFAIL  # type: ignore[attr-defined]
+
+
 def test_chain_that_loops_from_the_search_path_ends() -> None:
     """Links are bounded however one comes to them."""
     answers = new_zone()
@@ -190,14 +211,35 @@ async def test_clients_are_the_nodes_pods_with_the_usual_search_path(session: Se
             await session.patch(POD, meta["namespace"], meta["name"], status, subresource="status")
         async with asyncio.timeout(DEADLINE):
             await clients.pods.until(lambda: len([p for p in clients.pods.items.values() if p.status.pod_ips]) == 5)
-        assert clients.namespaces == {"10.244.1.1": b"default", "10.244.1.2": b"shop"}
+        assert clients.namespaces == {bytes([10, 244, 1, 1]): b"default", bytes([10, 244, 1, 2]): b"shop"}
         await session.delete(POD, "shop", "shop", grace_seconds=0)
         async with asyncio.timeout(DEADLINE):
             await clients.pods.until(lambda: len(clients.pods.items) == 4)
-        assert clients.namespaces == {"10.244.1.1": b"default"}
+        assert clients.namespaces == {bytes([10, 244, 1, 1]): b"default"}
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_pod_of_another_node_is_looked_up_when_it_asks(session: Session) -> None:
+    """Its server is away: the first question finds out who it is. Outside the pods' network nobody is looked up."""
+    status = {"status": {"phase": "Running", "podIP": "10.244.2.9", "podIPs": [{"ip": "10.244.2.9"}]}}
+    await session.create(POD, pod("far", nodeName="node2"))
+    await session.patch(POD, "default", "far", status, subresource="status")
+    clock = Clock()
+    clients = Clients(session, "node1", networks=[ipaddress.ip_network("10.244.0.0/16")], clock=clock)
+    known, unknown, outside = (packed(text) for text in ("10.244.2.9", "10.244.2.10", "192.0.2.1"))
+    for address in (known, unknown, outside):
+        assert clients.get(address) == b""
+    assert set(clients._looking) == {known, unknown}
+    await asyncio.gather(*clients._looking.values())
+    assert [clients.get(address) for address in (known, unknown, outside)] == [b"default", b"", b""]
+    assert not clients._looking
+    clock.now += 61
+    await session.delete(POD, "default", "far", grace_seconds=0)
+    clients.get(known)
+    await asyncio.gather(*clients._looking.values())
+    assert clients.get(known) == b""
 
 
 # ── pod records ──────────────────────────────────────────────────────────────────────────────────────────────────────

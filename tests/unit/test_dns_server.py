@@ -20,7 +20,7 @@ from kubesvc.dns.forward import Forwarder
 from kubesvc.dns.resolver import Resolver
 from support.dns_serving import DEADLINE, SVC, Clock, Running, serving
 from support.dns_upstream import example, upstream
-from support.dns_zone import small_cluster, texts
+from support.dns_zone import endpoint, endpoint_slice, put, service, small_cluster, texts
 
 
 @pytest.fixture
@@ -87,6 +87,25 @@ async def test_cut_answer_is_whole_over_tcp(running: Running) -> None:
     """TC over UDP; all the addresses over TCP."""
     assert (await running.udp("crowd." + SVC)).flags & dns.flags.TC
     assert len((await running.tcp("crowd." + SVC)).answer[0]) == 100
+
+
+async def test_headless_service_of_thousands_of_endpoints_answers_over_tcp(running: Running) -> None:
+    """5,000 addresses are more than a message can hold (64 KiB): as many as fit, with TC, the rest in later turns."""
+    pieces = [
+        endpoint_slice("huge", *(endpoint(f"10.{n}.{m >> 8}.{m & 255}") for m in range(1000)), suffix=str(n))
+        for n in range(5)
+    ]
+    put(running.answers, service("huge", headless=True), *pieces)
+    seen = []
+    for _ in range(2):
+        reply = await running.tcp("huge." + SVC)
+        assert reply.flags & dns.flags.TC
+        assert len(reply.answer[0]) == (65535 - 12 - len(b"\x04huge\x07default\x03svc\x07cluster\x05local\0") - 4) // 16
+        seen.append({str(one) for one in reply.answer[0]})
+    assert len(seen[0] & seen[1]) < len(seen[0])
+    assert (await running.udp("huge." + SVC)).flags & dns.flags.TC
+    assert texts(await running.tcp("10-4-3-231.huge." + SVC)) == ["A 10.4.3.231"]
+    assert texts(await running.tcp("231.3.4.10.in-addr.arpa", "PTR")) == [f"PTR 10-4-3-231.huge.{SVC}"]
 
 
 async def test_tcp_connection_answers_many_questions(running: Running) -> None:

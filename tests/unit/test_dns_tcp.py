@@ -155,5 +155,10 @@ async def test_what_is_counted(running: Running) -> None:
         'kubesvc_dns_upstream_up{to="192.0.2.53:53"} 1',
         'kubesvc_dns_upstream_up{to="192.0.2.54:5353"} 0',
         "coredns_panics_total 0",
+        f'coredns_dns_request_duration_seconds_bucket{{{where},le="+Inf"}} 5',
+        f"coredns_dns_request_duration_seconds_count{{{where}}} 5",
+        'coredns_dns_request_duration_seconds_count{server="dns://:10053",zone=".",view=""} 1',
+        f'coredns_dns_request_size_bytes_count{{{where},proto="udp"}} 4',
+        f'coredns_dns_response_size_bytes_bucket{{{where},proto="tcp",le="200"}} 1',
     ):
         assert line in page.splitlines(), line

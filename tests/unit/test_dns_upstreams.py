@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
+import dns.message
+import dns.name
+import dns.rdatatype
 import pytest
 
 from kubesvc.dns import upstreams
+from kubesvc.dns.config import plain_socket
+from kubesvc.dns.forward import Forwarder
+from kubesvc.dns.resolver import Resolver
+from support.dns_upstream import Upstream, example, upstream
+from support.dns_zone import small_cluster
 
 PLAIN = """\
 # made by hand
@@ -93,3 +103,91 @@ def test_the_last_search_line_counts(files: tuple[Path, Path]) -> None:
     files[0].write_text("domain old.example\nsearch corp.example . a..b lab.example # two\n")
     assert upstreams.find_searches(files[0]) == ("corp.example", "lab.example")
     assert upstreams.find_searches(files[1].with_name("none")) == ()
+
+
+# ── while it runs ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Machine:
+    """A machine whose upstream may begin and cease to lead back to our server."""
+
+    def __init__(self, above: Upstream) -> None:
+        self.above = above
+        self.forwarder = Forwarder((above.address,), plain_socket, clock=asyncio.get_running_loop().time)
+        self.resolver = Resolver(small_cluster(), self.forwarder)
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def lead_back(self, query: dns.message.Message) -> None:
+        """What the upstream is asked comes to us; it has nothing to say itself."""
+        task = asyncio.ensure_future(self._ask(query.to_wire()))
+        self.tasks.add(task)
+
+    async def _ask(self, query: bytes) -> None:
+        await self.resolver.answer(query, tcp=False)
+
+    async def end(self, *watching: asyncio.Task[None]) -> None:
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, *self.tasks, return_exceptions=True)
+        await self.forwarder.close()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 (a state of the code under test, which has no event for it)
+            await asyncio.sleep(0.005)  # between two looks
+
+
+async def test_loop_that_begins_later_is_found_and_one_that_ends_is_forgiven(caplog: pytest.LogCaptureFixture) -> None:
+    """Probes go on: the machine's resolver may be pointed at the cluster, and away from it, at any time."""
+    caplog.set_level("INFO")
+    async with upstream() as above:
+        one = Machine(above)
+        watching = asyncio.create_task(one.forwarder.watch(loop_seconds=0.02, look_seconds=0.01))
+        await until(lambda: len(above.asked) > 3)
+        (asked,) = one.forwarder.upstreams
+        assert not asked.looping
+        above.reply = one.lead_back
+        await until(lambda: asked.looping)
+        assert "a forwarding loop: what 127.0.0.1 port" in caplog.text
+        assert caplog.text.count("a forwarding loop") == 1
+        above.reply = example
+        await until(lambda: not asked.looping)
+        assert "does not lead back to this server any more" in caplog.text
+        reply = await one.forwarder.ask(dns.name.from_text("www.example.com"), dns.rdatatype.A)
+        assert reply.message.answer
+        await one.end(watching)
+
+
+async def test_upstreams_that_change_are_asked_and_probed_at_once(tmp_path: Path) -> None:
+    """resolv.conf is looked at again; a file that says nobody keeps those there are."""
+    async with upstream() as old, upstream() as new:
+        file = tmp_path / "upstreams"
+        file.write_text(old.address)
+        one = Machine(old)
+
+        looks = 0
+
+        def find() -> tuple[str, ...]:
+            nonlocal looks
+            looks += 1
+            return tuple(file.read_text().split())
+
+        watching = asyncio.create_task(one.forwarder.watch(find, loop_seconds=3600, look_seconds=0.01))
+        await until(lambda: len(old.asked) == 1)
+        (kept,) = one.forwarder.upstreams
+        file.write_text(f"{old.address} {new.address}")
+        await until(lambda: len(one.forwarder.upstreams) == 2)
+        assert kept in one.forwarder.upstreams
+        await until(lambda: any("loop-probe" in question for question in new.asked))
+        file.write_text(new.address)
+        await until(lambda: len(one.forwarder.upstreams) == 1)
+        asked = len(old.asked)
+        reply = await one.forwarder.ask(dns.name.from_text("www.example.com"), dns.rdatatype.A)
+        assert reply.message.answer
+        assert len(old.asked) == asked
+        file.write_text("")
+        before = looks
+        await until(lambda: looks > before + 1)
+        assert len(one.forwarder.upstreams) == 1
+        await one.end(watching)

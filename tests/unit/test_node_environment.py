@@ -190,6 +190,45 @@ def test_dns_config_adds_and_overrides() -> None:
     assert found.render().splitlines()[0].startswith("search shop.svc.cluster.local ")
 
 
+def test_what_resolvers_cannot_use_is_left_out_and_said() -> None:
+    """Three name servers, 32 search domains, 2048 characters of them."""
+    long = [f"{n}{'x' * 59}.{'y' * 50}.example" for n in range(30)]
+    config = PodDNSConfig(nameservers=["192.0.2.1", "192.0.2.2", "192.0.2.3"], searches=long)
+    pod = Pod(metadata=POD.metadata, spec=PodSpec(dns_config=config))
+    found, told = etc.within_limits(etc.resolver(pod, Resolver(), ["10.96.0.10"], "cluster.local"))
+    assert found.nameservers == ("10.96.0.10", "192.0.2.1", "192.0.2.2")
+    assert 1900 < len(" ".join(found.searches)) <= 2048
+    assert found.searches[:4] == ("shop.svc.cluster.local", "svc.cluster.local", "cluster.local", long[0])
+    assert [line.split(",")[0] for line in told] == [
+        "Nameserver limits were exceeded",
+        "Search Line limits were exceeded",
+    ]
+    assert told[0].endswith("the applied nameserver line is: 10.96.0.10 192.0.2.1 192.0.2.2")
+    assert etc.within_limits(found) == (found, [])
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({}, "web-0"),
+        ({"hostname": "db"}, "db"),
+        ({"subdomain": "web"}, "web-0"),
+        ({"set_hostname_as_fqdn": True}, "web-0"),
+        ({"subdomain": "web", "set_hostname_as_fqdn": True}, "web-0.web.shop.svc.cluster.local"),
+        ({"host_network": True, "hostname": "db"}, "node1"),
+    ],
+)
+def test_the_kernels_host_name(given: dict, name: str) -> None:
+    pod = Pod(metadata=POD.metadata, spec=PodSpec(**given))
+    assert etc.kernel_hostname(pod, "node1", "cluster.local") == name
+
+
+def test_a_whole_name_longer_than_the_kernels_is_refused() -> None:
+    pod = Pod(metadata=POD.metadata, spec=PodSpec(subdomain="w" * 40, set_hostname_as_fqdn=True))
+    with pytest.raises(etc.HostnameTooLong, match=r"is too long \(64 characters is the max, 69 characters requested\)"):
+        etc.kernel_hostname(pod, "node1", "cluster.local")
+
+
 def test_the_machines_resolv_conf_is_understood() -> None:
     text = "# made by hand\nnameserver 192.0.2.53\nsearch a.example b.example\noptions rotate ndots:2\n"
     assert etc.parse_resolver(text) == Resolver(("192.0.2.53",), ("a.example", "b.example"), ("rotate", "ndots:2"))
@@ -232,8 +271,7 @@ def test_oci_namespaces_and_cgroup() -> None:
     own = {n["type"]: n.get("path") for n in config(container)["linux"]["namespaces"]}
     assert own == {"pid": None, "ipc": None, "mount": None, "uts": None, "network": "/n"}
     on_host = config(container, network=None, cgroup=None)
-    assert {n["type"] for n in on_host["linux"]["namespaces"]} == {"pid", "ipc", "mount"}
-    assert "hostname" not in on_host
+    assert {n["type"] for n in on_host["linux"]["namespaces"]} == {"pid", "ipc", "mount", "uts"}
     assert "cgroupsPath" not in on_host["linux"]
 
 

@@ -205,6 +205,8 @@ class Container(Struct, frozen=True):
     liveness_probe: Probe | None = None
     startup_probe: Probe | None = None
     lifecycle: Lifecycle | None = None
+    termination_message_path: str = "/dev/termination-log"
+    termination_message_policy: str = "File"
     restart_policy: str | None = None  # Always: an init container that stays, a sidecar
     security_context: SecurityContext | None = None
     stdin: bool = False
@@ -232,6 +234,39 @@ class SecretVolume(Struct, frozen=True):
     optional: bool = False
 
 
+class DownwardAPIFile(Struct, frozen=True):
+    path: str
+    field_ref: ObjectFieldSelector | None = None
+    mode: int | None = None
+
+
+class DownwardAPIVolume(Struct, frozen=True):
+    items: list[DownwardAPIFile] = []
+    default_mode: int = 0o644
+
+
+class SecretProjection(Struct, frozen=True):
+    name: str = ""
+    items: list[KeyToPath] = []
+    optional: bool = False
+
+
+class VolumeProjection(Struct, frozen=True):
+    config_map: ConfigMapVolume | None = None
+    secret: SecretProjection | None = None
+    downward_api: DownwardAPIVolume | None = msgspec.field(default=None, name="downwardAPI")
+
+
+class ProjectedVolume(Struct, frozen=True):
+    sources: list[VolumeProjection] = []
+    default_mode: int = 0o644
+
+
+class HostPathVolume(Struct, frozen=True):
+    path: str
+    type: str = ""
+
+
 class EmptyDirVolume(Struct, frozen=True):
     medium: str = ""
     size_limit: int | str | None = None
@@ -242,6 +277,9 @@ class Volume(Struct, frozen=True):
     config_map: ConfigMapVolume | None = None
     secret: SecretVolume | None = None
     empty_dir: EmptyDirVolume | None = None
+    downward_api: DownwardAPIVolume | None = msgspec.field(default=None, name="downwardAPI")
+    projected: ProjectedVolume | None = None
+    host_path: HostPathVolume | None = None
 
 
 class Toleration(Struct, frozen=True):
@@ -280,6 +318,7 @@ class PodSpec(Struct, frozen=True):
     node_selector: dict[str, str] = {}
     hostname: str = ""
     subdomain: str = ""
+    set_hostname_as_fqdn: bool = msgspec.field(default=False, name="setHostnameAsFQDN")
     host_network: bool = False
     host_aliases: list[HostAlias] = []
     restart_policy: str = "Always"

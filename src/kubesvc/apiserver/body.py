@@ -19,7 +19,7 @@ from kubesvc.client.transport import Request
 
 _decode = msgspec.json.Decoder().decode
 _POLICIES = ("Foreground", "Background", "Orphan")
-_YAML = ("application/yaml", "application/x-yaml", "text/yaml")
+_YAML = ("application/yaml", "application/x-yaml", "text/yaml", "application/apply-patch+yaml")
 
 
 class _Loader(yaml.SafeLoader):
@@ -133,12 +133,19 @@ def check_shape(kind: Kind, tree: JSON) -> None:
         raise BadRequest(f'{kind.kind} in version "{kind.version}" cannot be handled: metadata must be an object')
 
 
+def read_known(request: Request, target: Target, options: WriteOptions) -> tuple[JSON, list[str]]:
+    """`read_object` without the fields that the schema doesn't know, and the warnings about them."""
+    tree = read_object(request, target)
+    return tree, check_fields(target.kind, tree, options, request)
+
+
 def check_fields(kind: Kind, tree: JSON, options: WriteOptions, request: Request) -> list[str]:
-    """Warnings about fields the schema doesn't know, and those that the body has twice. Raises BadRequest for them
-    where they are to be strict."""
+    """Take out of `tree`, in place, what the schema doesn't know. Returns warnings about that and about fields that the
+    body has twice (the last one counts). Raises BadRequest for them where they are to be strict."""
+    unknown = fields.drop_unknown(kind, tree)
     if options.field_validation == "Ignore":
         return []
-    unknown, twice = fields.check_fields(kind, tree), _given_twice(request)
+    twice = _given_twice(request)
     if (unknown or twice) and options.field_validation == "Strict":
         if twice and twice[0].startswith("line "):
             twice = ["yaml: unmarshal errors:" + "".join(f"\n  {line}" for line in twice)]

@@ -6,12 +6,25 @@ endpoint follows the advertised address. What a *new namespace* gets is a contro
 
 from __future__ import annotations
 
+from asyncio import gather
 from ipaddress import ip_address
 
 from kubesvc.api import labels
 from kubesvc.api.errors import AlreadyExists
 from kubesvc.api.meta import JSON
-from kubesvc.api.registry import ENDPOINT_SLICE, ENDPOINTS, NAMESPACE, SERVICE, SERVICE_CIDR, Kind
+from kubesvc.api.registry import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    ENDPOINT_SLICE,
+    ENDPOINTS,
+    NAMESPACE,
+    ROLE,
+    ROLE_BINDING,
+    SERVICE,
+    SERVICE_CIDR,
+    Kind,
+)
+from kubesvc.apiserver.access import roles
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.client.session import Session
 from kubesvc.client.transport import Handler, LocalTransport, User
@@ -23,15 +36,28 @@ _NAME = "kubernetes"
 
 async def run(handler: Handler, config: ApiConfig) -> None:
     session = Session(LocalTransport(handler, SELF))
-    for name in NAMESPACES:
-        await _ensure(session, NAMESPACE, {"metadata": {"name": name}})
-    await _ensure(session, SERVICE_CIDR, _service_cidr(config))
+    # What doesn't need one another goes together: one fsync for all.
+    await gather(*(_ensure(session, NAMESPACE, {"metadata": {"name": name}}) for name in NAMESPACES))
+    await gather(
+        _ensure(session, SERVICE_CIDR, _service_cidr(config)),
+        *(_reconcile(session, CLUSTER_ROLE, tree) for tree in roles.cluster_roles()),
+        *(_reconcile(session, CLUSTER_ROLE_BINDING, tree) for tree in roles.cluster_role_bindings()),
+        *(_reconcile(session, ROLE, tree) for tree in roles.roles()),
+        *(_reconcile(session, ROLE_BINDING, tree) for tree in roles.role_bindings()),
+    )
     await _widen(session, config)
-    await _ensure(session, SERVICE, _service(config))
-    for kind, tree in ((ENDPOINTS, _endpoints(config)), (ENDPOINT_SLICE, _slice(config))):
-        await _ensure(session, kind, tree)
-        content = {k: v for k, v in tree.items() if k != "metadata"}
-        await session.patch(kind, "default", _NAME, content)
+    await gather(
+        _ensure(session, SERVICE, _service(config)),
+        _as_written(session, ENDPOINTS, _endpoints(config)),
+        _as_written(session, ENDPOINT_SLICE, _slice(config)),
+    )
+
+
+async def _as_written(session: Session, kind: Kind, tree: JSON) -> None:
+    """An object that is ours alone, with this content."""
+    await _ensure(session, kind, tree)
+    content = {k: v for k, v in tree.items() if k != "metadata"}
+    await session.patch(kind, "default", _NAME, content)
 
 
 async def _ensure(session: Session, kind: Kind, tree: JSON) -> None:
@@ -39,6 +65,26 @@ async def _ensure(session: Session, kind: Kind, tree: JSON) -> None:
         await session.create(kind, tree)
     except AlreadyExists:
         pass
+
+
+async def _reconcile(session: Session, kind: Kind, tree: JSON) -> None:
+    """A role or binding of ours as it should be, unless its annotation says that it is somebody else's now. What was
+    added to it stays."""
+    metadata = tree["metadata"]
+    try:
+        await session.create(kind, tree)
+        return
+    except AlreadyExists:
+        found = await session.get(kind, metadata.get("namespace", ""), metadata["name"])
+    if (found["metadata"].get("annotations") or {}).get(roles.AUTOUPDATE) == "false":
+        return
+    missing: JSON = {
+        field: [*(found.get(field) or []), *(each for each in tree[field] if each not in (found.get(field) or []))]
+        for field in ("rules", "subjects")
+        if field in tree and any(each not in (found.get(field) or []) for each in tree[field])
+    }
+    if missing:
+        await session.patch(kind, metadata.get("namespace", ""), metadata["name"], missing)
 
 
 async def _widen(session: Session, config: ApiConfig) -> None:

@@ -12,13 +12,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from kubesvc.api.errors import ApiError, InternalError, MethodNotAllowed, NotFound, ServiceUnavailable, Unauthorized
 from kubesvc.apiserver import conditional, discovery, encode, health, metrics, openapi, openapi_protobuf, warnings
+from kubesvc.apiserver.access import check, reviews
+from kubesvc.apiserver.access.asking import asking
 from kubesvc.apiserver.create import create
 from kubesvc.apiserver.delete import delete
 from kubesvc.apiserver.deletecollection import deletecollection
 from kubesvc.apiserver.get import get
 from kubesvc.apiserver.list import list_
 from kubesvc.apiserver.patching import patching
-from kubesvc.apiserver.routing import Target, resolve
+from kubesvc.apiserver.routing import Target, of_old, resolve
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.subresources import binding, eviction, exec, finalize, proxy, scale
 from kubesvc.apiserver.subresources import log as log_of
@@ -53,6 +55,8 @@ def chain(state: State) -> Handler:
     """The whole handler: what a listener or a LocalTransport calls."""
 
     async def handle(request: Request) -> Response:
+        if "/watch/" in request.path:
+            request = of_old(request)
         began, kind = time.perf_counter(), state.metrics.started(request)
         target = resolve(request.path)
         with warnings.Collecting() as texts:
@@ -107,6 +111,9 @@ async def _answer(state: State, request: Request, target: Target | None) -> Resp
         return await health.answer(state, request)
     if request.user is None:
         raise Unauthorized("Unauthorized")
+    request = await check.impersonated(state, request)
+    asking.set(request.user)
+    await check.authorize(state, request, target)
     if target is None and request.path == "/metrics" and request.method == "GET":
         return await _metrics(state)
     if target is None:
@@ -151,6 +158,10 @@ def _openapi_v2(request: Request) -> Response:
 def verb(request: Request, target: Target) -> Verb:
     """Raises MethodNotAllowed, NotFound for a subresource nobody serves."""
     method = request.method
+    if target.kind.answered:
+        if method != "POST" or target.name:
+            raise MethodNotAllowed("the server does not allow this method on the requested resource")
+        return reviews.create
     if target.subresource not in ("", "status"):
         methods = _SUBRESOURCE.get(target.subresource)
         if methods is None:

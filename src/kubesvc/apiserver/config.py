@@ -27,8 +27,11 @@ class ApiConfig:
     node_client_cert: Path
     node_client_key: Path
     dns_domain: str = "cluster.local"
+    allow_external_ips: bool = False  # Services may claim any address with spec.externalIPs (CVE-2020-8554)
     own_ports: frozenset[int] = frozenset()  # the nodes' own, which no Service may have as its node port
 
     @property
     def cluster(self) -> Cluster:
-        return Cluster(self.service_cidrs, self.node_port_range, self.dns_domain, own_ports=self.own_ports)
+        return Cluster(
+            self.service_cidrs, self.node_port_range, self.dns_domain, self.allow_external_ips, own_ports=self.own_ports
+        )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from kubesvc.api.errors import AlreadyExists, BadRequest, Cause, ServiceUnavailable, already_exists
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver import admission, body, encode, stored
-from kubesvc.apiserver.body import WriteOptions
+from kubesvc.apiserver.managed.changes import Writer, left_out, record_create
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.warnings import warn
+from kubesvc.apiserver.writers import writer_of
 from kubesvc.apiserver.writing import ATTEMPTS, Raced, admit, commit, open_namespace, refusal
 from kubesvc.client.transport import Request, Response
 from kubesvc.store.protocol import Versioned
@@ -22,16 +23,16 @@ async def create(state: State, request: Request, target: Target) -> Response:
     if target.kind.namespaced and not target.namespace:
         raise BadRequest("an empty namespace may not be set during creation")
     options = body.write_options(request)
-    tree = body.read_object(request, target)
-    warnings = body.check_fields(target.kind, tree, options, request)
+    tree, warnings = body.read_known(request, target, options)
+    writer = writer_of(state, request, target)
     for _ in range(ATTEMPTS):
         generated = not tree["metadata"].get("name")
         try:
-            item = await _attempt(state, target, tree, options)
+            item = await attempt(state, target, tree, options.dry_run, writer)
         except Raced as raced:
             if raced.own and not generated:
                 raise already_exists(target.kind.resource, tree["metadata"]["name"]) from raced
-            tree = body.read_object(request, target)
+            tree, _ = body.read_known(request, target, options)
         else:
             warn(warnings + admission.warnings(target.kind, tree))
             return encode.one(state, request, target.kind, item, 201)
@@ -40,21 +41,25 @@ async def create(state: State, request: Request, target: Target) -> Response:
     raise ServiceUnavailable("too many others were faster; try again", retry_after=1)
 
 
-async def _attempt(state: State, target: Target, tree: JSON, options: WriteOptions) -> Versioned:
+async def attempt(state: State, target: Target, tree: JSON, dry_run: bool, writer: Writer | None = None) -> Versioned:
+    """Admit and commit `tree`, all of it set by `writer`; None: its managedFields say already. Raises Raced."""
     kind, metadata = target.kind, tree["metadata"]
     if metadata.get("resourceVersion"):
         raise BadRequest("resourceVersion should not be set on objects to be created")
     if not metadata.get("name"):
         metadata["name"] = _generate(state, target, tree)
     checks = await open_namespace(state, target, metadata["name"])
-    for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "selfLink"):
+    for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
         metadata.pop(field, None)
     metadata["uid"] = state.new_uid()
     metadata["creationTimestamp"] = state.now()
+    chosen = left_out(kind, tree)
     admit(kind, tree, None, state.context())
+    if writer is not None:
+        record_create(kind, tree, writer, chosen)
     if await state.store.get(stored.key(kind, target.namespace, metadata["name"])) is not None:
         raise Raced(own=True)
-    item = await commit(state, target, tree, None, checks=checks, dry_run=options.dry_run)
+    item = await commit(state, target, tree, None, checks=checks, dry_run=dry_run)
     assert item is not None
     return item
 

@@ -33,7 +33,7 @@ def apply(kind: Kind, current: JSON, patch: bytes, content_type: str) -> JSON:
     """`current` with `patch` applied. Raises BadRequest, Invalid or UnsupportedMediaType."""
     content_type = content_type.partition(";")[0].strip()
     if content_type not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH):
-        accepted = ", ".join((JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH))
+        accepted = ", ".join((JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, "application/apply-patch+yaml"))
         why = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
         raise UnsupportedMediaType(why)
     try:

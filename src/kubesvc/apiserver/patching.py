@@ -5,10 +5,12 @@ from __future__ import annotations
 from kubesvc.api.errors import BadRequest
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver import admission, body, encode, patch, stored
+from kubesvc.apiserver.applying import APPLY_PATCH, applying
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.update import modify
 from kubesvc.apiserver.warnings import warn
+from kubesvc.apiserver.writers import writer_of
 from kubesvc.client.transport import Request, Response
 
 
@@ -16,6 +18,8 @@ async def patching(state: State, request: Request, target: Target) -> Response:
     """Raises NotFound, Conflict (only where the patch names a resourceVersion), Invalid, UnsupportedMediaType."""
     options = body.write_options(request)
     media = request.headers.get("content-type", "").partition(";")[0].strip()
+    if media == APPLY_PATCH:
+        return await applying(state, request, target)
     warnings: list[str] = []
 
     def change(old: JSON) -> JSON:
@@ -29,6 +33,6 @@ async def patching(state: State, request: Request, target: Target) -> Response:
         warnings.extend(admission.warnings(target.kind, new))
         return new
 
-    item = await modify(state, target, change, dry_run=options.dry_run)
+    item = await modify(state, target, change, writer=writer_of(state, request, target), dry_run=options.dry_run)
     warn(warnings)
     return encode.one(state, request, target.kind, item)

@@ -43,6 +43,7 @@ _OWN = {
     "Moment": {"1": "seconds int64", "2": "nanos int32"},
     "Either": {"1": "type int32", "2": "intVal int32", "3": "strVal string"},
     "Text": {"1": "string string"},
+    "Texts": {"1": "items []string"},
     "Raw": {"1": "raw raw"},
 }
 
@@ -285,6 +286,11 @@ def _quantity(raw: bytes) -> str:
     return text
 
 
+def _texts(raw: bytes) -> list[str]:
+    found: list[str] = _read(_message("Texts"), raw, {}).get("items", [])
+    return found
+
+
 def _fields_v1(raw: bytes) -> Any:
     return msgspec.json.decode(_read(_message("Raw"), raw, {}).get("raw") or b"null")
 
@@ -301,5 +307,6 @@ _READINGS: dict[str, tuple[int, _Read]] = {
     "MicroTime": (_BYTES, _micro_time),
     "IntOrString": (_BYTES, _int_or_string),
     "Quantity": (_BYTES, _quantity),
+    "Texts": (_BYTES, _texts),
     "FieldsV1": (_BYTES, _fields_v1),
 }

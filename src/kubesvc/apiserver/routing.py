@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import msgspec
 
-from kubesvc.api.registry import NAMESPACE, Kind, find
+from kubesvc.api.registry import NAMESPACE, Kind, served
+from kubesvc.client.transport import Request
 
 PROXY = "proxy"
 
@@ -38,8 +39,8 @@ def resolve(path: str) -> Target | None:
         namespace, rest = rest[1], rest[2:]
     if len(rest) > 3 and rest[2] == PROXY:
         rest = rest[:3]
-    kind = find(group, rest[0])
-    if kind is None or kind.version != version or len(rest) > 3 or "" in rest or (namespace and not kind.namespaced):
+    kind = served(group, version, rest[0])
+    if kind is None or len(rest) > 3 or "" in rest or (namespace and not kind.namespaced):
         return None
     name = rest[1] if len(rest) > 1 else ""
     subresource = rest[2] if len(rest) > 2 else ""
@@ -48,6 +49,22 @@ def resolve(path: str) -> Target | None:
     if name and kind.namespaced and not namespace:
         return None
     return Target(kind, namespace, name, subresource)
+
+
+def of_old(request: Request) -> Request:
+    """A watch as it was asked for before it had a parameter: /api/v1/watch/…, of a collection or of one object, as the
+    request that means the same today. Any other request as it is."""
+    parts = request.path.strip("/").split("/")
+    at = 2 if parts[0] == "api" else 3
+    if request.method != "GET" or len(parts) <= at + 1 or parts[at] != "watch":
+        return request
+    path, query = "/" + "/".join(parts[:at] + parts[at + 1 :]), {**request.query, "watch": "true"}
+    target = resolve(path)
+    if target is not None and target.name and not target.subresource:
+        path = path.rpartition("/")[0]
+        selector = f"metadata.name={target.name}"
+        query["fieldSelector"] = ",".join(filter(None, (query.get("fieldSelector"), selector)))
+    return msgspec.structs.replace(request, path=path, query=query)
 
 
 def streamed(path: str) -> bool:

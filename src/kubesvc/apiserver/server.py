@@ -7,7 +7,8 @@ import gc
 import socket
 from collections.abc import Sequence
 
-from kubesvc.apiserver import bootstrap
+from kubesvc.apiserver import bootstrap, stored
+from kubesvc.apiserver.access import rbac
 from kubesvc.apiserver.chain import chain
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.apiserver.listener import Listener
@@ -40,8 +41,14 @@ class ApiServer:
         """Fill the caches and make the objects every cluster has. The store is the caller's to open and close."""
         since = await self._state.hints.load()
         self._tasks.append(asyncio.create_task(self._state.hints.run(since), name="apiserver-hints"))
+        await self._load_rbac()
         await bootstrap.run(self.handler, self._config)
         self._state.ready = True
+
+    async def _load_rbac(self) -> None:
+        for kind in rbac.KINDS:
+            for item in (await self._state.store.list(stored.collection(kind))).items:
+                self._state.rbac.put(kind, *stored.name_of(item.key), stored.tree_of(item))
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Answer on these bound sockets, over TLS, until `close`."""

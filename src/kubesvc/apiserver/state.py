@@ -10,12 +10,14 @@ from kubesvc.api.errors import not_found
 from kubesvc.api.meta import format_time
 from kubesvc.api.registry import stored as stored_kinds
 from kubesvc.apiserver import stored
+from kubesvc.apiserver.access.rbac import Rbac
 from kubesvc.apiserver.admission import Cluster, Context
 from kubesvc.apiserver.hints import Hints
 from kubesvc.apiserver.lines import Lines
 from kubesvc.apiserver.metrics import Metrics
 from kubesvc.apiserver.nodes import Nodes
 from kubesvc.apiserver.routing import Target
+from kubesvc.apiserver.storecheck import StoreCheck
 from kubesvc.store.protocol import Store, Versioned
 
 Clock = Callable[[], datetime]
@@ -35,6 +37,8 @@ class State:
         self.clock = clock
         self.random = random or Random()
         self.hints = Hints(store)
+        self.rbac = Rbac()
+        self.tried = StoreCheck(store)
         self.lines = Lines()
         self.metrics = Metrics()
         self.ready = False  # bootstrap is done

@@ -20,7 +20,7 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _heads: dict[tuple[str, str], bytes] = {}  # (apiVersion, kind) -> the bytes before the metadata's first field
 
-_NOT_STORED = frozenset(("resourceVersion", "managedFields", "selfLink"))
+_NOT_STORED = frozenset(("resourceVersion", "selfLink"))
 _FIRST = frozenset(("apiVersion", "kind", "metadata"))
 
 

@@ -13,11 +13,12 @@ from typing import Any
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 from kubesvc.apiserver import views
-from kubesvc.apiserver.printing import balancing, cluster, limits, network, pods, workloads
+from kubesvc.apiserver.printing import access, balancing, cluster, limits, network, pods, workloads
 from kubesvc.apiserver.printing.columns import AGE, NAME, Printer
 from kubesvc.apiserver.printing.duration import age
 
 _PRINTERS: dict[tuple[str, str], Printer] = {
+    **access.PRINTERS,
     **pods.PRINTERS,
     **workloads.PRINTERS,
     **network.PRINTERS,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kubesvc.api.errors import BadRequest, Conflict, conflict
+from kubesvc.api.errors import AlreadyExists, BadRequest, Conflict, NotFound, conflict
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver import admission, body, encode, stored
+from kubesvc.apiserver.access.check import require
 from kubesvc.apiserver.create import create
+from kubesvc.apiserver.managed.changes import Writer, record_update
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.warnings import warn
+from kubesvc.apiserver.writers import writer_of
 from kubesvc.apiserver.writing import ATTEMPTS, Raced, admit, commit
 from kubesvc.client.transport import Request, Response
 from kubesvc.store.protocol import Versioned
@@ -33,21 +36,47 @@ async def update(state: State, request: Request, target: Target) -> Response:
     name = tree["metadata"].setdefault("name", target.name)
     if name != target.name:
         raise BadRequest(f"the name of the object ({name}) does not match the name on the URL ({target.name})")
-    if target.kind.put_creates and not target.subresource and await state.store.get(key_of(target)) is None:
-        return await create(state, request, Target(target.kind, target.namespace))
     warnings = body.check_fields(target.kind, tree, options, request)
-    item = await modify(state, target, lambda _: body.read_object(request, target), dry_run=options.dry_run)
-    warn(warnings + admission.warnings(target.kind, tree))
-    return encode.one(state, request, target.kind, item)
+    writer = writer_of(state, request, target)
+    creates = target.kind.put_creates and not target.subresource
+    for _ in range(ATTEMPTS):
+        if creates and await state.store.get(key_of(target)) is None:
+            await require(state, request, target, "create")
+            try:
+                return await create(state, request, Target(target.kind, target.namespace))
+            except AlreadyExists:  # since we looked: then it is an update
+                continue
+        try:
+            item = await modify(
+                state,
+                target,
+                lambda _: body.read_known(request, target, options)[0],
+                writer=writer,
+                dry_run=options.dry_run,
+            )
+        except NotFound:
+            if not creates:
+                raise
+        else:
+            warn(warnings + admission.warnings(target.kind, tree))
+            return encode.one(state, request, target.kind, item)
+    raise conflict(target.kind.resource, target.name, STALE)
 
 
 async def modify(
-    state: State, target: Target, change: Change, *, dry_run: bool = False, admitted: bool = True
+    state: State,
+    target: Target,
+    change: Change,
+    *,
+    writer: Writer | None = None,
+    dry_run: bool = False,
+    admitted: bool = True,
 ) -> Versioned:
     """Read, change, admit, commit; again when somebody was faster and the change isn't tied to one revision.
 
     A change that leaves everything as it was writes nothing. One that takes the last finalizer from an object being
-    deleted deletes it. `admitted` is False for changes that are the server's own. Raises NotFound, Conflict, Invalid.
+    deleted deletes it. What is changed is `writer`'s from then on; None: the change itself says so, or it is nobody's.
+    `admitted` is False for changes that are the server's own. Raises NotFound, Conflict, Invalid.
     """
     for _ in range(ATTEMPTS):
         current = await state.read(target)
@@ -62,6 +91,8 @@ async def modify(
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         if new == old:
             return current
+        if writer is not None:
+            record_update(target.kind, old, new, writer)
         try:
             if is_done(target, new):
                 await commit(state, target, None, current, dry_run=dry_run)
@@ -98,8 +129,9 @@ def _keep_owned(target: Target, new: JSON, old: JSON) -> None:
             mine[field] = theirs[field]
         else:
             mine.pop(field, None)
-    for field in ("managedFields", "selfLink"):
-        mine.pop(field, None)
+    mine.pop("selfLink", None)
+    if not mine.get("managedFields") and (kept := theirs.get("managedFields")):  # not known to the client: no change
+        mine["managedFields"] = kept
 
 
 def uid_conflict(target: Target, wanted: str, found: str) -> Conflict:

@@ -14,15 +14,23 @@ from msgspec.structs import replace
 
 from kubesvc.api.errors import ApiError, Cause, Forbidden, InternalError, TooLarge, invalid, not_found
 from kubesvc.api.meta import JSON
-from kubesvc.api.registry import IP_ADDRESS, NAMESPACE, SERVICE, Kind
+from kubesvc.api.registry import CLUSTER_ROLE, IP_ADDRESS, NAMESPACE, RBAC, SERVICE, Kind
 from kubesvc.apiserver import admission, stored
+from kubesvc.apiserver.access import check
+from kubesvc.apiserver.access.asking import asking
 from kubesvc.apiserver.admission import ClaimChange, Context
+from kubesvc.apiserver.admission.service_addresses import adds_external_ips
 from kubesvc.apiserver.hints import NODE_PORTS
 from kubesvc.apiserver.ranges import read_ranges
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.store.protocol import Check, PreconditionFailed, Versioned, Write
 
+_EXTERNAL_IPS = (  # the first sentence is upstream's
+    "Use of external IPs is denied by admission control. Whoever sets spec.externalIPs takes the traffic of those "
+    "addresses (CVE-2020-8554); where all who may write Services are trusted, allow it with "
+    "`kubesvc up --allow-external-ips`, or use type LoadBalancer"
+)
 ATTEMPTS = 16  # how often a verb tries again before it gives the race up
 
 
@@ -44,6 +52,8 @@ def admit(kind: Kind, new: JSON, old: JSON | None, context: Context) -> None:
             del metadata[field]
     if causes := admission.validate(kind, new, old, context):
         raise refusal(kind, new, causes)
+    if kind is SERVICE and not context.cluster.allow_external_ips and adds_external_ips(new, old):
+        raise Forbidden(f'{kind.resource} "{metadata.get("name") or ""}" is forbidden: {_EXTERNAL_IPS}')
 
 
 def refusal(kind: Kind, tree: JSON, causes: Sequence[Cause]) -> ApiError:
@@ -104,6 +114,8 @@ async def commit(
         checks = [*checks, *ranges.checks(c.value for c in changes if c.kind == "address" and c.action == "claim")]
     tree = new if new is not None else {}
     name = target.name or tree["metadata"]["name"]
+    if kind.group == RBAC and new is not None:
+        check.refuse_escalation(state, asking.get(), kind, new, stored.tree_of(old) if old else None)
     key = old.key if old else stored.key(kind, target.namespace, name)
     value = stored.encode(kind, new) if new is not None else None
     if dry_run:
@@ -123,9 +135,28 @@ async def commit(
         raise Raced(failed.key == key) from failed
     except ValueError as error:
         raise TooLarge(f"Request entity too large: {error}") from error
+    if kind.group == RBAC:
+        state.rbac.put(kind, target.namespace, name, new)
+        if kind is CLUSTER_ROLE:
+            await _aggregate(state)
     for key_claimed, change in by_key.items():
         state.hints.note(key_claimed, taken=change.action == "claim")
     return Versioned(key, value, revision) if value is not None else None
+
+
+async def _aggregate(state: State) -> None:
+    """Write the rules of each aggregated ClusterRole as they are now; the server's own doing."""
+    token = asking.set(None)
+    try:
+        for name, rules in state.rbac.aggregated().items():
+            item = await state.store.get(stored.key(CLUSTER_ROLE, "", name))
+            tree = stored.tree_of(item) if item else None
+            if item is not None and tree is not None and (tree.get("rules") or []) != rules:
+                await commit(state, Target(CLUSTER_ROLE, "", name), tree | {"rules": rules}, item)
+    except Raced:
+        pass  # whoever was faster does the same
+    finally:
+        asking.reset(token)
 
 
 def _lost(state: State, kind: Kind, new: JSON, change: ClaimChange | None, failed: PreconditionFailed) -> None:

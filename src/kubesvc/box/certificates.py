@@ -38,7 +38,7 @@ def ensure_certificates(box: Box) -> Identities:
     names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
     hosts: list[Host] = [
         *names,
-        f"kubernetes.default.svc.{box.dns_domain}",
+        *(f"kubernetes.default.svc.{domain}" for domain in box.dns.dns_domain),
         IPv4Address("127.0.0.1"),
         api,
         box.kubernetes_ip,

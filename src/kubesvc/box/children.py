@@ -75,7 +75,9 @@ def children(box: Box, identities: Identities, sockets: Sockets, progress: int) 
     def socket_on_host(family: int, kind: int) -> socket.socket:
         return netns.socket_in(host, family, kind)
 
-    resolvers = box.forward or upstreams.find(own=[str(box.dns_ip)])
+    def resolvers() -> tuple[str, ...]:
+        return upstreams.find(own=[str(box.dns_ip)])
+
     found = [
         Child(
             "control-plane",
@@ -116,15 +118,20 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
     except (StoreError, ApiError) as error:
         os.write(progress, f"{FAILED}{error}\n".encode())
         raise
-    session = Session(LocalTransport(server.handler, User("system:kubesvc:control-plane", ("system:masters",))))
+
+    def session_of(name: str, *groups: str) -> Session:
+        return Session(LocalTransport(server.handler, User(name, groups)))
+
+    session = session_of("system:kubesvc:control-plane", "system:masters")  # for what the box itself sees to
+    controlling, balancing = session_of("system:kubesvc:controllers"), session_of("system:kubesvc:load-balancer")
     pools = (box.network.pool,)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve(listeners))
             os.write(progress, b"API server\n")
             await ensure_addons(session, box)
-            group.create_task(controllers.run(session, _controllers_config(box, identities)))
-            group.create_task(loadbalancer.run(session, LoadBalancerConfig(pools=pools)))
+            group.create_task(controllers.run(controlling, _controllers_config(box, identities)))
+            group.create_task(loadbalancer.run(balancing, LoadBalancerConfig(pools=pools)))
             group.create_task(_report_ready(session, box, progress))
     finally:
         await server.close()
@@ -143,6 +150,7 @@ def _api_config(box: Box, identities: Identities) -> ApiConfig:
         node_port_range=box.port_range,
         own_ports=OWN_PORTS,
         dns_domain=box.dns_domain,
+        allow_external_ips=box.allow_external_ips,
         advertise_address=str(box.network.api),
         advertise_port=API_PORT,
         tls_cert=identities.serving,
@@ -184,7 +192,7 @@ def _dns(
     identities: Identities,
     name: str,
     sockets: Sockets,
-    resolvers: tuple[str, ...],
+    resolvers: Callable[[], tuple[str, ...]],
     socket_on_host: Callable[[int, int], socket.socket],
 ) -> Callable[[], Coroutine[Any, Any, None]]:
     async def run() -> None:
@@ -196,15 +204,14 @@ def _dns(
             udp_sockets=(udp,),
             tcp_sockets=(tcp,),
             health_socket=health,
-            dns_domain=box.dns_domain,
-            upstreams=resolvers,
-            zones=box.stub_zones,
+            upstreams=() if box.forward else resolvers(),
+            find_upstreams=resolvers,
             host_searches=upstreams.find_searches(),
             socket_factory=socket_on_host,
             cluster_cidrs=(box.service_cidr, box.pod_cidr),
         )
         async with _session(identities.nodes[name].dns) as session:
-            await dns.run(session, config)
+            await dns.run(session, box.dns.apply(config))
 
     return run
 

@@ -10,7 +10,7 @@ import msgspec
 
 from kubesvc.box.errors import BoxError
 from kubesvc.box.ranges import SMALLEST, NodeNetwork, default_pool, parse_pool
-from kubesvc.dns import upstreams
+from kubesvc.dns.settings import BadSetting, Settings
 from kubesvc.proxy.config import check_node_port_addresses
 from kubesvc.proxy.localhost import FORWARDER_PORT
 
@@ -40,7 +40,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     egress: bool | None = None
     forward: tuple[str, ...] | None = None
     zone: tuple[str, ...] | None = None
+    more_dns_domains: tuple[str, ...] | None = None
+    host: tuple[str, ...] | None = None
+    public_zone: tuple[str, ...] | None = None
+    transfer_to: tuple[str, ...] | None = None
+    notify: tuple[str, ...] | None = None
     node_grace: float | None = None
+    allow_external_ips: bool | None = None
     publish: tuple[str, ...] | None = None
     node_port_addresses: str | None = None
 
@@ -82,7 +88,13 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     egress: bool = False
     forward: tuple[str, ...] = ()  # DNS upstreams; none: this machine's own
     zone: tuple[str, ...] = ()  # NAME=ADDRESS[,ADDRESS …]: who is asked for the names in a DNS zone
+    more_dns_domains: tuple[str, ...] = ()  # DNS zones with the same names again
+    host: tuple[str, ...] = ()  # NAME=ADDRESS[,ADDRESS …]: names outside the zones, and their addresses
+    public_zone: tuple[str, ...] = ()  # NAME[=SERVER …]: zones of Services' public names
+    transfer_to: tuple[str, ...] = ()  # CIDRs of servers that may fetch whole zones
+    notify: tuple[str, ...] = ()  # servers that are told when a zone has changed
     node_grace: float = 40.0  # seconds without a sign of life after which a node counts as lost
+    allow_external_ips: bool = False
     publish: tuple[str, ...] = ()  # [HOSTPORT:]NODEPORT[/udp]
     node_port_addresses: str = "primary"  # CIDRs or words, separated by commas
     api_port: int = 0  # on the host's 127.0.0.1
@@ -130,10 +142,17 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
         return self.services[10]
 
     @property
-    def stub_zones(self) -> dict[str, tuple[str, ...]]:
-        """DNS zone -> the servers that are asked for its names."""
-        pairs = (text.partition("=") for text in self.zone)
-        return {name: tuple(servers.split(",")) for name, _, servers in pairs}
+    def dns(self) -> Settings:
+        """What every node's DNS server is told by the user."""
+        return Settings(
+            dns_domain=(self.dns_domain, *self.more_dns_domains),
+            forward=self.forward,
+            zone=self.zone,
+            host=self.host,
+            public_zone=self.public_zone,
+            transfer_to=self.transfer_to,
+            notify=self.notify,
+        )
 
     @property
     def port_range(self) -> tuple[int, int]:
@@ -156,6 +175,8 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
         return f"kubesvc-{self.name}-{part}"
 
 
+LISTS = ("forward", "zone", "more_dns_domains", "host", "public_zone", "transfer_to", "notify", "publish")
+"""Options that '' makes empty again."""
 FIXED = ("service_cidr", "pod_cidr", "node_cidr", "lb_pool", "dns_domain")
 """Options that objects already made depend on: they can't change while the data is kept."""
 
@@ -180,7 +201,7 @@ def define(name: str, directory: Path, options: Options, remembered: Box | None)
     """The box that `options` and what is remembered make; node_cidr and api_port may still be open. Raises BoxError."""
     check_name(name)
     said = {k: v for k, v in msgspec.structs.asdict(options).items() if v is not None}
-    said |= {option: () for option in ("forward", "zone", "publish") if said.get(option) == ("",)}
+    said |= {option: () for option in LISTS if said.get(option) == ("",)}
     if remembered is not None:
         for option in FIXED:
             before = getattr(remembered, option)
@@ -225,14 +246,15 @@ def _check(box: Box) -> None:
         first, last = 0, 0
     if not 1 <= first <= last <= 65535:
         raise BoxError(f"--node-port-range {box.node_port_range!r}: expected FIRST-LAST within 1-65535")
-    if not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*", box.dns_domain):
-        raise BoxError(f"--dns-domain {box.dns_domain!r}: expected a lower-case DNS name such as cluster.local")
     try:
         check_node_port_addresses(box.node_port_addresses.split(","))
     except ValueError as error:
         raise BoxError(f"--node-port-addresses {box.node_port_addresses!r}: {error}") from error
     _check_published(box)
-    _check_dns(box)
+    try:
+        box.dns.check()
+    except BadSetting as error:
+        raise BoxError(str(error)) from error
 
 
 def _check_published(box: Box) -> None:
@@ -247,27 +269,6 @@ def _check_published(box: Box) -> None:
         if place in taken:
             raise BoxError(f"--publish {text}: {taken[place]} has port {found.host_port} already; give another")
         taken[place] = f"--publish {text}"
-
-
-def _check_dns(box: Box) -> None:
-    for text in box.forward:
-        _upstream("--forward", text)
-    for text in box.zone:
-        name, equals, servers = text.partition("=")
-        if not equals or not re.fullmatch(r"[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*\.?", name):
-            raise BoxError(f"--zone {text!r}: expected NAME=ADDRESS, such as corp.example=10.0.0.53")
-        if f".{name.lower().rstrip('.')}".endswith(f".{box.dns_domain}"):
-            raise BoxError(f"--zone {text!r} lies in the cluster's own zone {box.dns_domain}: expected another name")
-        for server in servers.split(","):
-            _upstream("--zone", server)
-
-
-def _upstream(flag: str, text: str) -> None:
-    try:
-        upstreams.parse(text)
-    except ValueError as error:
-        what = "expected ADDRESS, ADDRESS:PORT, [ADDRESS]:PORT or tls://ADDRESS#NAME"
-        raise BoxError(f"{flag} {text!r}: {what} of a DNS server") from error
 
 
 def remember(box: Box) -> None:

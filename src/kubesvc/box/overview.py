@@ -13,6 +13,8 @@ from kubesvc.box import lock, processes
 from kubesvc.box.definition import Box, Publication
 from kubesvc.client import kubeconfig
 from kubesvc.client.session import Session, Unreachable
+from kubesvc.dns.listing import zone_file
+from kubesvc.dns.public import asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Overview:
     processes: list[ProcessLine] = field(default_factory=list)
     nodes: list[NodeLine] = field(default_factory=list)
     services: list[ServiceLine] = field(default_factory=list)
+    public_records: list[str] = field(default_factory=list)  # in a zone file's form
     published: list[PublishedLine] = field(default_factory=list)
     trouble: str = ""  # why the API couldn't be asked
 
@@ -137,6 +140,9 @@ async def _ask(session: Session, box: Box, found: Overview) -> None:
         found.nodes.append(NodeLine(node.name, node.ready, address, node.spec.pod_cidr, box.namespace(node.name)))
     addresses = [line.address for line in found.nodes if line.address]
     services = (await session.list(SERVICE, Service)).items
+    if any(asked(service) for service in services):
+        public_zones = [text.partition("=")[0] for text in box.public_zone]
+        found.public_records = list(zone_file(services, box.dns.dns_domain, public_zones))
     found.published = published(box.publications, services)
     for service in services:
         inside, outside = inside_addresses(service, box.dns_domain), outside_addresses(service, addresses)

@@ -23,6 +23,7 @@ COMMANDS = {
     "restore": ("kubesvc.cli.restore:restore", "Replace a stopped box's objects with a backup."),
     "kubeconfig": ("kubesvc.cli.kubeconfig:kubeconfig", "Print the path of a box's kubeconfig."),
     "proxy": ("kubesvc.cli.proxy:proxy", "Be a node's proxy in any Kubernetes cluster, in place of kube-proxy."),
+    "dns": ("kubesvc.cli.dns:dns", "Be the DNS of any Kubernetes cluster, in place of CoreDNS."),
     "loadbalancer": (
         "kubesvc.cli.loadbalancer:loadbalancer",
         "Be the controller of Services of type LoadBalancer, in any Kubernetes cluster.",

@@ -50,6 +50,9 @@ def _print(console: Console, found: Overview) -> None:
     console.print(nodes)
     console.print()
     console.print(services)
+    if found.public_records:
+        console.print("\n[bold]PUBLIC NAMES[/]")
+        console.print(*found.public_records, sep="\n", markup=False)
     if found.published:
         published = _table("PUBLISHED", "NODE PORT", "SERVICE")
         for line in found.published:

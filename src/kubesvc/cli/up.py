@@ -11,7 +11,7 @@ from kubesvc.box import lifecycle
 from kubesvc.box.definition import DEFAULT_STATE, Options, name_flag
 from kubesvc.box.errors import AlreadyRunning, BoxError
 from kubesvc.cli.down import take_down
-from kubesvc.cli.options import box_or_fail, which_box
+from kubesvc.cli.options import box_or_fail, dns_settings, which_box
 from kubesvc.cli.progress import show
 
 
@@ -23,22 +23,14 @@ from kubesvc.cli.progress import show
 @click.option("--node-port-range", metavar="FIRST-LAST", help="Ports for NodePort Services.  [default: 30000-32767]")
 @click.option("--node-cidr", metavar="CIDR", help="The nodes' own network.  [default: a free one]")
 @click.option("--lb-pool", metavar="FIRST-LAST", help="Load-balancer addresses, inside --node-cidr.")
-@click.option("--dns-domain", metavar="NAME", help="The cluster's DNS zone.  [default: cluster.local]")
 @click.option("--node-grace", type=float, help="Seconds of silence after which a node counts as lost.  [default: 40]")
 @click.option("--egress/--no-egress", default=None, help="Let pods out through this machine.  [default: no]")
 @click.option(
-    "--forward",
-    metavar="ADDRESS",
-    multiple=True,
-    help="DNS server for names outside the cluster, also tls://ADDRESS#NAME; repeatable, '' for the default.  "
-    "[default: this machine's]",
+    "--allow-external-ips/--no-allow-external-ips",
+    default=None,
+    help="Let Services claim any address with spec.externalIPs, and so its traffic.  [default: no]",
 )
-@click.option(
-    "--zone",
-    metavar="NAME=ADDRESS",
-    multiple=True,
-    help="DNS server for the names of one zone, such as corp.example=10.0.0.53; repeatable, '' for none.",
-)
+@dns_settings
 @click.option(
     "--node-port-addresses",
     metavar="CIDR,...",
@@ -52,15 +44,7 @@ from kubesvc.cli.progress import show
     "'' for none.",
 )
 @click.option("--detach", "-d", is_flag=True, help="Return once the box is ready, and leave it running.")
-def up(
-    name: str,
-    directory: Path | None,
-    detach: bool,
-    forward: tuple[str, ...],
-    zone: tuple[str, ...],
-    publish: tuple[str, ...],
-    **said: Any,
-) -> None:
+def up(name: str, directory: Path | None, detach: bool, dns_domain: tuple[str, ...], **said: Any) -> None:
     """Start a box: a cluster for Services on this machine.
 
     Nodes are network namespaces; the host's own network is left alone. Objects and addresses are kept: after a
@@ -68,7 +52,11 @@ def up(
     """
     where = directory.absolute() if directory else DEFAULT_STATE / name
     try:
-        options = Options(**said, forward=forward or None, zone=zone or None, publish=publish or None)
+        names = ("forward", "zone", "host", "public_zone", "transfer_to", "notify", "publish")
+        lists = {option: said.pop(option) or None for option in names}
+        if dns_domain:
+            lists["more_dns_domains"] = dns_domain[1:]
+        options = Options(**said, **lists, dns_domain=dns_domain[0] if dns_domain else None)
         box = lifecycle.up(name, where, options, detach=detach, show=show)
     except AlreadyRunning as running:
         box = box_or_fail(name, directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import ssl
 import tempfile
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import yaml
 
 from kubesvc.client.session import Session
 from kubesvc.client.transport import HttpTransport
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class KubeconfigError(Exception):
@@ -73,6 +76,19 @@ def load(path: Path) -> Session:
     except (OSError, ssl.SSLError, ValueError) as error:
         raise KubeconfigError(f"{path}: its certificates can't be used: {error}") from error
     return Session(HttpTransport(server, tls, _token(user, path)))
+
+
+def in_cluster(account: Path = SERVICE_ACCOUNT) -> Session:
+    """A session as the service account of the pod this runs in. Raises KubeconfigError."""
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host:
+        raise KubeconfigError("no kubeconfig is given, and this isn't a pod: KUBERNETES_SERVICE_HOST is not set")
+    try:
+        tls = tls_context((account / "ca.crt").read_bytes(), None, None)
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise KubeconfigError(f"{account}: the pod's service account can't be used: {error}") from error
+    server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    return Session(HttpTransport(server, tls, lambda: (account / "token").read_text().strip()))
 
 
 def _token(user: dict[str, Any], path: Path) -> Callable[[], str]:

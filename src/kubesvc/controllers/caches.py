@@ -10,7 +10,15 @@ from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 from kubesvc.api import registry
-from kubesvc.api.apps import Deployment, ReplicaSet
+from kubesvc.api.apps import (
+    ControllerRevision,
+    DaemonSet,
+    Deployment,
+    ReplicaSet,
+    ReplicationController,
+    StatefulSet,
+)
+from kubesvc.api.batch import Job
 from kubesvc.api.coordination import Lease
 from kubesvc.api.core import ConfigMap, Endpoints, Namespace, Node, Pod, Service
 from kubesvc.api.discovery import EndpointSlice
@@ -21,7 +29,7 @@ from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
 from kubesvc.controllers.ownership import controller_of
 from kubesvc.controllers.selection import Selectors
-from kubesvc.controllers.slim import bare, shown, slim_pod, slim_service, slim_slice, without_data
+from kubesvc.controllers.slim import as_replica_set, bare, shown, slim_pod, slim_service, slim_slice, without_data
 
 NOT_CACHED = (registry.EVENT,)
 
@@ -57,6 +65,13 @@ class Caches:
         self.config_maps = self._typed(registry.CONFIG_MAP, ConfigMap, without_data)
         self.deployments = self._typed(registry.DEPLOYMENT, Deployment)
         self.replica_sets = self._typed(registry.REPLICA_SET, ReplicaSet)
+        self.replication_controllers = self._typed(
+            registry.REPLICATION_CONTROLLER, ReplicationController, as_replica_set
+        )
+        self.stateful_sets = self._typed(registry.STATEFUL_SET, StatefulSet)
+        self.daemon_sets = self._typed(registry.DAEMON_SET, DaemonSet)
+        self.jobs = self._typed(registry.JOB, Job)
+        self.controller_revisions = self._typed(registry.CONTROLLER_REVISION, ControllerRevision)
         for kind in registry.stored():
             if kind not in NOT_CACHED and (kind.group, kind.plural) not in self.of:
                 self.of[kind.group, kind.plural] = Informer(session, kind, Object, project=bare)
@@ -66,9 +81,16 @@ class Caches:
         self.slices.index("service", lambda s: ((s.namespace, s.service_name),))
         self.pods.index("label", _labels)
         self.pods.index("node", lambda p: (p.spec.node_name,))
-        for informer in (self.pods, self.replica_sets):
+        for informer in (self.pods, self.replica_sets, self.controller_revisions):
             informer.index("controller", _controller)
-        for workloads in (self.replica_sets, self.deployments):
+        for workloads in (
+            self.replica_sets,
+            self.deployments,
+            self.replication_controllers,
+            self.stateful_sets,
+            self.daemon_sets,
+            self.jobs,
+        ):
             workloads.index("namespace", lambda w: (w.namespace,))
         for informer in self:
             informer.index("owner", _owners)

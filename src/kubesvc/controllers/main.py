@@ -10,17 +10,20 @@ from kubesvc.client.informer import wait_synced
 from kubesvc.client.session import Session
 from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.context import Context, Controller, make_context
+from kubesvc.controllers.daemonset.controller import DaemonSetController
 from kubesvc.controllers.deployment.controller import DeploymentController
 from kubesvc.controllers.endpoints.controller import EndpointsController
 from kubesvc.controllers.endpointslice.controller import EndpointSliceController
 from kubesvc.controllers.garbage.controller import GarbageController
+from kubesvc.controllers.job.controller import JobController
 from kubesvc.controllers.mirroring.controller import MirroringController
 from kubesvc.controllers.namespace.controller import NamespaceController
 from kubesvc.controllers.nodeipam.controller import NodeIpamController
 from kubesvc.controllers.nodelifecycle.controller import NodeLifecycleController
-from kubesvc.controllers.replicaset.controller import ReplicaSetController
+from kubesvc.controllers.replicaset.controller import replica_set_controller, replication_controller
 from kubesvc.controllers.scheduler.controller import SchedulerController
 from kubesvc.controllers.servicecidr.controller import ServiceCidrController
+from kubesvc.controllers.statefulset.controller import StatefulSetController
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +34,12 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     MirroringController,
     SchedulerController,
     NodeIpamController,
-    ReplicaSetController,
+    replica_set_controller,
     DeploymentController,
+    StatefulSetController,
+    DaemonSetController,
+    JobController,
+    replication_controller,
     NamespaceController,
     EndpointsController,
     ServiceCidrController,

@@ -15,9 +15,12 @@ from typing import TypeVar
 
 import msgspec
 
+from kubesvc.api.apps import ReplicaSet, ReplicaSetSpec, ReplicationController
 from kubesvc.api.core import (
     ConfigMap,
     Container,
+    ContainerState,
+    ContainerStateTerminated,
     ContainerStatus,
     Endpoints,
     EndpointSubset,
@@ -30,8 +33,9 @@ from kubesvc.api.core import (
     ServiceSpec,
 )
 from kubesvc.api.discovery import Endpoint, EndpointSlice
-from kubesvc.api.labels import LAST_CHANGE_TRIGGER_TIME, LEADER, OVER_CAPACITY
-from kubesvc.api.meta import Condition, Object, ObjectMeta, OwnerReference, Struct
+from kubesvc.api.endpoints import pod_is_finished
+from kubesvc.api.labels import BALANCE, BALANCE_KEY, LAST_CHANGE_TRIGGER_TIME, LEADER, OVER_CAPACITY, WEIGHT
+from kubesvc.api.meta import Condition, LabelSelector, Object, ObjectMeta, OwnerReference, Struct
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 READ_OF_PODS = ("Ready", "PodScheduled")  # the conditions
@@ -97,9 +101,8 @@ def slim_pod(pod: Pod) -> Pod:
         for c in status.conditions
         if c.type in READ_OF_PODS
     ]
-    restarted = [s for s in status.container_statuses if s.restart_count]
     return Pod(
-        metadata=_meta(pod.metadata, (DELETION_COST,)),
+        metadata=_meta(pod.metadata, (DELETION_COST, WEIGHT)),
         spec=PodSpec(
             containers=[once(Container(ports=c.ports)) for c in spec.containers if c.ports],
             init_containers=sidecars,
@@ -116,15 +119,46 @@ def slim_pod(pod: Pod) -> Pod:
             pod_ip=intern(status.pod_ip),
             pod_ips=[PodIP(ip=intern(a.ip)) for a in status.pod_ips],
             conditions=conditions,
-            container_statuses=[ContainerStatus(name="", restart_count=s.restart_count) for s in restarted],
+            container_statuses=_told_of_containers(pod),
         ),
+    )
+
+
+def _told_of_containers(pod: Pod) -> list[ContainerStatus]:
+    """How often each was restarted; of a finished pod also when each ended."""
+    if not pod_is_finished(pod):
+        restarted = [s for s in pod.status.container_statuses if s.restart_count]
+        return [ContainerStatus(name="", restart_count=s.restart_count) for s in restarted]
+    return [
+        ContainerStatus(
+            name="",
+            restart_count=s.restart_count,
+            state=ContainerState(terminated=ContainerStateTerminated(finished_at=s.state.terminated.finished_at)),
+        )
+        for s in pod.status.container_statuses
+        if s.state.terminated
+    ]
+
+
+def as_replica_set(controller: ReplicationController) -> ReplicaSet:
+    """A ReplicationController in the shape of what came after it."""
+    spec = controller.spec
+    return ReplicaSet(
+        metadata=controller.metadata,
+        spec=ReplicaSetSpec(
+            replicas=spec.replicas,
+            min_ready_seconds=spec.min_ready_seconds,
+            selector=LabelSelector(match_labels=spec.selector),
+            template=spec.template,
+        ),
+        status=controller.status,
     )
 
 
 def slim_service(service: Service) -> Service:
     spec = service.spec
     return Service(
-        metadata=_meta(service.metadata),
+        metadata=_meta(service.metadata, (BALANCE, BALANCE_KEY)),
         spec=ServiceSpec(
             type=intern(spec.type),
             selector=_texts(spec.selector) if spec.selector else None,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from kubesvc.dns.answers import PodMode
+from kubesvc.dns.workers import Board
 
 SocketFactory = Callable[[int, int], socket.socket]
 """(family, type) -> a new socket; a box makes them in the host's network namespace."""
@@ -29,9 +30,14 @@ class DnsConfig:
     port: int  # where the sockets are bound; the target port of the kube-dns Service on this node
     udp_sockets: tuple[socket.socket, ...]
     tcp_sockets: tuple[socket.socket, ...]
-    dns_domain: str = "cluster.local"
+    dns_domain: str = "cluster.local"  # the cluster's own zone, the one in pods' search paths
+    more_domains: tuple[str, ...] = ()  # zones with the same names again
+    public_zones: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # zone -> its name servers; none: ours
+    transfer_to: tuple[str, ...] = ()  # networks whose clients may fetch whole zones
+    notify: tuple[str, ...] = ()  # ADDRESS or ADDRESS:PORT of secondaries that are told of changes
     ttl: int = 5  # seconds, of records and of negative answers
     upstreams: tuple[str, ...] = ()  # ADDRESS, ADDRESS:PORT, [ADDRESS]:PORT or tls://ADDRESS#NAME; see `upstreams`
+    find_upstreams: Callable[[], tuple[str, ...]] | None = None  # whom the machine asks now: looked at again and again
     zones: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # stub zone -> who is asked for its names
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name outside the zone -> its addresses
     random_case: bool = False  # 0x20: draw the letters' case in questions to upstreams
@@ -41,4 +47,9 @@ class DnsConfig:
     socket_factory: SocketFactory = plain_socket
     cluster_cidrs: tuple[str, ...] = ()  # of Services and pods: reverse names in them are never forwarded
     health_socket: socket.socket | None = None  # listening, for /livez, /readyz and /metrics over HTTP
+    worker: int = 0  # which of several processes on the same address; one that isn't the first answers, and no more
+    board: Board | None = None  # where the metrics of them meet
+    announce: bool = True  # put this node behind kube-dns with a slice of its own, and look after the neighbours'
+    report: bool = True  # write Events about names: ExternalNames that lead nowhere, public names that can't be served
+    probe_external: bool = True  # for that, ask HTTP servers behind ExternalNames whether they accept the name
     drain_seconds: float = 0.5  # how long to go on answering after this node's endpoint is withdrawn

@@ -10,6 +10,7 @@ Nothing here knows the zone that is answered from the cluster.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -25,6 +26,10 @@ from kubesvc.dns.pool import PROBE_SECONDS, ForwardError, NoReply, NoUpstream, P
 
 __all__ = ["ForwardError", "Forwarder", "NoReply", "NoUpstream", "Reply"]
 
+log = logging.getLogger(__name__)
+
+LOOP_SECONDS = 60.0  # between two probes of every upstream for a loop
+LOOK_SECONDS = 2.0  # between two looks at whom the machine asks
 TRY_SECONDS = 1.0  # for one reply
 STALE_WAIT = 1.5  # seconds for which a stale answer is held back in the hope of a fresh one (RFC 8767, 5)
 STALE_TTL = 30
@@ -63,12 +68,16 @@ class Forwarder:
         probe_seconds: tuple[float, float] = PROBE_SECONDS,
         cache_size: int = SIZE,
     ) -> None:
-        def pool(addresses: Sequence[str]) -> Pool:
-            found = [
+        def asked(addresses: Sequence[str]) -> list[Upstream]:
+            return [
                 Upstream(upstreams.parse(one), socket_factory, random_case=random_case, tls=tls) for one in addresses
             ]
-            return Pool(found, clock=clock, try_seconds=try_seconds, probe_seconds=probe_seconds)
 
+        def pool(addresses: Sequence[str]) -> Pool:
+            return Pool(asked(addresses), clock=clock, try_seconds=try_seconds, probe_seconds=probe_seconds)
+
+        self._asked = asked
+        self._addresses = tuple(upstreams_)
         named = {dns.name.from_text(zone): pool(addresses) for zone, addresses in (zones or {}).items()}
         self._pools = {dns.name.root: pool(upstreams_)} | named
         self._clock = clock  # seconds, never backwards
@@ -88,8 +97,40 @@ class Forwarder:
         """Questions sent to upstreams."""
         return sum(one.asked for one in self.upstreams)
 
+    async def watch(
+        self,
+        find: Callable[[], Sequence[str]] | None = None,
+        *,
+        loop_seconds: float = LOOP_SECONDS,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        """Find loops, at once and again and again, until cancelled; to be begun once we listen.
+
+        `find` says whom this machine asks now; when that changes, those are asked and probed instead.
+        """
+        due = 0.0
+        while True:
+            if find is not None and (found := tuple(find())) and found != self._addresses:
+                try:
+                    self.set_upstreams(found)
+                    due = 0.0
+                except ValueError as error:
+                    log.warning("upstream resolvers stay as they are: %s", error)
+            now = self._clock()
+            if now >= due:
+                due = now + loop_seconds
+                self.probe_loops()
+            await asyncio.sleep(look_seconds)
+
+    def set_upstreams(self, addresses: Sequence[str]) -> None:
+        """Ask these from now on for what has no zone of its own. Raises ValueError."""
+        self._pools[dns.name.root].replace(self._asked(addresses))
+        log.warning("upstream resolvers: %s in place of %s", ", ".join(addresses), ", ".join(self._addresses) or "none")
+        self._addresses = tuple(addresses)
+        self._failures.clear()
+
     def probe_loops(self) -> None:
-        """Find out whether an upstream asks us; to be called once we listen."""
+        """Send every upstream a question that must not come back to us."""
         for pool in self._pools.values():
             pool.probe_loops()
 

@@ -1,13 +1,16 @@
 """What a node's DNS counts, as Prometheus reads it: CoreDNS's names where it has one, so that its dashboards go on.
 
-The fast path counts into one dictionary; names and labels are made when somebody asks. There is no histogram of
-durations: a look-up takes microseconds, and taking the time twice would cost a tenth of it.
+The fast path counts into one dictionary; names and labels are made when somebody asks. Time is taken, and sizes are
+looked at, once a batch of datagrams: each answer of one counts with its mean time, from its receiving to its
+sending, and with the sizes of the batch's last. What takes long by itself (TCP, upstreams) is measured by itself.
 """
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import dns.rcode
 import dns.rdatatype
@@ -19,15 +22,57 @@ KNOWN = frozenset({"A", "AAAA", "CNAME", "DS", "HTTPS", "MX", "NS", "PTR", "SOA"
 """Types with a label of their own; the others are "other", so that nobody can make labels up."""
 
 
+DURATIONS = tuple(0.00025 * 2**power for power in range(16))  # seconds; CoreDNS's buckets
+SIZES = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16000, 32000, 48000, 64000)  # bytes; CoreDNS's
+
+
+class Histogram:
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, value: float, times: int = 1) -> None:
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.sum += value * times
+
+    def lines(self, name: str, labels: Mapping[str, str]) -> Iterator[str]:
+        total = 0
+        for bound, count in zip((*self.bounds, math.inf), self.counts, strict=True):
+            total += count
+            le = "+Inf" if bound == math.inf else f"{bound:g}"
+            yield _sample(f"{name}_bucket", total, **labels, le=le)
+        yield _sample(f"{name}_sum", self.sum, **labels)
+        yield _sample(f"{name}_count", total, **labels)
+
+
 class Counts:
     """`fast` maps type and second flag byte of the answer (3 bytes) -> answers of the UDP fast path."""
 
     def __init__(self) -> None:
         self.fast: defaultdict[bytes, int] = defaultdict(int)
         self.others: Counter[tuple[str, str, int, bool]] = Counter()  # (protocol, type, rcode, forwarded) -> answers
+        self.durations = {forwarded: Histogram(DURATIONS) for forwarded in (False, True)}
+        # (protocol, forwarded) -> of questions, of answers
+        self.sizes = {(p, f): (Histogram(SIZES), Histogram(SIZES)) for p in ("udp", "tcp") for f in (False, True)}
         self.failed = 0
 
-    def slow(self, protocol: str, answer: bytes, *, forwarded: bool) -> None:
+    def batch(self, count: int, seconds: float, request: int, response: int) -> None:
+        """`count` answers over UDP that took `seconds` each, with the sizes of one of them."""
+        self.durations[False].add(seconds, count)
+        requests, responses = self.sizes["udp", False]
+        requests.add(request, count)
+        responses.add(response, count)
+
+    def timed(self, seconds: float, *, forwarded: bool) -> None:
+        self.durations[forwarded].add(seconds)
+
+    def sized(self, protocol: str, request: int, response: int, *, forwarded: bool) -> None:
+        requests, responses = self.sizes[protocol, forwarded]
+        requests.add(request)
+        responses.add(response)
+
+    def answered(self, protocol: str, answer: bytes, *, forwarded: bool) -> None:
         """Count an answer of the slow path."""
         kind = "other"
         if answer[4:6] == b"\0\1":
@@ -75,6 +120,7 @@ def _page(counts: Counts, forwarder: Forwarder, zone: str, server: str, family: 
     for (where, rcode_text), count in sorted(responses.items()):
         labels = {"server": server, "zone": where, "view": "", "rcode": rcode_text, "plugin": ""}
         yield _sample("coredns_dns_responses_total", count, **labels)
+    yield from _histograms(counts, zone, server)
     yield "# TYPE coredns_panics_total counter\n" + _sample("coredns_panics_total", counts.failed)
     own = {"server": server, "zones": ".", "view": ""}
     for name, value in (
@@ -94,3 +140,16 @@ def _page(counts: Counts, forwarder: Forwarder, zone: str, server: str, family: 
     for upstream in forwarder.upstreams:
         to = f"{upstream.endpoint.address}:{upstream.endpoint.port}"
         yield _sample("kubesvc_dns_upstream_up", int(not (upstream.down or upstream.looping)), to=to)
+
+
+def _histograms(counts: Counts, zone: str, server: str) -> Iterator[str]:
+    where = {False: zone + ".", True: "."}
+    name = "coredns_dns_request_duration_seconds"
+    yield f"# TYPE {name} histogram\n"
+    for forwarded, durations in counts.durations.items():
+        yield from durations.lines(name, {"server": server, "zone": where[forwarded], "view": ""})
+    for number, name in enumerate(("coredns_dns_request_size_bytes", "coredns_dns_response_size_bytes")):
+        yield f"# TYPE {name} histogram\n"
+        for (protocol, forwarded), sizes in counts.sizes.items():
+            labels = {"server": server, "zone": where[forwarded], "view": "", "proto": protocol}
+            yield from sizes[number].lines(name, labels)

@@ -1,7 +1,7 @@
 """The upstreams of one zone: the one that last answered is asked first, those that are down last.
 
     up ──FAILURES in a row──► down ──a probe is answered──► up          a probe asks for the root's name servers
-     └──its probe of a loop comes back to us──► looping                 never asked again
+     └──its probe of a loop comes back to us──► looping                 not asked until a probe is answered otherwise
 
 Nobody waits for a resolver that is known to be down while another is up; when all are down, all are tried.
 
@@ -93,9 +93,19 @@ class Pool:
             return failed
         raise NoReply(f"{name}: no upstream resolver replied")
 
+    def replace(self, upstreams: Sequence[Upstream]) -> None:
+        """Ask these from now on; one that was asked before keeps what is known of it."""
+        known = {one.endpoint: one for one in self.upstreams}
+        self.upstreams = [known.pop(one.endpoint, one) for one in upstreams]
+        for gone in known.values():
+            gone.down = False  # ends its probe
+            self._begin(gone.close())
+
     def probe_loops(self) -> None:
         """Send each upstream a question that nobody else asks; should it come back, `is_loop` knows it."""
         for upstream in self.upstreams:
+            for before in [name for name, one in self._loops.items() if one is upstream]:
+                del self._loops[before]
             label = secrets.token_hex(16).encode()
             name = dns.name.Name([label, b"loop-probe", b"kubesvc", b""])
             self._loops[name] = upstream
@@ -106,6 +116,8 @@ class Pool:
         upstream = self._loops.pop(name, None)
         if upstream is None:
             return False
+        if upstream.looping:
+            return True
         upstream.looping = True
         log.error(
             "a forwarding loop: what %s is asked comes back to this server; it is not asked any more. "
@@ -161,7 +173,10 @@ class Pool:
             async with asyncio.timeout(self._try_seconds):
                 await upstream.ask(name, HINFO)
         except (OSError, TimeoutError, EOFError, dns.exception.DNSException):
-            pass
+            return
+        if upstream.looping and name in self._loops:
+            upstream.looping = False
+            log.info("%s does not lead back to this server any more: it is asked again", upstream)
 
     def _complain(self, text: str, *values: object) -> None:
         now = self._clock()

@@ -3,7 +3,7 @@
     kind of Service   name                         records
     ClusterIP …       svc.ns.svc.ZONE              A/AAAA of its cluster IPs, SRV of all its ports
                       _port._proto.svc.ns.svc      SRV -> svc.ns.svc
-                      host.svc.ns.svc              A/AAAA of that ready endpoint
+                      host.svc.ns.svc              A/AAAA of that ready endpoint, SRV of its ports
     headless          svc.ns.svc.ZONE              A/AAAA of every ready endpoint, SRV of all ports
                       _port._proto.svc.ns.svc      SRV -> host.svc.ns.svc, one an endpoint
                       host.svc.ns.svc              A/AAAA of that ready endpoint, SRV of its ports
@@ -24,11 +24,14 @@ from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.endpoints import cluster_ips, is_headless
 from kubesvc.dns import wire
+from kubesvc.dns.zones import Zone, Zones
 
 KUBE_DNS = ("kube-system", "kube-dns")
 """The Service that fronts every node's DNS; `ns.dns.ZONE`, the zone's name server, has its addresses."""
 SPEC_VERSION = b"1.1.0"
 SPEC_VERSION_TTL = 28800  # seconds, what the specification's own example has
+
+_OCTETS = {str(number): number for number in range(256)}
 
 
 class Record(NamedTuple):
@@ -44,15 +47,23 @@ class _Endpoint(NamedTuple):
     ports: tuple[tuple[str, str, int], ...]  # (name, protocol, port)
 
 
-def zone_records(zone: bytes, ttl: int, serial: int) -> list[Record]:
-    """The zone's own: SOA and NS at the apex, and the specification's version."""
-    server = wire.join([b"ns", b"dns"], zone)
-    contact = wire.join([b"hostmaster"], zone)
-    return [
-        Record(zone, wire.SOA, wire.soa(server, contact, serial, ttl), ttl),
-        Record(zone, wire.NS, server, ttl),
-        Record(wire.join([b"dns-version"], zone), wire.TXT, wire.txt(SPEC_VERSION), SPEC_VERSION_TTL),
-    ]
+def apex_records(zone: Zone, ttl: int, serial: int) -> list[Record]:
+    """A zone's own: SOA and NS at the apex, and in the cluster's the specification's version."""
+    found = [Record(zone.name, wire.SOA, wire.soa(zone.servers[0], zone.contact, serial, ttl), ttl)]
+    found += [Record(zone.name, wire.NS, server, ttl) for server in zone.servers]
+    if zone.kind == "cluster":
+        version = wire.join([b"dns-version"], zone.name)
+        found.append(Record(version, wire.TXT, wire.txt(SPEC_VERSION), SPEC_VERSION_TTL))
+    return found
+
+
+def records_in(zones: Zones, service: Service, slices: Sequence[EndpointSlice], ttl: int) -> list[Record]:
+    """Every record of one Service in the cluster's zones; an address has one name, the cluster's own zone's."""
+    own, *others = zones.clusters
+    found = service_records(service, slices, own.name, ttl)
+    for zone in others:
+        found += [one for one in service_records(service, slices, zone.name, ttl) if one.type != wire.PTR]
+    return found
 
 
 def service_records(service: Service, slices: Iterable[EndpointSlice], zone: bytes, ttl: int) -> list[Record]:
@@ -75,6 +86,8 @@ def service_records(service: Service, slices: Iterable[EndpointSlice], zone: byt
         found += [r._replace(name=server) for r in found if r.name == name and r.type in (wire.A, wire.AAAA)]
     for endpoint in endpoints:
         found.append(_address(endpoint.name, endpoint.address, ttl))
+        own = [("", protocol, port, endpoint.name) for _, protocol, port in endpoint.ports]
+        found += _services(endpoint.name, own, ttl)
         found.append(Record(wire.reverse_name(endpoint.address), wire.PTR, endpoint.name, ttl))
     return list(dict.fromkeys(found))
 
@@ -84,6 +97,11 @@ def _address(name: bytes, packed: bytes, ttl: int) -> Record:
 
 
 def _packed(text: str) -> bytes | None:
+    try:  # ten times as fast as ipaddress, which has the last word
+        a, b, c, d = text.split(".")
+        return bytes((_OCTETS[a], _OCTETS[b], _OCTETS[c], _OCTETS[d]))
+    except (ValueError, KeyError):
+        pass
     try:
         return ipaddress.ip_address(text).packed
     except ValueError:
@@ -121,7 +139,9 @@ def _endpoints(slices: Iterable[EndpointSlice], name: bytes) -> Iterator[_Endpoi
 
 def dashed(packed: bytes) -> str:
     """An address as a label: 10.244.1.5 -> 10-244-1-5, fd00::5 -> fd00--5."""
-    return str(ipaddress.ip_address(packed)).replace(".", "-").replace(":", "-")
+    if len(packed) == 4:
+        return "-".join(map(str, packed))
+    return str(ipaddress.ip_address(packed)).replace(":", "-")
 
 
 def undashed(label: bytes) -> bytes | None:
@@ -146,11 +166,7 @@ def _cluster(service: Service, name: bytes, ttl: int) -> list[Record]:
 
 def _headless(name: bytes, endpoints: Sequence[_Endpoint], ttl: int) -> list[Record]:
     ports = [(*port, endpoint.name) for endpoint in endpoints for port in endpoint.ports]
-    found = [_address(name, e.address, ttl) for e in endpoints] + list(_services(name, ports, ttl))
-    for endpoint in endpoints:
-        own = [("", protocol, port, endpoint.name) for _, protocol, port in endpoint.ports]
-        found += _services(endpoint.name, own, ttl)
-    return found
+    return [_address(name, e.address, ttl) for e in endpoints] + list(_services(name, ports, ttl))
 
 
 def _services(name: bytes, ports: Sequence[tuple[str, str, int, bytes]], ttl: int) -> Iterator[Record]:

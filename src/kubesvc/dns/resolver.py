@@ -7,12 +7,14 @@ rendered from its entry; what it doesn't is put together with dnspython from the
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
 
 import dns.exception
 import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
@@ -20,6 +22,7 @@ from kubesvc.dns import entry, wire
 from kubesvc.dns.answers import Alias, Answers, Guess
 from kubesvc.dns.entry import Entry
 from kubesvc.dns.forward import Forwarder, ForwardError, NoUpstream, Reply
+from kubesvc.dns.transfer import Transfers
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +30,20 @@ TCP_LIMIT = 65535
 
 
 class Resolver:
-    """Answers messages from `answers`, and through `forwarder` what isn't there."""
+    """Answers messages from `answers`, and through `forwarder` what isn't there; zones as a whole by `transfers`."""
 
-    def __init__(self, answers: Answers, forwarder: Forwarder) -> None:
+    def __init__(self, answers: Answers, forwarder: Forwarder, transfers: Transfers | None = None) -> None:
         self._answers = answers
         self._forwarder = forwarder
+        self._transfers = transfers or Transfers(answers)  # to nobody
 
-    def local(self, data: bytes, *, tcp: bool, namespace: bytes = b"") -> bytes | wire.Query | None:
-        """The answer to the message `data`; the parsed query where an upstream is needed; None for no answer.
+    def local(
+        self, data: bytes, *, tcp: bool, namespace: bytes = b"", client: bytes = b""
+    ) -> bytes | AsyncIterator[bytes] | wire.Query | None:
+        """The answer to the message `data`, over TCP perhaps in several messages; the parsed query where an upstream
+        is needed; None for no answer.
 
-        `namespace` is the asker's where its search path is to be completed.
+        `namespace` is the asker's where its search path is to be completed, `client` its packed address.
         """
         try:
             query = wire.parse(data)
@@ -45,7 +52,7 @@ class Resolver:
         if query is None:
             return None
         if query.type in (wire.AXFR, wire.IXFR):
-            return wire.error(data, wire.REFUSED, query.question)
+            return self._transfers.answer(data, query, client, tcp=tcp)
         found = self._answers.find(query.question, namespace)
         if isinstance(found, Entry):
             return entry.render(query, found, limit(query, tcp=tcp))
@@ -58,9 +65,7 @@ class Resolver:
         found = self._answers.find(query.question, namespace)
         if isinstance(found, Entry):  # became ours meanwhile
             return entry.render(query, found, limit(query, tcp=tcp))
-        response = dns.message.make_response(
-            dns.message.from_wire(data, ignore_trailing=True), recursion_available=True, our_payload=wire.OUR_PAYLOAD
-        )
+        response = _response(query)
         if isinstance(found, Guess):
             if await self._guessed(response, found, query):
                 return _to_wire(response, limit(query, tcp=tcp))
@@ -95,16 +100,28 @@ class Resolver:
         return False
 
     async def answer(self, data: bytes, *, tcp: bool, namespace: bytes = b"") -> bytes | None:
-        """The answer to the message `data`, None when it deserves none."""
+        """The answer to the message `data`, None when it deserves none, or is a whole zone."""
         found = self.local(data, tcp=tcp, namespace=namespace)
         if isinstance(found, wire.Query):
             return await self.remote(data, found, tcp=tcp, namespace=namespace)
-        return found
+        return found if isinstance(found, bytes) else None
 
 
 def limit(query: wire.Query, *, tcp: bool) -> int:
     """How many bytes an answer may have."""
     return TCP_LIMIT if tcp else query.payload or wire.UDP_SIZE
+
+
+def _response(query: wire.Query) -> dns.message.Message:
+    """An empty answer. Made of what `wire.parse` has read: what else came with the question is nobody's business."""
+    asked = dns.message.QueryMessage(id=int.from_bytes(query.id, "big"))
+    asked.flags = dns.flags.Flag(query.flags)
+    asked.question.append(
+        dns.rrset.RRset(_name(query.name), dns.rdataclass.IN, dns.rdatatype.RdataType.make(query.type))
+    )
+    if query.payload is not None:
+        asked.use_edns(0, dns.flags.DO if query.dnssec_ok else 0, query.payload)
+    return dns.message.make_response(asked, recursion_available=True, our_payload=wire.OUR_PAYLOAD)
 
 
 def _name(name: bytes) -> dns.name.Name:

@@ -13,9 +13,11 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from time import perf_counter
 
 from kubesvc.dns import wire
+from kubesvc.dns.clients import Namespaces, packed
 from kubesvc.dns.metrics import Counts
 from kubesvc.dns.resolver import Resolver
 
@@ -35,14 +37,14 @@ class TcpServer:
         self,
         resolver: Resolver,
         sockets: Sequence[socket.socket],
-        clients: Mapping[str, bytes],
+        clients: Namespaces,
         counts: Counts,
         *,
         idle: float = IDLE,
     ) -> None:
         self._resolver = resolver
         self._sockets = tuple(sockets)
-        self._clients = clients  # source address -> namespace, of those whose search path is completed
+        self._clients = clients  # packed source address -> namespace, of those whose search path is completed
         self._counts = counts
         self._idle = idle
         self._servers: list[asyncio.Server] = []
@@ -71,7 +73,7 @@ class TcpServer:
         self._connections.add(task)
         self._of[peer[0]] += 1
         try:
-            await _Connection(self, reader, writer, self._clients.get(peer[0], b"")).run()
+            await _Connection(self, reader, writer, packed(peer[0])).run()
         except (OSError, EOFError, TimeoutError):  # the client left, or has nothing more to ask
             pass
         except Exception:  # the top of a task
@@ -87,12 +89,13 @@ class TcpServer:
 
 class _Connection:
     def __init__(
-        self, server: TcpServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, namespace: bytes
+        self, server: TcpServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: bytes
     ) -> None:
         self._server = server
         self._reader = reader
         self._writer = writer
-        self._namespace = namespace
+        self._client = client  # packed address
+        self._namespace = server._clients.get(client, b"")
         self._waiting: set[asyncio.Task[None]] = set()
         writer.transport.set_write_buffer_limits(high=UNSENT)
 
@@ -102,17 +105,21 @@ class _Connection:
         try:
             while True:
                 data = await self._question()
-                found = resolver.local(data, tcp=True, namespace=self._namespace)
+                began = perf_counter()
+                found = resolver.local(data, tcp=True, namespace=self._namespace, client=self._client)
                 if found is None:
                     return
                 if isinstance(found, wire.Query):
                     while len(self._waiting) >= MAX_WAITING:
                         await asyncio.wait(self._waiting, return_when=asyncio.FIRST_COMPLETED)
-                    task = asyncio.create_task(self._remote(data, found))
+                    task = asyncio.create_task(self._remote(data, found, began))
                     self._waiting.add(task)
                     task.add_done_callback(self._waiting.discard)
+                elif isinstance(found, bytes):
+                    await self._send(data, found, began, forwarded=False)
                 else:
-                    await self._send(data, found, forwarded=False)
+                    async for answer in found:  # a whole zone
+                        await self._send(data, answer, began, forwarded=False)
         finally:
             for task in list(self._waiting):
                 task.cancel()
@@ -129,7 +136,7 @@ class _Connection:
                 if not self._waiting:
                     raise
 
-    async def _remote(self, data: bytes, query: wire.Query) -> None:
+    async def _remote(self, data: bytes, query: wire.Query, began: float) -> None:
         try:
             answer = await self._server._resolver.remote(data, query, tcp=True, namespace=self._namespace)
         except Exception:  # the top of a task
@@ -137,12 +144,15 @@ class _Connection:
             log.exception("%s: can't be answered", wire.to_text(query.name))
             answer = wire.error(data, wire.SERVFAIL, query.question)
         try:
-            await self._send(data, answer, forwarded=True)
+            await self._send(data, answer, began, forwarded=True)
         except (OSError, TimeoutError):
             self._writer.close()
 
-    async def _send(self, data: bytes, answer: bytes, *, forwarded: bool) -> None:
-        self._server._counts.slow("tcp", answer, forwarded=forwarded)
+    async def _send(self, data: bytes, answer: bytes, began: float, *, forwarded: bool) -> None:
+        counts = self._server._counts
+        counts.answered("tcp", answer, forwarded=forwarded)
+        counts.timed(perf_counter() - began, forwarded=forwarded)
+        counts.sized("tcp", len(data), len(answer), forwarded=forwarded)
         self._writer.write(len(answer).to_bytes(2, "big") + answer)
         async with asyncio.timeout(self._server._idle):
             await self._writer.drain()

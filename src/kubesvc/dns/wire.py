@@ -144,10 +144,11 @@ def soa(origin: bytes, contact: bytes, serial: int, negative_ttl: int) -> bytes:
 def reverse_name(packed: bytes) -> bytes:
     """The wire name under in-addr.arpa or ip6.arpa of an address of 4 or 16 bytes."""
     if len(packed) == 4:
-        return join([b"%d" % byte for byte in reversed(packed)], IN_ADDR)
+        return b"".join([_OCTETS[byte] for byte in reversed(packed)]) + IN_ADDR
     return join([b"%x" % half for byte in reversed(packed) for half in (byte & 15, byte >> 4)], IP6)
 
 
+_OCTETS = [join([b"%d" % byte], b"") for byte in range(256)]  # as labels
 IN_ADDR = join([b"in-addr", b"arpa"])
 IP6 = join([b"ip6", b"arpa"])
 

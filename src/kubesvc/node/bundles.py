@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from kubesvc.api.core import Container, Pod
-from kubesvc.node import etc, hostimage, records, spec
+from kubesvc.node import hostimage, records, spec, termination
 from kubesvc.node.config import PodPaths
 from kubesvc.node.machine import Machine
 from kubesvc.node.spec import Bind
@@ -23,6 +23,7 @@ class Surroundings:
 
     address: str  # where probes ask
     network: Path | None  # None: the node's own namespace
+    hostname: str
     environment: Mapping[str, str]
     binds: Sequence[Bind]
 
@@ -32,7 +33,8 @@ def make(machine: Machine, pod: Pod, container: Container, bundle: Path, around:
     shutil.rmtree(bundle, ignore_errors=True)
     root = bundle / "rootfs"
     root.mkdir(parents=True)
-    binds = [*hostimage.make_root(root), *around.binds]
+    last_words = Bind(str(termination.make(bundle)), container.termination_message_path)
+    binds = [*hostimage.make_root(root), *around.binds, last_words]
     if container.working_dir:
         # As runtimes do: a working directory that isn't there is made (but not inside what is read-only).
         with suppress(OSError, ValueError):
@@ -42,7 +44,7 @@ def make(machine: Machine, pod: Pod, container: Container, bundle: Path, around:
         container,
         environment=around.environment,
         binds=binds,
-        hostname=etc.hostname(pod),
+        hostname=around.hostname,
         network=None if around.network is None else str(around.network),
         cgroup=f"{machine.config.cgroup}/{id_}" if machine.runtime.has_cgroups else None,
         available=machine.runtime.capabilities,

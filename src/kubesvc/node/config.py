@@ -40,6 +40,7 @@ class NodeConfig:
     monitor: str = "conmon"
     withdrawal_wait: float = 2.0
     """Seconds a pod's SIGTERM waits, at most, until no node picks the pod any more; 0: it doesn't wait."""
+    hosts: Path = Path("/etc/hosts")  # the machine's: for pods on the node's own network
     resolv_conf: Path = Path("/etc/resolv.conf")  # the machine's: for dnsPolicy Default, and more search domains
 
     @property

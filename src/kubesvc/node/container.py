@@ -20,7 +20,7 @@ from dataclasses import replace
 import msgspec
 
 from kubesvc.api.core import Container, ContainerStatus, Pod
-from kubesvc.node import bundles, images, processes, records, spec
+from kubesvc.node import bundles, images, processes, records, spec, termination
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.config import PodPaths
 from kubesvc.node.environment import ConfigError
@@ -210,7 +210,9 @@ class ContainerRunner:
         code = await exits.wait(id_, process)
         now = time.time()
         reason = "Completed" if code == 0 else "Error"
-        message = "" if code is not None else "the container's monitor (conmon) was gone: the exit code is unknown"
+        message = self._last_words(self.view.attempt, code)
+        if code is None:
+            message = message or "the container's monitor (conmon) was gone: the exit code is unknown"
         if code is not None and (self._paths.bundle(self.container.name, self.view.attempt) / "oom").exists():
             reason = "OOMKilled"
         finished = exits.finished_at(id_, now)
@@ -345,12 +347,18 @@ class ContainerRunner:
         exits, now = self._machine.exits, time.time()
         code = exits.code(view.id)
         reason = "Completed" if code == 0 else "Error" if code is not None else "ContainerStatusUnknown"
-        message = "" if code is not None else "The container could not be located when the pod was terminated"
+        message = self._last_words(view.attempt, code)
+        if code is None:
+            message = message or "The container could not be located when the pod was terminated"
         finished = exits.finished_at(view.id, now)
         exit_ = Exit(LOST if code is None else code, reason, finished, view.started_at, message, view.id)
         self._save(exit=exit_)
         self.view = view.ended(exit_)
         self._spawn(self._clear_away(view.id))
+
+    def _last_words(self, attempt: int, code: int | None) -> str:
+        name, policy = self.container.name, self.container.termination_message_policy
+        return termination.message(self._paths.bundle(name, attempt), self._paths.log(name, attempt), policy, code)
 
     async def _clear_away(self, id_: str) -> None:
         """The agent before was killed while it created this one: the monitor may be at it still."""

@@ -118,6 +118,9 @@ def referenced(pod: Pod) -> tuple[set[str], set[str]]:
     for volume in pod.spec.volumes:
         maps |= {volume.config_map.name} if volume.config_map else set()
         secrets |= {volume.secret.secret_name} if volume.secret else set()
+        for part in volume.projected.sources if volume.projected else ():
+            maps |= {part.config_map.name} if part.config_map else set()
+            secrets |= {part.secret.name} if part.secret else set()
     return maps, secrets
 
 

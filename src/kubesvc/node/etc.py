@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kubesvc.api.core import Pod
+from kubesvc.api.core import HostAlias, Pod
 
-MAX_SEARCHES = 32  # glibc's own limit fell in 2.26; upstream validates this many
+MAX_SEARCHES, MAX_SEARCH_LENGTH = 32, 2048  # glibc's own limits fell in 2.26; upstream keeps to these
 MAX_NAMESERVERS = 3
+MAX_HOSTNAME = 64  # characters, the kernel's
 
 PASSWD = """root:x:0:0:root:/root:/bin/sh
 daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
@@ -42,6 +43,26 @@ def domain_name(pod: Pod, zone: str) -> str:
     return f"{hostname(pod)}.{pod.spec.subdomain}.{pod.namespace}.svc.{zone}"
 
 
+class HostnameTooLong(Exception):
+    """setHostnameAsFQDN asks for more characters than the kernel's host name has."""
+
+
+def kernel_hostname(pod: Pod, node_name: str, zone: str) -> str:
+    """What `hostname` prints in the pod: its own name, with setHostnameAsFQDN the whole one; on the node's own network
+    the node's. Raises HostnameTooLong."""
+    if pod.spec.host_network:
+        return node_name[:MAX_HOSTNAME]
+    whole = domain_name(pod, zone)
+    if not pod.spec.set_hostname_as_fqdn or not whole:
+        return hostname(pod)
+    if len(whole) > MAX_HOSTNAME:
+        raise HostnameTooLong(
+            f"Failed to construct FQDN from Pod hostname and cluster domain, FQDN {whole} is too long "
+            f"({MAX_HOSTNAME} characters is the max, {len(whole)} characters requested)"
+        )
+    return whole
+
+
 def hosts(pod: Pod, address: str, zone: str) -> str:
     """/etc/hosts, with upstream's lines: localhost, the pod by name, spec.hostAliases."""
     names = [n for n in (domain_name(pod, zone), hostname(pod)) if n]
@@ -55,10 +76,18 @@ def hosts(pod: Pod, address: str, zone: str) -> str:
         "fe00::2\tip6-allrouters",
         "\t".join([address, *names]),
     ]
-    if pod.spec.host_aliases:
-        lines += ["", "# Entries added by HostAliases."]
-        lines += ["\t".join([alias.ip, *alias.hostnames]) for alias in pod.spec.host_aliases]
+    return "\n".join([*lines, *_aliases(pod.spec.host_aliases)]) + "\n"
+
+
+def hosts_of_node(machine: str, pod: Pod) -> str:
+    """/etc/hosts of a pod on the node's own network: the machine's, with spec.hostAliases."""
+    lines = ["# Kubernetes-managed hosts file (host network).", *machine.splitlines(), *_aliases(pod.spec.host_aliases)]
     return "\n".join(lines) + "\n"
+
+
+def _aliases(aliases: Sequence[HostAlias]) -> list[str]:
+    found = ["\t".join([alias.ip, *alias.hostnames]) for alias in aliases]
+    return ["", "# Entries added by HostAliases.", *found] if found else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +141,24 @@ def resolver(pod: Pod, machine: Resolver, cluster_dns: Sequence[str], zone: str)
     options = {option.split(":")[0]: option for option in found.options}
     for extra in config.options:
         options[extra.name] = extra.name if extra.value is None else f"{extra.name}:{extra.value}"
-    servers = tuple(dict.fromkeys((*found.nameservers, *config.nameservers)))[:MAX_NAMESERVERS]
-    return Resolver(
-        servers, tuple(dict.fromkeys((*found.searches, *config.searches)))[:MAX_SEARCHES], tuple(options.values())
-    )
+    servers = tuple(dict.fromkeys((*found.nameservers, *config.nameservers)))
+    return Resolver(servers, tuple(dict.fromkeys((*found.searches, *config.searches))), tuple(options.values()))
+
+
+def within_limits(wanted: Resolver) -> tuple[Resolver, list[str]]:
+    """What resolvers can use of `wanted`, and what to say of the rest, in upstream's words."""
+    told = []
+    servers = wanted.nameservers[:MAX_NAMESERVERS]
+    if servers != wanted.nameservers:
+        told.append(_exceeded("Nameserver", "nameservers", "nameserver", servers))
+    searches = wanted.searches[:MAX_SEARCHES]
+    while len(" ".join(searches)) > MAX_SEARCH_LENGTH:
+        searches = searches[:-1]
+    if searches != wanted.searches:
+        told.append(_exceeded("Search Line", "search paths", "search", searches))
+    return Resolver(servers, searches, wanted.options), told
+
+
+def _exceeded(what: str, left_out: str, line: str, applied: Sequence[str]) -> str:
+    shown = " ".join(applied)
+    return f"{what} limits were exceeded, some {left_out} have been omitted, the applied {line} line is: {shown}"

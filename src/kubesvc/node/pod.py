@@ -25,6 +25,7 @@ from kubesvc.node import environment, etc, lifecycle, podnet, records, status, v
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.container import ContainerRunner
 from kubesvc.node.environment import ConfigError, Sources
+from kubesvc.node.etc import HostnameTooLong
 from kubesvc.node.ipam import Exhausted
 from kubesvc.node.machine import Machine
 from kubesvc.node.publisher import Publisher
@@ -33,7 +34,7 @@ from kubesvc.node.spec import Bind
 
 log = logging.getLogger(__name__)
 
-Failures = (OSError, ApiError, Unreachable, ConfigError, Exhausted)
+Failures = (OSError, ApiError, Unreachable, ConfigError, HostnameTooLong, Exhausted)
 
 
 class PodWorker:
@@ -200,14 +201,27 @@ class PodWorker:
             )
 
     def _files(self) -> None:
-        volumes.prepare(self.pod, self.paths, self._sources)
         config, folder = self._machine.config, self.paths.etc
+        host_ip = str(config.node_ip)
+        fields = lambda path: environment.field_value(path, self.pod, self._address, host_ip)  # noqa: E731
+        volumes.prepare(self.pod, self.paths, self._sources, fields)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "hosts").write_text(etc.hosts(self.pod, self._address, config.dns_domain))
-        (folder / "hostname").write_text(etc.hostname(self.pod) + "\n")
+        if self.pod.spec.host_network:
+            hosts = etc.hosts_of_node(config.hosts.read_text() if config.hosts.exists() else "", self.pod)
+        else:
+            hosts = etc.hosts(self.pod, self._address, config.dns_domain)
+        (folder / "hosts").write_text(hosts)
+        (folder / "hostname").write_text(self._hostname() + "\n")
         servers = [str(address) for address in config.cluster_dns]
-        resolver = etc.resolver(self.pod, self._machine.resolver, servers, config.dns_domain)
+        wanted = etc.resolver(self.pod, self._machine.resolver, servers, config.dns_domain)
+        resolver, told = etc.within_limits(wanted)
         (folder / "resolv.conf").write_text(resolver.render())
+        for message in told:
+            self._machine.tell(self.pod, "DNSConfigForming", message, warning=True)
+
+    def _hostname(self) -> str:
+        config = self._machine.config
+        return etc.kernel_hostname(self.pod, config.node_name, config.dns_domain)
 
     def _for_container(self, container: Container) -> Surroundings:
         """Raises ConfigError."""
@@ -218,12 +232,13 @@ class PodWorker:
             self._services,
             address=self._address,
             host_ip=str(self._machine.config.node_ip),
-            hostname=etc.hostname(self.pod),
+            hostname=self._hostname(),
         )
         names = ("hosts", "hostname", "resolv.conf")
         files = [Bind(str(self.paths.etc / name), f"/etc/{name}") for name in names]
         binds = [*files, *volumes.binds(self.pod, container, self.paths)]
-        return Surroundings(self._address, None if self.pod.spec.host_network else self.paths.netns, variables, binds)
+        network = None if self.pod.spec.host_network else self.paths.netns
+        return Surroundings(self._address, network, self._hostname(), variables, binds)
 
     def _explain(self, error: Exception) -> None:
         """Why the pod can't begin yet, where people look: its events and its containers' states."""

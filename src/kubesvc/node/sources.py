@@ -1,13 +1,12 @@
 """What a pod's start needs from the API beside the pod: its ConfigMaps and Secrets, and the Services of its namespace.
 
 Read when a pod starts, not followed: an informer of every Service would cost each node the memory of all of them. Pods
-that start together share an answer.
+that start together share an answer, if it is newer than they are: a Service made before a pod is in its variables.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TypeVar
 
 from kubesvc.api import registry
@@ -19,15 +18,14 @@ from kubesvc.client.session import Session
 from kubesvc.node import environment
 from kubesvc.node.environment import Sources
 
-FRESH = 1.0  # seconds an answer about Services is shared
-
 T = TypeVar("T", bound=Object)
+Answer = tuple[int, list[Service]]  # the revision it was true at
 
 
 class Reader:
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._services: dict[str, tuple[float, asyncio.Task[list[Service]]]] = {}  # namespace -> when, answer
+        self._services: dict[str, asyncio.Task[Answer]] = {}  # namespace -> the answer on its way
 
     async def sources(self, pod: Pod) -> Sources:
         """The ConfigMaps and Secrets the pod refers to that exist."""
@@ -43,25 +41,34 @@ class Reader:
         namespaces = ["default", *([pod.namespace] if pod.spec.enable_service_links else [])]
         found: dict[str, Service] = {}
         for namespace in dict.fromkeys(namespaces):
-            for service in await self._list(namespace):
+            for service in await self._list(namespace, int(pod.metadata.resource_version or 0)):
                 if namespace == pod.namespace and pod.spec.enable_service_links:
                     found[service.name] = service
                 elif service.name == "kubernetes":
                     found.setdefault(service.name, service)
         return list(found.values())
 
-    async def _list(self, namespace: str) -> list[Service]:
-        now = time.monotonic()
-        when, task = self._services.get(namespace, (0.0, None))
-        if task is None or now - when > FRESH or (task.done() and task.exception() is not None):
-            # Pods of other namespaces need default/kubernetes alone, so the list is small where it matters.
-            task = asyncio.get_running_loop().create_task(self._list_now(namespace))
-            self._services = {k: v for k, v in self._services.items() if now - v[0] <= FRESH}
-            self._services[namespace] = (now, task)
-        return await asyncio.shield(task)
+    async def _list(self, namespace: str, revision: int) -> list[Service]:
+        """The namespace's Services, not older than `revision`."""
+        while True:
+            task = self._services.get(namespace)
+            if task is None:
+                # Pods of other namespaces need default/kubernetes alone, so the list is small where it matters.
+                task = asyncio.get_running_loop().create_task(self._list_now(namespace))
+                self._services[namespace] = task
+                task.add_done_callback(lambda done: self._expire(namespace, done))
+            known, services = await asyncio.shield(task)
+            if known >= revision:
+                return services
 
-    async def _list_now(self, namespace: str) -> list[Service]:
-        return (await self._session.list(registry.SERVICE, Service, namespace=namespace)).items
+    def _expire(self, namespace: str, task: asyncio.Task[Answer]) -> None:
+        """Who waited has the answer; who comes later asks anew."""
+        if self._services.get(namespace) is task:
+            del self._services[namespace]
+
+    async def _list_now(self, namespace: str) -> Answer:
+        found = await self._session.list(registry.SERVICE, Service, namespace=namespace)
+        return int(found.metadata.resource_version or 0), found.items
 
     async def _read_all(self, kind: Kind, view: type[T], namespace: str, names: set[str]) -> dict[str, T]:
         async def read(name: str) -> T | None:

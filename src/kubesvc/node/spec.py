@@ -128,7 +128,7 @@ def build(
         "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), granted),
         "noNewPrivileges": False,
     }
-    namespaces: list[JSON] = [{"type": name} for name in ("pid", "ipc", "mount")]
+    namespaces: list[JSON] = [{"type": name} for name in ("pid", "ipc", "mount", "uts")]
     config: JSON = {
         "ociVersion": "1.0.2",
         "process": process,
@@ -137,6 +137,7 @@ def build(
             "readonly": bool(container.security_context and container.security_context.read_only_root_filesystem),
         },
         "mounts": [*_file_systems(), *(bind.mount() for bind in order(binds))],
+        "hostname": hostname,
         "annotations": {
             "io.kubernetes.pod.namespace": pod.namespace,
             "io.kubernetes.pod.name": pod.name,
@@ -144,8 +145,7 @@ def build(
         },
     }
     if network is not None:
-        namespaces += [{"type": "uts"}, {"type": "network", "path": network}]
-        config["hostname"] = hostname
+        namespaces.append({"type": "network", "path": network})
     linux: JSON = {"namespaces": namespaces, "maskedPaths": list(MASKED), "readonlyPaths": list(READ_ONLY)}
     if cgroup is not None:
         linux["cgroupsPath"] = cgroup

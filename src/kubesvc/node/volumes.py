@@ -1,4 +1,4 @@
-"""A pod's volumes on disk: emptyDir, configMap and secret, and where containers mount them.
+"""A pod's volumes on disk: directories, files made for the pod, paths of the machine; where containers mount them.
 
 Keys are laid out as upstream's atomic writer does, so that an update can be one rename:
 
@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
-from kubesvc.api.core import Container, KeyToPath, Pod, Volume
+from kubesvc.api.core import Container, HostPathVolume, Pod
 from kubesvc.kernel import mounts
+from kubesvc.node import contents
 from kubesvc.node.config import PodPaths
-from kubesvc.node.environment import ConfigError, Sources, decode
+from kubesvc.node.contents import Fields
+from kubesvc.node.environment import ConfigError, Sources
 from kubesvc.node.spec import Bind
 
 
-def prepare(pod: Pod, paths: PodPaths, sources: Sources) -> None:
+def prepare(pod: Pod, paths: PodPaths, sources: Sources, fields: Fields) -> None:
     """Make what is missing of the pod's volumes. Raises ConfigError; the message is the event's."""
     for volume in pod.spec.volumes:
         target = paths.volume(volume.name)
@@ -33,10 +35,13 @@ def prepare(pod: Pod, paths: PodPaths, sources: Sources) -> None:
                 mounts.mount_tmpfs(target, size=_kernel_size(volume.empty_dir.size_limit))
             continue
         try:
-            contents, modes, default = _contents(pod, volume, sources)
+            if volume.host_path is not None:
+                _host_path(volume.host_path)
+                continue
+            files = contents.of_volume(volume, pod, sources, fields)
         except ConfigError as error:
             raise ConfigError(f'MountVolume.SetUp failed for volume "{volume.name}" : {error}') from error
-        _write(target, contents, modes, default)
+        _write(target, files.data, files.modes, files.default)
 
 
 def _kernel_size(limit: int | str | None) -> str:
@@ -48,55 +53,37 @@ def _kernel_size(limit: int | str | None) -> str:
     return text if text.isdigit() else ""
 
 
-def _contents(pod: Pod, volume: Volume, sources: Sources) -> tuple[dict[str, bytes], dict[str, int], int]:
-    """path -> bytes, path -> mode where one is given, and the mode of the rest."""
-    if volume.config_map is not None:
-        wanted = volume.config_map
-        found = sources.config_maps.get(wanted.name)
-        name, what = wanted.name, "configmap"
-        data = {} if found is None else {key: text.encode() for key, text in found.data.items()}
-        if found is not None:
-            data |= {key: decode(text) for key, text in found.binary_data.items()}
-        missing = found is None
-        items, optional, default = wanted.items, wanted.optional, wanted.default_mode
-    elif volume.secret is not None:
-        secret = sources.secrets.get(volume.secret.secret_name)
-        name, what = volume.secret.secret_name, "secret"
-        data = {} if secret is None else {key: decode(text) for key, text in secret.data.items()}
-        missing = secret is None
-        items, optional, default = volume.secret.items, volume.secret.optional, volume.secret.default_mode
-    else:
-        raise ConfigError("this type of volume is not supported: use emptyDir, configMap or secret")
-    if missing and not optional:
-        raise ConfigError(f'{what} "{name}" not found')
-    if not items:
-        return data, {}, default
-    return _selected(items, data, f"{what} references non-existent config key", optional), _modes(items), default
+_OF_TYPE: dict[str, tuple[Callable[[Path], bool], str]] = {
+    "Directory": (Path.is_dir, "directory"),
+    "DirectoryOrCreate": (Path.is_dir, "directory"),
+    "File": (Path.is_file, "file"),
+    "FileOrCreate": (Path.is_file, "file"),
+    "Socket": (Path.is_socket, "socket file"),
+    "CharDevice": (Path.is_char_device, "character device"),
+    "BlockDevice": (Path.is_block_device, "block device"),
+}
 
 
-def _selected(items: list[KeyToPath], data: Mapping[str, bytes], missing: str, optional: bool) -> dict[str, bytes]:
-    chosen = {}
-    for item in items:
-        if ".." in PurePosixPath(item.path).parts or item.path.startswith("/"):
-            raise ConfigError(f"item path {item.path!r} must be relative and without '..'")
-        if item.key in data:
-            chosen[item.path] = data[item.key]
-        elif not optional:
-            raise ConfigError(f"{missing}: {item.key}")
-    return chosen
+def _host_path(wanted: HostPathVolume) -> None:
+    """Make what may be made, and see that it is what was asked for. Raises ConfigError, OSError."""
+    path = Path(wanted.path)
+    if not path.exists() and wanted.type in ("", "DirectoryOrCreate"):
+        path.mkdir(parents=True, mode=0o755)
+    elif not path.exists() and wanted.type == "FileOrCreate":
+        path.touch(mode=0o644)
+    if wanted.type:
+        fits, name = _OF_TYPE.get(wanted.type, (Path.exists, wanted.type))
+        if not fits(path):
+            raise ConfigError(f"hostPath type check failed: {path} is not a {name}")
 
 
-def _modes(items: list[KeyToPath]) -> dict[str, int]:
-    return {item.path: item.mode for item in items if item.mode is not None}
-
-
-def _write(target: Path, contents: Mapping[str, bytes], modes: Mapping[str, int], default: int) -> None:
+def _write(target: Path, found: Mapping[str, bytes], modes: Mapping[str, int], default: int) -> None:
     whole = target.with_name(target.name + ".new")
     shutil.rmtree(whole, ignore_errors=True)
     data = whole / "..1"
     data.mkdir(parents=True)
     (whole / "..data").symlink_to("..1")
-    for name, content in contents.items():
+    for name, content in found.items():
         path = data / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -115,10 +102,10 @@ def binds(pod: Pod, container: Container, paths: PodPaths) -> list[Bind]:
         volume = volumes.get(mount.name)
         if volume is None:
             raise ConfigError(f'volumeMounts: there is no volume named "{mount.name}"')
-        source = paths.volume(mount.name)
+        source = paths.volume(mount.name) if volume.host_path is None else Path(volume.host_path.path)
         if mount.sub_path:
             source = _sub_path(source, mount.sub_path)
-        read_only = mount.read_only or volume.empty_dir is None
+        read_only = mount.read_only or (volume.empty_dir is None and volume.host_path is None)
         found.append(Bind(str(source), mount.mount_path, read_only=read_only))
     return found
 

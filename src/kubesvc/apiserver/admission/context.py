@@ -20,6 +20,7 @@ class Cluster(msgspec.Struct, frozen=True):
     service_cidrs: tuple[IPv4Network | IPv6Network, ...]
     node_port_range: tuple[int, int]  # both ends included
     dns_domain: str = "cluster.local"
+    allow_external_ips: bool = False
     ranges: tuple[IPv4Network | IPv6Network, ...] | None = None  # None: service_cidrs
     own_ports: frozenset[int] = frozenset()
     """Ports that the nodes listen on themselves: where node_port_range holds them, they count as allocated."""

@@ -19,6 +19,7 @@ from kubesvc.apiserver.admission.rules import Rules, keep_status
 
 _RESTART = ("Always", "Never", "OnFailure")
 _DNS = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
+MAX_NAMESERVERS, MAX_SEARCHES, MAX_SEARCH_LENGTH = 3, 32, 2048  # of dnsConfig
 _EFFECTS = ("NoExecute", "NoSchedule", "PreferNoSchedule")
 _MAY_CHANGE = (
     "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
@@ -68,6 +69,7 @@ def validate_spec(spec: JSON, path: str) -> Iterator[Cause]:
     elif dns == "None" and not (spec.get("dnsConfig") or {}).get("nameservers"):
         why = "must provide at least one DNS nameserver when `dnsPolicy` is None"
         yield required(f"{path}.dnsConfig.nameservers", why)
+    yield from _dns_config(spec.get("dnsConfig") or {}, f"{path}.dnsConfig")
     for name, rule in (
         ("hostname", names.label),
         ("subdomain", names.label),
@@ -82,6 +84,26 @@ def validate_spec(spec: JSON, path: str) -> Iterator[Cause]:
         yield invalid(f"{path}.activeDeadlineSeconds", deadline, "must be between 1 and 2147483647, inclusive")
     yield from _tolerations(spec, path)
     yield from _host_aliases(spec, path)
+
+
+def _dns_config(config: JSON, path: str) -> Iterator[Cause]:
+    servers, searches = config.get("nameservers") or [], config.get("searches") or []
+    if len(servers) > MAX_NAMESERVERS:
+        yield invalid(f"{path}.nameservers", servers, f"must not have more than {MAX_NAMESERVERS} nameservers")
+    for index, server in enumerate(servers):
+        yield from (invalid(f"{path}.nameservers[{index}]", server, why) for why in names.address(server))
+    if len(searches) > MAX_SEARCHES:
+        yield invalid(f"{path}.searches", searches, f"must not have more than {MAX_SEARCHES} search paths")
+    if len(" ".join(searches)) > MAX_SEARCH_LENGTH:
+        why = f"must not have more than {MAX_SEARCH_LENGTH} characters (including spaces) in the search list"
+        yield invalid(f"{path}.searches", searches, why)
+    for index, search in enumerate(searches):
+        if search != ".":
+            plain = search.removesuffix(".").replace("_", "-")
+            yield from (invalid(f"{path}.searches[{index}]", search, why) for why in names.subdomain(plain))
+    for index, option in enumerate(config.get("options") or ()):
+        if not option.get("name"):
+            yield required(f"{path}.options[{index}]", "must not be empty")
 
 
 def _volumes(spec: JSON, path: str) -> Iterator[Cause]:

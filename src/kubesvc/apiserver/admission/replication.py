@@ -53,6 +53,9 @@ def validate_revision(new: JSON, old: JSON | None, context: Context) -> list[Cau
 
 
 ADMITS = (
-    (registry.REPLICATION_CONTROLLER, Rules(default=default_controller, validate=validate_controller, counted=True)),
+    (
+        registry.REPLICATION_CONTROLLER,
+        Rules(default=default_controller, validate=validate_controller, warnings=workloads.warnings, counted=True),
+    ),
     (registry.CONTROLLER_REVISION, Rules(validate=validate_revision)),
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from kubesvc.api.meta import JSON
 
-_SERVED_VOLUMES = ("name", "emptyDir", "configMap", "secret")
+_SERVED_VOLUMES = ("name", "emptyDir", "configMap", "secret", "downwardAPI", "projected", "hostPath")
 
 # a field of a spec -> whether its value asks for something that isn't done, and what happens instead
 _POD: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -27,6 +27,25 @@ _CONTAINER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "resources": (lambda value: bool(value and value.get("limits")), "limits are not enforced"),
     "volumeDevices": (bool, "there are no block devices"),
 }
+
+
+_JOB: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "podFailurePolicy": (bool, "every failure of a pod counts the same"),
+    "successPolicy": (bool, "all completions are needed"),
+    "backoffLimitPerIndex": (lambda value: value is not None, "failures are counted over all indexes"),
+    "managedBy": (bool, "the Job is carried out all the same"),
+}
+
+
+def in_job_spec(spec: JSON, path: str) -> Iterator[str]:
+    """`spec` is a JobSpec at `path`."""
+    yield from _told(_JOB, spec, path)
+
+
+def in_stateful_set_spec(spec: JSON, path: str) -> Iterator[str]:
+    """`spec` is a StatefulSetSpec at `path`."""
+    if spec.get("volumeClaimTemplates"):
+        yield f"{path}.volumeClaimTemplates: claims are made, but not served yet: the pods can't start with them"
 
 
 def in_pod_spec(spec: JSON, path: str) -> Iterator[str]:

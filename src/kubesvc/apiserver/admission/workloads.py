@@ -20,7 +20,7 @@ from kubesvc.apiserver.admission import metadata, pod, pod_defaults, unserved
 from kubesvc.apiserver.admission.causes import IMMUTABLE, forbidden, invalid, not_supported, required
 from kubesvc.apiserver.admission.containers import NEGATIVE
 from kubesvc.apiserver.admission.context import Context
-from kubesvc.apiserver.admission.rules import Rules
+from kubesvc.apiserver.admission.rules import Rules, keep_status
 
 _PERCENT = re.compile(r"[0-9]+%")
 _PERCENT_WHY = (
@@ -102,6 +102,21 @@ def validate_deployment(new: JSON, old: JSON | None, context: Context) -> list[C
     if context.subresource != "status":
         causes += _strategy(new.get("spec") or {})
     return causes
+
+
+def prepare_job(new: JSON, old: JSON | None, context: Context) -> None:
+    """A Job finds its pods by its own uid, unless manualSelector says that the user chose a selector."""
+    keep_status(new, old, context)
+    spec = new.get("spec") or {}
+    template = spec.get("template")
+    if old is not None or spec.get("manualSelector") or not isinstance(template, dict):
+        return
+    uid, name = new["metadata"].get("uid", ""), new["metadata"].get("name", "")
+    labels = template.setdefault("metadata", {}).setdefault("labels", {})
+    labels |= {"controller-uid": uid, "job-name": name}
+    labels |= {f"batch.kubernetes.io/{key}": labels[key] for key in ("controller-uid", "job-name")}
+    selector = spec.setdefault("selector", {})
+    selector.setdefault("matchLabels", {})["batch.kubernetes.io/controller-uid"] = uid
 
 
 def validate_job(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
@@ -196,11 +211,19 @@ def warnings(tree: JSON) -> list[str]:
     return list(unserved.in_pod_spec(template.get("spec") or {}, "spec.template.spec"))
 
 
+def stateful_set_warnings(tree: JSON) -> list[str]:
+    return [*warnings(tree), *unserved.in_stateful_set_spec(tree.get("spec") or {}, "spec")]
+
+
+def job_warnings(tree: JSON) -> list[str]:
+    return [*warnings(tree), *unserved.in_job_spec(tree.get("spec") or {}, "spec")]
+
+
 DEPLOYMENT = Rules(default=default_deployment, validate=validate_deployment, warnings=warnings, counted=True)
 REPLICA_SET = Rules(default=default_replica_set, validate=validate, warnings=warnings, counted=True)
-STATEFUL_SET = Rules(default=default_stateful_set, validate=validate, counted=True)
-DAEMON_SET = Rules(default=default_daemon_set, validate=validate, counted=True)
-JOB = Rules(default=default_job, validate=validate_job, counted=True)
+STATEFUL_SET = Rules(default=default_stateful_set, validate=validate, warnings=stateful_set_warnings, counted=True)
+DAEMON_SET = Rules(default=default_daemon_set, validate=validate, warnings=warnings, counted=True)
+JOB = Rules(default=default_job, prepare=prepare_job, validate=validate_job, warnings=job_warnings, counted=True)
 ADMITS = (
     (registry.DEPLOYMENT, DEPLOYMENT),
     (registry.REPLICA_SET, REPLICA_SET),

@@ -8,6 +8,7 @@ from kubesvc.apiserver import body, encode, stored
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.update import modify
+from kubesvc.apiserver.writers import writer_of
 from kubesvc.client.transport import Request, Response
 
 
@@ -38,7 +39,8 @@ async def create(state: State, request: Request, target: Target) -> Response:
         new["status"]["conditions"] = [*kept, scheduled]
         return new
 
-    await modify(state, target, bound, dry_run=options.dry_run, admitted=False)
+    writer = writer_of(state, request, target)
+    await modify(state, target, bound, writer=writer, dry_run=options.dry_run, admitted=False)
     return encode.success(status=201)
 
 

@@ -9,6 +9,7 @@ from kubesvc.apiserver import body, encode, patch, stored
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.update import Change, modify
+from kubesvc.apiserver.writers import writer_of
 from kubesvc.client.transport import Request, Response
 
 SCALE = Kind("autoscaling", "v1", "Scale", "scales", "scale", True)
@@ -41,7 +42,9 @@ async def _apply(state: State, request: Request, target: Target, change: Change)
         return new
 
     whole = Target(target.kind, target.namespace, target.name)
-    item = await modify(state, whole, rescaled, dry_run=body.write_options(request).dry_run)
+    item = await modify(
+        state, whole, rescaled, writer=writer_of(state, request, target), dry_run=body.write_options(request).dry_run
+    )
     return encode.tree(_scale(stored.tree_of(item)))
 
 

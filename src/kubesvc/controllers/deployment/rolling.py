@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import ceil, floor
+from math import floor
 
 from kubesvc.api.apps import Deployment, ReplicaSet, RollingUpdate
 from kubesvc.controllers.deployment.template import DESIRED_REPLICAS, MAX_REPLICAS
+from kubesvc.controllers.shares import share
 
 Sizes = dict[str, int]  # a ReplicaSet's name -> replicas it shall have; only those that change
 
@@ -20,21 +21,13 @@ def is_rolling(deployment: Deployment) -> bool:
     return deployment.spec.strategy.type != "Recreate"
 
 
-def _share(value: int | str, total: int, up: bool) -> int:
-    """A number, or a percentage of `total` rounded up or down."""
-    if isinstance(value, str) and value.endswith("%"):
-        exact = Fraction(int(value[:-1]) * total, 100)
-        return ceil(exact) if up else floor(exact)
-    return int(value)
-
-
 def fences(deployment: Deployment) -> tuple[int, int]:
     """(maxSurge, maxUnavailable) in pods. Both zero would stand still, so one may then be unavailable."""
     if not is_rolling(deployment):
         return 0, 0
     rolling = deployment.spec.strategy.rolling_update or RollingUpdate()
-    surge = _share(rolling.max_surge, deployment.spec.replicas, True)
-    unavailable = _share(rolling.max_unavailable, deployment.spec.replicas, False)
+    surge = share(rolling.max_surge, deployment.spec.replicas, True)
+    unavailable = share(rolling.max_unavailable, deployment.spec.replicas, False)
     if surge == 0 and unavailable == 0:
         unavailable = 1
     return surge, min(unavailable, deployment.spec.replicas)

@@ -2,7 +2,6 @@
 
 Follows the Deployment controller: templates are compared whole but for the pod-template-hash label, so `kubectl rollout
 undo`, which writes an old template back, finds the ReplicaSet that has it, and that one becomes the newest revision.
-The hash itself is ours: FNV-1a over the template's canonical JSON, spelled in the alphabet upstream uses for it.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from kubesvc.api.labels import DEPLOYMENT_REVISION, POD_TEMPLATE_HASH
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import DEPLOYMENT
 from kubesvc.controllers.ownership import reference_to
+from kubesvc.controllers.templates import canonical, fingerprint
 
 REVISION_HISTORY = "deployment.kubernetes.io/revision-history"
 DESIRED_REPLICAS = "deployment.kubernetes.io/desired-replicas"
@@ -30,24 +30,6 @@ NOT_COPIED = frozenset(
         MAX_REPLICAS,
     ]
 )
-ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-
-
-def canonical(template: JSON) -> bytes:
-    """The template without its pod-template-hash label: equal bytes, equal templates."""
-    meta = dict(template.get("metadata") or {})
-    labels = {k: v for k, v in (meta.pop("labels", None) or {}).items() if k != POD_TEMPLATE_HASH}
-    meta = {k: v for k, v in meta.items() if v is not None} | ({"labels": labels} if labels else {})
-    return msgspec.json.encode({**template, "metadata": meta}, order="deterministic")
-
-
-def template_hash(template: JSON, collisions: int) -> str:
-    """The pod-template-hash: up to ten letters. `collisions` counts names that were taken by another template."""
-    text = canonical(template) + (str(collisions).encode() if collisions else b"")
-    value = 0x811C9DC5
-    for byte in text:
-        value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
-    return "".join(ALPHABET[int(digit) % len(ALPHABET)] for digit in str(value))
 
 
 def with_template(deployment: Deployment, sets: Sequence[ReplicaSet]) -> ReplicaSet | None:
@@ -92,7 +74,7 @@ def sizes(deployment: Deployment, most: int) -> dict[str, str]:
 
 def new_replica_set(deployment: Deployment, replicas: int, annotations: dict[str, str]) -> JSON:
     """The ReplicaSet for a template that has none yet."""
-    hash_ = template_hash(deployment.spec.template, deployment.status.collision_count)
+    hash_ = fingerprint(deployment.spec.template, deployment.status.collision_count)
     meta = dict(deployment.spec.template.get("metadata") or {})
     labels = dict(meta.get("labels") or {}) | {POD_TEMPLATE_HASH: hash_}
     selector = msgspec.to_builtins(deployment.spec.selector)

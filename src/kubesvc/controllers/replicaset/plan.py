@@ -103,15 +103,6 @@ def failure_condition(before: Sequence[Condition], reason: str, message: str, no
     return Condition("ReplicaFailure", "True", reason, message, last_transition_time=since)
 
 
-def pod_tree(rs: ReplicaSet, reference: JSON) -> JSON:
-    """The next pod: the template, owned by `rs`."""
-    template = rs.spec.template
-    meta = template.get("metadata") or {}
-    kept = {k: meta[k] for k in ("labels", "annotations", "finalizers") if meta.get(k)}
-    owned: JSON = {"generateName": f"{rs.name}-", "namespace": rs.namespace, "ownerReferences": [reference]}
-    return {"metadata": kept | owned, "spec": template.get("spec") or {}}
-
-
 def status_patch(status: ReplicaSetStatus) -> JSON:
     """Counts that are zero are left out on the wire, as upstream leaves them; `replicas` is always there."""
     conditions = [_condition_tree(c) for c in status.conditions]

@@ -1,0 +1,118 @@
+"""Authorisation in front of every verb, and of what a verb does beyond its name."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+from msgspec.structs import replace
+
+from kubesvc.api.errors import ApiError, BadRequest, Forbidden
+from kubesvc.api.meta import JSON
+from kubesvc.api.registry import POD, Kind
+from kubesvc.apiserver import stored
+from kubesvc.apiserver.access import attributes, escalation, node
+from kubesvc.apiserver.access.attributes import MASTERS, Attributes
+from kubesvc.apiserver.access.rbac import KINDS
+from kubesvc.apiserver.routing import Target
+from kubesvc.apiserver.state import State
+from kubesvc.client.transport import Request, User
+
+log = logging.getLogger(__name__)
+
+_ACCOUNTS = "system:serviceaccount:"
+
+
+async def authorize(state: State, request: Request, target: Target | None) -> None:
+    """Raises Forbidden, in upstream's words. The request has a user."""
+    user = request.user
+    assert user is not None
+    if MASTERS in user.groups:
+        return
+    wanted = attributes.of(request, target)
+    if why := await refusal(state, user, wanted, request):
+        log.info("forbidden: %s", why)
+        raise forbidden(wanted, target.kind if target else None, why)
+
+
+async def impersonated(state: State, request: Request) -> Request:
+    """The request as that of the user and the groups its Impersonate-… headers name (kubectl --as). Raises Forbidden
+    where whoever sent it may not do that, BadRequest for groups without a user."""
+    name, user = request.headers.get("impersonate-user", ""), request.user
+    given = request.headers.get("impersonate-group", "")
+    groups = tuple(group.strip() for group in given.split(",") if group.strip())
+    if not name and not groups:
+        return request
+    if not name:
+        raise BadRequest("requested impersonation of groups without impersonating a user")
+    assert user is not None
+    account = name.split(":")[2:] if name.startswith(_ACCOUNTS) else []
+    if len(account) == 2:
+        asked = [Attributes("impersonate", "", "serviceaccounts", account[0], account[1])]
+        groups = groups or ("system:serviceaccounts", f"system:serviceaccounts:{account[0]}")
+    else:
+        asked = [Attributes("impersonate", "", "users", "", name)]
+    asked += [Attributes("impersonate", "", "groups", "", group) for group in groups]
+    for wanted in asked:
+        if not state.rbac.allow(user, wanted):
+            shown = f'{wanted.resource} "{wanted.name}" is forbidden: {wanted.refusal(user.name)}'
+            raise Forbidden(shown, details={"name": wanted.name, "kind": wanted.resource})
+    return replace(request, user=User(name, groups))
+
+
+async def refusal(state: State, user: User, wanted: Attributes, request: Request | None = None) -> str:
+    """Why `user` may not do this; "" when they may. Without the request itself, a node's selector and body are taken
+    to be in order."""
+    if not state.rbac.allow(user, wanted):
+        return wanted.refusal(user.name)
+    if name := node.node_of(user):
+        pods = await _bound(state, wanted.namespace, name) if node.needs_pods(wanted) else []
+        selector = f"spec.nodeName={name}" if request is None else request.query.get("fieldSelector", "")
+        named = _named(request) if wanted.verb == "create" else ""
+        if why := node.refusal(name, wanted, pods, selector=selector, named=named):
+            return f"{wanted.refusal(user.name)}: {why}"
+    return ""
+
+
+async def require(state: State, request: Request, target: Target, verb: str) -> None:
+    """That the user may also do `verb` here: a PUT or an apply may come to be a create. Raises Forbidden."""
+    user = request.user
+    if user is not None and MASTERS not in user.groups:
+        wanted = replace(attributes.of(request, target), verb=verb)
+        if why := await refusal(state, user, wanted, request):
+            raise forbidden(wanted, target.kind, why)
+
+
+def forbidden(wanted: Attributes, kind: Kind | None, why: str) -> ApiError:
+    if kind is None:
+        return Forbidden(f"forbidden: {why}", details={})
+    shown = f'{kind.resource} "{wanted.name}"' if wanted.name else kind.resource
+    details: JSON = {"name": wanted.name, "group": kind.group, "kind": kind.plural}
+    return Forbidden(f"{shown} is forbidden: {why}", details={k: v for k, v in details.items() if v})
+
+
+def refuse_escalation(state: State, user: User | None, kind: Kind, new: JSON, old: JSON | None) -> None:
+    """Raises Forbidden where a role or binding would give more than its writer has."""
+    if kind not in KINDS or user is None or MASTERS in user.groups:
+        return
+    if why := escalation.refusal(state.rbac, user, kind, new, old):
+        name = new["metadata"].get("name") or ""
+        raise Forbidden(f'{kind.resource} "{name}" is forbidden: {why}', details={"name": name, "kind": kind.plural})
+
+
+async def _bound(state: State, namespace: str, name: str) -> list[JSON]:
+    """The pods of a namespace that are on a node."""
+    page = await state.store.list(stored.collection(POD, namespace))
+    trees = (state.lines.tree(item.key, item.value, item.revision) for item in page.items)
+    return [tree for tree in trees if (tree.get("spec") or {}).get("nodeName") == name]
+
+
+def _named(request: Request | None) -> str:
+    """The name in the body of a create."""
+    if request is None:
+        return ""
+    try:
+        found = msgspec.json.decode(request.body)
+        return str(found["metadata"]["name"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return ""

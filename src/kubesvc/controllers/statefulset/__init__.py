@@ -1,0 +1,1 @@
+"""StatefulSets: pods with names that stay, made, replaced and ended in order."""

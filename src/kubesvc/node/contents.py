@@ -1,0 +1,118 @@
+"""The files of a pod's volumes: from ConfigMaps, Secrets and the pod itself, one source or several. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from kubesvc.api.core import ConfigMapVolume, DownwardAPIVolume, KeyToPath, Pod, SecretProjection, Volume
+from kubesvc.node.environment import ConfigError, Sources, decode
+
+Fields = Callable[[str], str]
+"""A downward-API field by its path. Raises ConfigError."""
+
+
+@dataclass(slots=True)
+class Files:
+    """path -> bytes, path -> mode where one is given, and the mode of the rest."""
+
+    data: dict[str, bytes] = field(default_factory=dict)
+    modes: dict[str, int] = field(default_factory=dict)
+    default: int = 0o644
+
+    def add(self, more: Files) -> None:
+        """Those of another source; the later one of a path wins."""
+        self.data |= more.data
+        self.modes |= more.modes
+
+
+def of_volume(volume: Volume, pod: Pod, sources: Sources, fields: Fields) -> Files:
+    """What a volume of files holds. Raises ConfigError."""
+    if volume.config_map is not None:
+        return _config_map(volume.config_map, sources)
+    if volume.secret is not None:
+        wanted = volume.secret
+        found = _secret(SecretProjection(wanted.secret_name, wanted.items, wanted.optional), sources)
+        found.default = wanted.default_mode
+        return found
+    if volume.downward_api is not None:
+        return _downward(volume.downward_api, pod, fields)
+    if volume.projected is not None:
+        whole = Files(default=volume.projected.default_mode)
+        for source in volume.projected.sources:
+            if source.config_map is not None:
+                whole.add(_config_map(source.config_map, sources))
+            elif source.secret is not None:
+                whole.add(_secret(source.secret, sources))
+            elif source.downward_api is not None:
+                whole.add(_downward(source.downward_api, pod, fields))
+            else:
+                raise ConfigError("projected: only configMap, secret and downwardAPI are supported")
+        return whole
+    raise ConfigError(
+        "this type of volume is not supported: use emptyDir, hostPath, configMap, secret, downwardAPI or projected"
+    )
+
+
+def _config_map(wanted: ConfigMapVolume, sources: Sources) -> Files:
+    found = sources.config_maps.get(wanted.name)
+    data = None
+    if found is not None:
+        data = {key: text.encode() for key, text in found.data.items()}
+        data |= {key: decode(text) for key, text in found.binary_data.items()}
+    chosen = _keys("configmap", wanted.name, data, wanted.items, wanted.optional)
+    return Files(chosen, _modes(wanted.items), wanted.default_mode)
+
+
+def _secret(wanted: SecretProjection, sources: Sources) -> Files:
+    found = sources.secrets.get(wanted.name)
+    data = None if found is None else {key: decode(text) for key, text in found.data.items()}
+    return Files(_keys("secret", wanted.name, data, wanted.items, wanted.optional), _modes(wanted.items))
+
+
+def _downward(wanted: DownwardAPIVolume, pod: Pod, fields: Fields) -> Files:
+    found = Files(default=wanted.default_mode)
+    for item in wanted.items:
+        _check(item.path)
+        if item.field_ref is None:
+            raise ConfigError("downwardAPI: only fieldRef is supported")
+        path = item.field_ref.field_path
+        whole = {"metadata.labels": pod.metadata.labels, "metadata.annotations": pod.metadata.annotations}.get(path)
+        text = fields(path) if whole is None else _lines(whole)
+        found.data[item.path] = text.encode()
+        if item.mode is not None:
+            found.modes[item.path] = item.mode
+    return found
+
+
+def _lines(texts: Mapping[str, str]) -> str:
+    """key="value", a line each, in order; quoted as upstream does."""
+    return "\n".join(f"{key}={msgspec.json.encode(value).decode()}" for key, value in sorted(texts.items()))
+
+
+def _check(path: str) -> None:
+    if ".." in path.split("/") or path.startswith("/"):
+        raise ConfigError(f"item path {path!r} must be relative and without '..'")
+
+
+def _keys(
+    what: str, name: str, data: Mapping[str, bytes] | None, items: list[KeyToPath], optional: bool
+) -> dict[str, bytes]:
+    if data is None and not optional:
+        raise ConfigError(f'{what} "{name}" not found')
+    if not items:
+        return dict(data or {})
+    chosen = {}
+    for item in items:
+        _check(item.path)
+        if item.key in (data or {}):
+            chosen[item.path] = (data or {})[item.key]
+        elif not optional:
+            raise ConfigError(f"{what} references non-existent config key: {item.key}")
+    return chosen
+
+
+def _modes(items: list[KeyToPath]) -> dict[str, int]:
+    return {item.path: item.mode for item in items if item.mode is not None}

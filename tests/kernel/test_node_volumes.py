@@ -1,0 +1,89 @@
+"""Volumes and last words of real pods."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from kubesvc.api import registry
+from kubesvc.api.core import ContainerStateTerminated, Pod
+from support.node import NodeBed, node_bed
+
+FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+
+
+@pytest.fixture
+async def bed() -> AsyncIterator[NodeBed]:
+    async with node_bed() as made:
+        await made.start_agent()
+        yield made
+
+
+async def test_downward_and_projected_volumes(bed: NodeBed) -> None:
+    settings = {"metadata": {"name": "settings", "namespace": "default"}, "data": {"a": "1", "b": "2"}}
+    await bed.session.create(registry.CONFIG_MAP, settings)
+    token = {"token": base64.b64encode(b"s3cret").decode()}
+    await bed.session.create(registry.SECRET, {"metadata": {"name": "key", "namespace": "default"}, "data": token})
+    labels = {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}
+    name = {"path": "who/name", "mode": 0o400, "fieldRef": {"fieldPath": "metadata.name"}}
+    sources = [
+        {"configMap": {"name": "settings", "items": [{"key": "b", "path": "conf/b"}]}},
+        {"secret": {"name": "key"}},
+        {"downwardAPI": {"items": [{"path": "ip", "fieldRef": {"fieldPath": "status.podIP"}}]}},
+    ]
+    volumes = [
+        {"name": "self", "downwardAPI": {"items": [labels, name]}},
+        {"name": "all", "projected": {"sources": sources, "defaultMode": 0o440}},
+    ]
+    mounts = [{"name": "self", "mountPath": "/self"}, {"name": "all", "mountPath": "/all"}]
+    meta = {"labels": {"app": "web", "tier": "1"}}
+    await bed.create("files", FOREVER, volumes=volumes, container={"volumeMounts": mounts}, metadata=meta)
+    pod = await bed.running("files")
+    script = "cat /self/labels; echo; cat /self/who/name; echo; cat /all/conf/b /all/token; echo; cat /all/ip; echo; "
+    code, out, error = await bed.execute("files", ["sh", "-c", script + "stat -Lc %a /self/who/name /all/token"])
+    assert code == 0, error
+    assert out.decode().splitlines() == [
+        'app="web"', 'tier="1"', "files", "2s3cret", pod.status.pod_ip, "400", "440",
+    ]  # fmt: skip
+
+
+async def test_a_host_path_is_the_machines_own(bed: NodeBed) -> None:
+    """It is made if it may be, written through, kept when the pod goes; of another type it is refused by name."""
+    data = bed.directory / "data"
+    volumes = [{"name": "v", "hostPath": {"path": str(data), "type": "DirectoryOrCreate"}}]
+    mount = {"volumeMounts": [{"name": "v", "mountPath": "/data"}]}
+    await bed.create("writer", FOREVER, volumes=volumes, container=mount)
+    await bed.running("writer")
+    assert (await bed.execute("writer", ["sh", "-c", "echo kept > /data/file"]))[0] == 0
+    await bed.delete("writer", grace_seconds=1)
+    await bed.until_gone("writer")
+    assert (data / "file").read_text() == "kept\n"
+    wrong = [{"name": "v", "hostPath": {"path": str(data), "type": "File"}}]
+    await bed.create("wrong", FOREVER, volumes=wrong, container=mount)
+    await bed.until_event("wrong", "FailedMount", 'MountVolume.SetUp failed for volume "v" : hostPath type check')
+
+
+@pytest.mark.parametrize(
+    ("script", "container", "message"),
+    [
+        ("echo bye > /dev/termination-log; exit 3", {}, "bye\n"),
+        ("echo own > /tmp/last; exit 3", {"terminationMessagePath": "/tmp/last"}, "own\n"),
+        ("echo of the log; exit 3", {"terminationMessagePolicy": "FallbackToLogsOnError"}, "of the log\n"),
+        ("echo of the log; exit 0", {"terminationMessagePolicy": "FallbackToLogsOnError"}, ""),
+        ("head -c 9000 /dev/zero | tr '\\0' x > /dev/termination-log; exit 1", {}, "x" * 4096),
+    ],
+    ids=["the file", "another file", "the log", "not after success", "not without end"],
+)
+async def test_last_words(bed: NodeBed, script: str, container: dict[str, Any], message: str) -> None:
+    await bed.create("last", ["/bin/sh", "-c", script], container=container, restartPolicy="Never")
+
+    def ended(pod: Pod) -> ContainerStateTerminated | None:
+        statuses = pod.status.container_statuses
+        return statuses[0].state.terminated if statuses else None
+
+    found = ended(await bed.until("last", ended))
+    assert found is not None
+    assert found.message == message
