@@ -90,7 +90,7 @@ class PasswordSecret(Struct, frozen=True):
     """A Secret of type kubernetes.io/basic-auth: its key `password` is the TCP MD5 key."""
 
     name: str = ""
-    namespace: str = "default"
+    namespace: str = "kube-system"
 
 
 class BGPPeerSpec(Struct, frozen=True):
