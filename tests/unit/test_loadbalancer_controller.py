@@ -348,3 +348,12 @@ async def test_no_default_provider_leaves_services_without_a_class_alone(world: 
     other = world.services.get("other")
     assert other is not None
     assert other.metadata.finalizers == []
+
+
+async def test_a_class_of_nobody_is_named_where_nobody_else_is(world: World) -> None:
+    async with controller(world, LoadBalancerConfig(POOL, alone=True)):
+        await world.create("other", loadBalancerClass="example.com/other")
+        await world.waits("other", "UnknownClass")
+        events = await world.told("other", "SyncLoadBalancerFailed")
+        assert "no load balancer here serves the loadBalancerClass 'example.com/other'" in events[0].message
+        await world.delete("other")

@@ -131,7 +131,7 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
             os.write(progress, b"API server\n")
             await ensure_addons(session, box)
             group.create_task(controllers.run(controlling, _controllers_config(box, identities)))
-            group.create_task(loadbalancer.run(balancing, LoadBalancerConfig(pools=pools)))
+            group.create_task(loadbalancer.run(balancing, LoadBalancerConfig(pools=pools, alone=True)))
             group.create_task(_report_ready(session, box, progress))
     finally:
         await server.close()

@@ -19,6 +19,8 @@ class LoadBalancerConfig:
     load_balancer_class: str = POOL_CLASS
     default_provider: str = "pool"
     """The name of the provider that serves Services without a loadBalancerClass; "": another load balancer does."""
+    alone: bool = False
+    """No other load balancer is here: a class that none of ours owns is a mistake, and the Service says so."""
     workers: int = 16  # writes of several are one commit of the store
     first_retry: float = 5.0
     last_retry: float = 300.0

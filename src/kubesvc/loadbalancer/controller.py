@@ -130,6 +130,10 @@ class Controller:
                 await self._ensure(owner, service)
             elif step is plan.Step.CLEAN_UP:
                 await self._clean_up(service)
+            elif self._config.alone and plan.is_nobodys(service):
+                wanted = service.spec.load_balancer_class
+                message = f"no load balancer here serves the loadBalancerClass {wanted!r}; leave it out for the default"
+                await self._pending(service, service.status.load_balancer, "UnknownClass", message)
         except Conflict:
             self._queue.add_after(key, STALE)
         except NotFound:

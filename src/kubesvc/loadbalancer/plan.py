@@ -41,6 +41,12 @@ def decide(service: Service, *, owned: bool, remembered: bool, has_default: bool
     return Step.CLEAN_UP if ours or (finalized and has_default) else Step.IGNORE
 
 
+def is_nobodys(service: Service) -> bool:
+    """Whether a Service that none of our providers owns waits for a load balancer."""
+    wants = service.spec.type == LOAD_BALANCER and service.spec.load_balancer_class is not None
+    return wants and service.metadata.deletion_timestamp is None and not service.status.load_balancer.ingress
+
+
 def ready_condition(service: Service) -> Condition | None:
     """Our condition on `service`, or None."""
     return next((c for c in service.status.conditions if c.type == READY), None)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address
 
 from kubesvc.api.balancing import Address
@@ -97,5 +98,6 @@ def hosts(endpoints: Sequence[Endpoint]) -> frozenset[str]:
     return ready or frozenset(e.node_name for e in endpoints if e.serving and e.terminating and e.node_name)
 
 
+@lru_cache(maxsize=1 << 14)
 def _weight(address: Address, node: str) -> bytes:
     return hashlib.blake2b(address.packed + node.encode(), digest_size=8).digest()

@@ -28,6 +28,7 @@ from kubesvc.loadbalancer.nodes import is_eligible
 log = logging.getLogger(__name__)
 
 COMPONENT = "kubesvc-announcer"
+SETTLE = 0.01  # seconds in which changes are gathered: a thousand Services may get their addresses at once
 
 
 async def run(session: Session, config: AnnounceConfig) -> None:
@@ -74,6 +75,7 @@ class Announcer:
                 self._dirty.set()
                 while True:
                     await self._dirty.wait()
+                    await asyncio.sleep(SETTLE)
                     self._dirty.clear()
                     self._decide()
         finally:
