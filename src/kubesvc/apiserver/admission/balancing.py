@@ -59,8 +59,8 @@ def validate_bgp_peer(new: JSON, old: JSON | None, context: Context) -> list[Cau
     spec = new.get("spec") or {}
     causes: list[Cause] = []
     for field in ("myASN", "peerASN"):
-        if spec.get(field) not in _ASN:
-            causes.append(invalid(f"spec.{field}", spec.get(field), f"must be an AS number, 1 to {_ASN[-1]}"))
+        if not isinstance(number := spec.get(field), int) or number not in _ASN:
+            causes.append(invalid(f"spec.{field}", number, f"must be an AS number, 1 to {_ASN[-1]}"))
     for field in ("peerAddress", "sourceAddress", "routerID"):
         text = spec.get(field) or ""
         try:
