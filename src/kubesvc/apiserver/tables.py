@@ -13,7 +13,7 @@ from typing import Any
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 from kubesvc.apiserver import views
-from kubesvc.apiserver.printing import access, cluster, limits, network, pods, workloads
+from kubesvc.apiserver.printing import access, balancing, cluster, limits, network, pods, workloads
 from kubesvc.apiserver.printing.columns import AGE, NAME, Printer
 from kubesvc.apiserver.printing.duration import age
 
@@ -24,6 +24,7 @@ _PRINTERS: dict[tuple[str, str], Printer] = {
     **network.PRINTERS,
     **cluster.PRINTERS,
     **limits.PRINTERS,
+    **balancing.PRINTERS,
 }  # (group, plural) -> its printer
 
 
