@@ -93,7 +93,7 @@ POD = Kind(
     True,
     ("po",),
     ("all",),
-    ("status", "binding", "eviction", "log", "exec", "attach", "portforward", "proxy"),
+    ("status", "binding", "ephemeralcontainers", "eviction", "log", "exec", "attach", "portforward", "proxy"),
     core.Pod,
     (
         "spec.nodeName",

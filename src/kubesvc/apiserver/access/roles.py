@@ -101,7 +101,7 @@ ROLES: dict[str, tuple[Rule, ...]] = {
         *_EVENTS,
         ("delete get list watch", _CORE, "pods"),
         ("patch update", _CORE, "pods/status"),
-        ("get", _CORE, "configmaps secrets"),
+        (_READ, _CORE, "configmaps secrets"),
         ("create get list patch update watch", "coordination.k8s.io", "leases"),
     ),
     # ── our own rooms ────────────────────────────────────────────────────────────────────────────────────────────
