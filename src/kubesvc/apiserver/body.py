@@ -14,6 +14,8 @@ from kubesvc.api.registry import Kind
 from kubesvc.apiserver import duplicates, fields, protobuf
 from kubesvc.apiserver.admission.causes import forbidden, not_supported, too_long
 from kubesvc.apiserver.admission.causes import invalid as invalid_value
+from kubesvc.apiserver.custom import structural
+from kubesvc.apiserver.custom.kind import CustomKind
 from kubesvc.apiserver.routing import Target
 from kubesvc.client.transport import Request
 
@@ -138,7 +140,12 @@ def check_fields(kind: Kind, tree: JSON, options: WriteOptions, request: Request
     where they are to be strict."""
     if options.field_validation == "Ignore":
         return []
-    unknown, twice = fields.check_fields(kind, tree), _given_twice(request)
+    if isinstance(kind, CustomKind):
+        unknown = fields.unknown_in_metadata(tree)
+        unknown += [f'unknown field "{path}"' for path in structural.unknown(kind.schema, tree)]
+    else:
+        unknown = fields.check_fields(kind, tree)
+    twice = _given_twice(request)
     if (unknown or twice) and options.field_validation == "Strict":
         if twice and twice[0].startswith("line "):
             twice = ["yaml: unmarshal errors:" + "".join(f"\n  {line}" for line in twice)]

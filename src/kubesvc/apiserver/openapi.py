@@ -17,13 +17,14 @@ from kubesvc.api.descriptions import DESCRIPTIONS, ENUMS, describe, values
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import KINDS, Kind
 from kubesvc.api.schema import Field
+from kubesvc.apiserver.custom.kind import CustomKind
 
 _INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _GVK = "x-kubernetes-group-version-kind"
 
-_V3, _V2 = "#/components/schemas/", "#/definitions/"
+V3, V2 = "#/components/schemas/", "#/definitions/"
 
 # verb -> the query parameters that kubectl looks for
 _PARAMETERS = {
@@ -40,9 +41,10 @@ _PARAMETERS = {
 def v2() -> bytes:
     """/openapi/v2 as JSON."""
     kinds = list(KINDS.values())
-    paths = {path: item for kind in kinds for path, item in _paths(kind, _V2).items()}
-    definitions = _definitions(kinds, _V2)
-    return msgspec.json.encode({"swagger": "2.0", "info": _info(), "paths": paths, "definitions": definitions})
+    found = {path: item for kind in kinds for path, item in paths(kind, V2).items()}
+    return msgspec.json.encode(
+        {"swagger": "2.0", "info": info(), "paths": found, "definitions": definitions(kinds, V2)}
+    )
 
 
 @cache
@@ -64,14 +66,14 @@ def v3(group_version_path: str) -> bytes | None:
     return msgspec.json.encode(
         {
             "openapi": "3.0.0",
-            "info": _info(),
-            "paths": {path: item for kind in kinds for path, item in _paths(kind, _V3).items()},
-            "components": {"schemas": _definitions(kinds, _V3)},
+            "info": info(),
+            "paths": {path: item for kind in kinds for path, item in paths(kind, V3).items()},
+            "components": {"schemas": definitions(kinds, V3)},
         }
     )
 
 
-def _info() -> JSON:
+def info() -> JSON:
     return {"title": "kubesvc", "version": f"v{schema.schema().version}"}
 
 
@@ -85,15 +87,15 @@ def _digest() -> str:
 # ── types ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _definitions(kinds: list[Kind], prefix: str) -> JSON:
-    """Every type that `kinds` reach, by name."""
+def definitions(kinds: list[Kind], prefix: str, more: tuple[str, ...] = ()) -> JSON:
+    """Every type that `kinds` and the types called `more` reach, by name."""
     roots = {schema.type_name(kind): kind for kind in kinds}
-    waiting = [*roots, _META + "DeleteOptions", _META + "Status"]
+    waiting = [*roots, *more, _META + "DeleteOptions", _META + "Status"]
     found: JSON = {
         _INT_OR_STRING: {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]},
         _QUANTITY: {"oneOf": [{"type": "string"}, {"type": "number"}]},
     }
-    if prefix == _V2:  # which has no oneOf
+    if prefix == V2:  # which has no oneOf
         found = {_INT_OR_STRING: {"type": "string", "format": "int-or-string"}, _QUANTITY: {"type": "string"}}
     while waiting:
         name = waiting.pop()
@@ -137,7 +139,7 @@ def _described(shape: JSON, text: str, prefix: str) -> JSON:
     """A $ref of version 3 may have no siblings, so text goes around it. Readers of version 2 follow no allOf."""
     if not text:
         return shape
-    around = "$ref" in shape and prefix == _V3
+    around = "$ref" in shape and prefix == V3
     return {"description": text, "allOf": [shape]} if around else {"description": text, **shape}
 
 
@@ -166,7 +168,15 @@ def _gvk(kind: Kind) -> JSON:
     return {"group": kind.group, "version": kind.version, "kind": kind.kind}
 
 
-def _paths(kind: Kind, prefix: str) -> JSON:
+def type_name(kind: Kind) -> str:
+    """The name of the kind's type in the documents: com.example.v1.Widget of a custom kind."""
+    if isinstance(kind, CustomKind):
+        return ".".join([*reversed(kind.group.split(".")), kind.version, kind.kind])
+    return schema.type_name(kind)
+
+
+def paths(kind: Kind, prefix: str) -> JSON:
+    """The paths of the kind and what they take."""
     scope = "namespaces/{namespace}/" if kind.namespaced else ""
     collection = f"{kind.root}/{scope}{kind.plural}"
     one = f"{collection}/{{name}}"
@@ -191,17 +201,17 @@ def _item(kind: Kind, prefix: str, verbs: tuple[str, ...], *, named: bool) -> JS
 
 
 def _operation(kind: Kind, prefix: str, verb: str) -> JSON:
-    body = {"$ref": prefix + schema.type_name(kind)}
+    body = {"$ref": prefix + type_name(kind)}
     answer = {"description": "OK", "content": {"application/json": {"schema": body}}}
     operation: JSON = {
         "operationId": f"{verb}{kind.group.title().replace('.', '')}{kind.version.title()}{kind.kind}",
         "parameters": [_parameter(name, "query", prefix) for name in _PARAMETERS[verb]],
-        "responses": {"200": answer if prefix == _V3 else {"description": "OK", "schema": body}},
+        "responses": {"200": answer if prefix == V3 else {"description": "OK", "schema": body}},
         "x-kubernetes-action": verb,
         _GVK: _gvk(kind),
     }
     if verb in ("post", "put", "patch"):
-        if prefix == _V3:
+        if prefix == V3:
             operation["requestBody"] = {"content": {"*/*": {"schema": body}}, "required": True}
         else:
             operation["parameters"].append({"name": "body", "in": "body", "required": True, "schema": body})
@@ -212,4 +222,4 @@ def _parameter(name: str, where: str, prefix: str) -> JSON:
     found: JSON = {"name": name, "in": where}
     if where == "path":
         found["required"] = True
-    return {**found, "schema": {"type": "string"}} if prefix == _V3 else {**found, "type": "string"}
+    return {**found, "schema": {"type": "string"}} if prefix == V3 else {**found, "type": "string"}

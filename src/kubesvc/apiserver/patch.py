@@ -19,6 +19,7 @@ from kubesvc.api.errors import BadRequest, Cause, Invalid, UnsupportedMediaType,
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 from kubesvc.apiserver import strategic
+from kubesvc.apiserver.custom.kind import CustomKind
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -32,8 +33,9 @@ class PatchError(Exception):
 def apply(kind: Kind, current: JSON, patch: bytes, content_type: str) -> JSON:
     """`current` with `patch` applied. Raises BadRequest, Invalid or UnsupportedMediaType."""
     content_type = content_type.partition(";")[0].strip()
-    if content_type not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH):
-        accepted = ", ".join((JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, "application/apply-patch+yaml"))
+    known = (JSON_PATCH, MERGE_PATCH) if isinstance(kind, CustomKind) else (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH)
+    if content_type not in known:
+        accepted = ", ".join((*known, "application/apply-patch+yaml"))
         why = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
         raise UnsupportedMediaType(why)
     try:

@@ -8,11 +8,22 @@ What follows `/proxy` is a path of somebody else's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
-from kubesvc.api.registry import NAMESPACE, Kind, find
+from kubesvc.api import registry
+from kubesvc.api.registry import NAMESPACE, Kind
 
 PROXY = "proxy"
+
+Find = Callable[[str, str, str], Kind | None]
+"""(group, version, plural) -> the kind served there."""
+
+
+def built_in(group: str, version: str, plural: str) -> Kind | None:
+    kind = registry.find(group, plural)
+    return kind if kind is not None and kind.version == version else None
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -24,7 +35,7 @@ class Target(msgspec.Struct, frozen=True):
     subresource: str = ""
 
 
-def resolve(path: str) -> Target | None:
+def resolve(path: str, find: Find = built_in) -> Target | None:
     """The target of a resource path, or None where no kind is served."""
     parts = path.strip("/").split("/")
     if parts[0] == "api" and len(parts) > 2:
@@ -38,8 +49,8 @@ def resolve(path: str) -> Target | None:
         namespace, rest = rest[1], rest[2:]
     if len(rest) > 3 and rest[2] == PROXY:
         rest = rest[:3]
-    kind = find(group, rest[0])
-    if kind is None or kind.version != version or len(rest) > 3 or "" in rest or (namespace and not kind.namespaced):
+    kind = find(group, version, rest[0])
+    if kind is None or len(rest) > 3 or "" in rest or (namespace and not kind.namespaced):
         return None
     name = rest[1] if len(rest) > 1 else ""
     subresource = rest[2] if len(rest) > 2 else ""

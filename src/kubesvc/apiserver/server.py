@@ -11,10 +11,12 @@ from kubesvc.apiserver import bootstrap, stored
 from kubesvc.apiserver.access import rbac
 from kubesvc.apiserver.chain import chain
 from kubesvc.apiserver.config import ApiConfig
+from kubesvc.apiserver.custom.following import Following
 from kubesvc.apiserver.listener import Listener
 from kubesvc.apiserver.nodes import Nodes
 from kubesvc.apiserver.state import State
-from kubesvc.client.transport import Handler
+from kubesvc.client.session import Session
+from kubesvc.client.transport import Handler, LocalTransport
 from kubesvc.store.protocol import Store
 
 
@@ -43,7 +45,13 @@ class ApiServer:
         self._tasks.append(asyncio.create_task(self._state.hints.run(since), name="apiserver-hints"))
         await self._load_rbac()
         await bootstrap.run(self.handler, self._config)
+        await self._follow_kinds()
         self._state.ready = True
+
+    async def _follow_kinds(self) -> None:
+        following = Following(self._state, Session(LocalTransport(self.handler, bootstrap.SELF)))
+        since = await following.load()
+        self._tasks.append(asyncio.create_task(following.run(since), name="apiserver-custom-kinds"))
 
     async def _load_rbac(self) -> None:
         for kind in rbac.KINDS:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import EVENT, EVENTS_EVENT, Kind, find
+from kubesvc.apiserver.custom import structural
+from kubesvc.apiserver.custom.kind import CustomKind
 
 # kind of the view -> (name of a field there, name as stored)
 _NAMES: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {
@@ -26,7 +28,7 @@ _NAMES: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {
 
 def stored_kind(kind: Kind) -> Kind:
     """The kind whose objects are stored: `kind` itself unless it is a view."""
-    if kind.stored_as is None:
+    if kind.stored_as is None or isinstance(kind, CustomKind):
         return kind
     return find(*kind.stored_as) or EVENT
 
@@ -35,6 +37,8 @@ def show(kind: Kind, tree: JSON) -> JSON:
     """A stored object in the shape of `kind`."""
     if kind.stored_as is None:
         return tree
+    if isinstance(kind, CustomKind):
+        return _in_version(kind, tree)
     return _renamed(kind, tree, {stored: shown for shown, stored in _names(kind)})
 
 
@@ -42,7 +46,17 @@ def keep(kind: Kind, tree: JSON) -> JSON:
     """An object of `kind` in the shape that is stored."""
     if kind.stored_as is None:
         return tree
+    if isinstance(kind, CustomKind):
+        return tree | {"apiVersion": f"{kind.group}/{kind.storage}"}
     return _renamed(stored_kind(kind), tree, dict(_names(kind)))
+
+
+def _in_version(kind: CustomKind, tree: JSON) -> JSON:
+    """A stored object in this version: without what its schema doesn't keep, with the defaults of today."""
+    tree = {**tree, "apiVersion": kind.api_version}
+    structural.prune(kind.schema, tree, root=True)
+    structural.default(kind.schema, tree)
+    return tree
 
 
 def field_path(kind: Kind, path: str) -> str:
