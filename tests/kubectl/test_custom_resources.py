@@ -111,5 +111,3 @@ def test_deleting_a_definition_deletes_its_objects(defined: Kubectl, server: Ser
     defined("create", "-f", "-", stdin=json.dumps(one))
     defined("delete", "crd", "jitters.example.com", "--timeout=20s")
     assert "jitters" in defined.fails("get", "jitters")
-
-

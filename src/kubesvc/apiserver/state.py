@@ -19,6 +19,7 @@ from kubesvc.apiserver.lines import Lines
 from kubesvc.apiserver.metrics import Metrics
 from kubesvc.apiserver.nodes import Nodes
 from kubesvc.apiserver.routing import Target
+from kubesvc.apiserver.webhooks.register import Register
 from kubesvc.store.protocol import Store, Versioned
 
 Clock = Callable[[], datetime]
@@ -40,6 +41,7 @@ class State:
         self.hints = Hints(store)
         self.kinds = Kinds()
         self.documents = Documents()
+        self.webhooks = Register()
         self.rbac = Rbac()
         self.lines = Lines()
         self.metrics = Metrics()

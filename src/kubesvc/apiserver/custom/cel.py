@@ -24,6 +24,7 @@ except ImportError:  # the extra isn't installed
 AVAILABLE: bool = cel is not None
 MISSING = "CEL isn't installed (pip install 'kubesvc[cel]')"
 
+_VARIABLES = ("self", "oldSelf", "object", "oldObject", "request")
 _UNITS = {"": 0, "n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 
 
@@ -69,7 +70,7 @@ def _environment() -> Any:
     if cel is None:
         raise CelError(MISSING, unsupported=True)
     return cel.NewEnv(
-        variables={"self": cel.Type.DYN, "oldSelf": cel.Type.DYN, "pattern": cel.Type.STRING, "text": cel.Type.STRING},
+        variables={**dict.fromkeys(_VARIABLES, cel.Type.DYN), "pattern": cel.Type.STRING, "text": cel.Type.STRING},
         extensions=[ext_strings.ExtStrings(), ext_optional.ExtOptional(), ext_math.ExtMath()],
         functions=_functions(),
     )

@@ -20,6 +20,12 @@ class Kinds:
     def find(self, group: str, version: str, plural: str) -> Kind | None:
         return self._by_path.get((group, version, plural))
 
+    def versions(self, kind: Kind) -> list[CustomKind]:
+        """The served versions of a custom kind; none of another."""
+        if not isinstance(kind, CustomKind):
+            return []
+        return [other for other in self.served if (other.group, other.plural) == (kind.group, kind.plural)]
+
     def put(self, key: str, tree: JSON | None) -> None:
         """A definition as it is now; None: it is gone."""
         if tree is None:
