@@ -20,7 +20,7 @@ from kubesvc.apiserver.deletecollection import deletecollection
 from kubesvc.apiserver.get import get
 from kubesvc.apiserver.list import list_
 from kubesvc.apiserver.patching import patching
-from kubesvc.apiserver.routing import Target, resolve
+from kubesvc.apiserver.routing import Target, is_true, resolve
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.subresources import binding, eviction, exec, finalize, proxy, scale
 from kubesvc.apiserver.subresources import log as log_of
@@ -170,7 +170,7 @@ def verb(request: Request, target: Target) -> Verb:
         if method not in methods:
             raise MethodNotAllowed("the server does not allow this method on the requested resource")
         return methods[method]
-    if method == "GET" and not target.name and request.query.get("watch") in ("1", "true"):
+    if method == "GET" and not target.name and is_true(request.query, "watch"):
         return watch
     found = (_OBJECT if target.name else _COLLECTION).get(method)
     if found is None or (target.subresource == "status" and method == "DELETE"):

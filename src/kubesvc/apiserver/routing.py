@@ -8,7 +8,7 @@ What follows `/proxy` is a path of somebody else's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -59,6 +59,11 @@ def resolve(path: str, find: Find = built_in) -> Target | None:
     if name and kind.namespaced and not namespace:
         return None
     return Target(kind, namespace, name, subresource)
+
+
+def is_true(query: Mapping[str, str], name: str) -> bool:
+    """A parameter that is a boolean. As upstream, whatever isn't false or 0 is true: clients in Python send True."""
+    return name in query and query[name].lower() not in ("false", "0")
 
 
 def streamed(path: str) -> bool:

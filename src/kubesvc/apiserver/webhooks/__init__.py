@@ -1,6 +1,6 @@
 """Admission webhooks (admissionregistration.k8s.io/v1): others are asked before an object is written.
 
-    default ──► mutating webhooks, one after another ──► default, prepare, validate ──► validating webhooks, at once ──► store
+    default ──► mutating, one after another ──► default, prepare, validate ──► validating, all at once ──► store
                 (JSON patches; again, where asked for)
 
 `matching` decides who is asked, `review` writes the question and reads the answer, `calling` carries them; `asking` is

@@ -19,8 +19,8 @@ from kubesvc.apiserver.admission.context import Context
 
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 _THROUGH_A_NODE = (
-    "is called through a node's agent, which doesn't check the service's certificate against caBundle; use clientConfig.url"
-    " where that matters"
+    "is called through a node's agent, which doesn't check the service's certificate against caBundle; use"
+    " clientConfig.url where that matters"
 )
 
 
