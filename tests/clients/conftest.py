@@ -24,7 +24,9 @@ WEB = {
                 "name": "web",
                 "image": "host",
                 "command": ["sh", "-c"],
-                "args": [f"mkdir /tmp/www && cd /tmp/www && printf '{PAGE}' > index.html && exec python3 -m http.server 8080"],
+                "args": [
+                    f"mkdir /tmp/www && cd /tmp/www && printf '{PAGE}' > index.html && exec python3 -m http.server 8080"
+                ],
                 "ports": [{"containerPort": 8080}],
                 "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
             }

@@ -88,9 +88,10 @@ def test_exec(api: client.ApiClient) -> None:
 def test_port_forward(api: client.ApiClient) -> None:
     core = client.CoreV1Api(api)
     forwarded = portforward(core.connect_get_namespaced_pod_portforward, "web", "default", ports="8080")
-    with forwarded.socket(8080) as wire:
-        wire.setblocking(True)
-        assert PAGE.encode() in get(wire)
+    wire = forwarded.socket(8080)
+    wire.setblocking(True)
+    assert PAGE.encode() in get(wire)
+    wire.close()
     assert forwarded.error(8080) is None
 
 

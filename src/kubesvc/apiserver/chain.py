@@ -10,7 +10,15 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
-from kubesvc.api.errors import ApiError, InternalError, MethodNotAllowed, NotFound, ServiceUnavailable, Unauthorized
+from kubesvc.api.errors import (
+    ApiError,
+    BadRequest,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    ServiceUnavailable,
+    Unauthorized,
+)
 from kubesvc.apiserver import conditional, discovery, encode, health, metrics, openapi_protobuf, warnings
 from kubesvc.apiserver.access import check, reviews
 from kubesvc.apiserver.access.asking import asking
@@ -98,6 +106,8 @@ async def _recovered(state: State, request: Request, target: Target | None) -> R
         return await _answer(state, request, target)
     except ApiError as error:
         return encode.failure(error)
+    except RecursionError:
+        return encode.failure(BadRequest("the request is nested too deeply"))
     except StoreError as error:
         log.error("%s %s: %s", request.method, request.path, error)
         lasting = isinstance(error, Unwritable)  # until somebody does something: trying again at once is no use

@@ -26,16 +26,18 @@ def ports_of(values: Sequence[str]) -> list[int]:
     """The ports of a query, given once or several times. Raises BadRequest."""
     texts = [text for value in values for text in value.split(",")]
     if not texts or len(texts) > _MOST_PORTS:
-        raise BadRequest(f"query parameter \"ports\" is required: between 1 and {_MOST_PORTS} of them")
+        raise BadRequest(f'query parameter "ports" is required: between 1 and {_MOST_PORTS} of them')
     if bad := [text for text in texts if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536)]:
-        raise BadRequest(f"query parameter \"ports\" has {bad[0]!r}: must be a port, from 1 to 65535")
+        raise BadRequest(f'query parameter "ports" has {bad[0]!r}: must be a port, from 1 to 65535')
     return [int(text) for text in texts]
 
 
 def wanted(request: web.Request) -> bool:
-    """Whether the client speaks this, and not the newer way of `portforward`."""
+    """Whether the client speaks this, or names no protocol, which means the same, and not the way of `portforward`."""
+    if request.headers.get("upgrade", "").lower() != "websocket":
+        return False
     offered = request.headers.get("sec-websocket-protocol", "")
-    return any(protocol in offered for protocol in PROTOCOLS) and TUNNELLED not in offered
+    return TUNNELLED not in offered and (not offered or any(protocol in offered for protocol in PROTOCOLS))
 
 
 async def serve(request: web.Request, inside: Inside) -> web.StreamResponse:
