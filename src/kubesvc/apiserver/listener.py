@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 _LARGEST_BODY = 3 << 20  # bytes, as upstream's limit for a request
 _KEEP_ALIVE = 3600.0  # seconds: clients reuse connections, and a TLS handshake is dear
 _CLOSE_SECONDS = 0.5
+_LINGERING_SECONDS = 1.0  # for the rest of a body that is refused
 _BODY_SECONDS = 30.0
 _PATIENCE = 30.0  # seconds that a watcher may leave its connection full
 
@@ -48,6 +49,7 @@ class Listener:
             handler_cancellation=True,  # a client that has gone ends its idle watch
             access_log=None,
             keepalive_timeout=_KEEP_ALIVE,
+            lingering_time=_LINGERING_SECONDS,
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=_CLOSE_SECONDS, handle_signals=False)
         await self._runner.setup()
