@@ -108,6 +108,8 @@ async def _recovered(state: State, request: Request, target: Target | None) -> R
         return encode.failure(error)
     except RecursionError:
         return encode.failure(BadRequest("the request is nested too deeply"))
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which an escape can say and nobody can write
+        return encode.failure(BadRequest(f"the request has text that is no Unicode: {error}"))
     except StoreError as error:
         log.error("%s %s: %s", request.method, request.path, error)
         lasting = isinstance(error, Unwritable)  # until somebody does something: trying again at once is no use

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import aiohttp
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from kubesvc.api.errors import ApiError, BadRequest, RequestTimeout, TooLarge
 from kubesvc.apiserver import encode
@@ -24,6 +25,9 @@ from kubesvc.client.takeover import take_over
 from kubesvc.client.transport import Handler, Request, Response, Upgrade, User
 
 log = logging.getLogger(__name__)
+_http_log = logging.getLogger(f"{__name__}.http")
+_http_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+"""Of aiohttp's own: what isn't HTTP is answered 400, and whoever sends it doesn't fill our log."""
 
 _LARGEST_BODY = 3 << 20  # bytes, as upstream's limit for a request
 _KEEP_ALIVE = 3600.0  # seconds: clients reuse connections, and a TLS handshake is dear
@@ -48,6 +52,7 @@ class Listener:
             ),
             handler_cancellation=True,  # a client that has gone ends its idle watch
             access_log=None,
+            logger=_http_log,
             keepalive_timeout=_KEEP_ALIVE,
             lingering_time=_LINGERING_SECONDS,
         )
