@@ -36,15 +36,21 @@ MEDIA = ("application/json", "application/yaml", "application/json-patch+json", 
          "application/strategic-merge-patch+json", "application/apply-patch+yaml", "text/html", "",
          "application/vnd.kubernetes.protobuf", "application/json; charset=\xff")  # fmt: skip
 PATHS = (MAPS, f"{MAPS}/m", f"{MAPS}/m/status", "/api/v1/namespaces/default/services", "/api/v1/nodes", CRDS, RULED,
-         f"{RULED}/x", f"{RULED}/x/scale", "/api/v1/../../etc/passwd", "/api/v1/namespaces/%2e%2e/configmaps", "//", "/%00",
+         f"{RULED}/x", f"{RULED}/x/scale", "/api/v1/../../etc/passwd", "/api/v1/namespaces/%2e%2e/configmaps",
+         "//", "/%00",
          "/api/v1/namespaces/default/configmaps/%ff", "/openapi/v3/" + "x" * 2000, "/apis/" + "a/" * 500,
-         f"{MAPS}?limit=-1", f"{MAPS}?limit=99999999999999999999999", f"{MAPS}?continue=AAAA", f"{MAPS}?resourceVersion=x",
+         f"{MAPS}?limit=-1", f"{MAPS}?limit=99999999999999999999999", f"{MAPS}?continue=AAAA",
+         f"{MAPS}?resourceVersion=x",
          f"{MAPS}?labelSelector=" + "a%2C" * 1500, f"{MAPS}?labelSelector=((((", f"{MAPS}?fieldSelector=" + "a" * 3000,
          f"{MAPS}?watch=true&timeoutSeconds=1&resourceVersion=1&labelSelector=a%20in%20(", f"{MAPS}?dryRun=x",
          f"{MAPS}?fieldManager=%00%01", "/api/v1/namespaces/default/pods/x/log?tailLines=x",
          "/api/v1/namespaces/default/pods/x/exec?command=" + "x" * 500)  # fmt: skip
 RULES = ("self.all(a, self.all(b, self.all(c, true)))", "self.matches('(a+)+$')", "(" * 500, "x" * 9000, "1/0 == 1",
-         "self.map(a, self.map(b, a)).size() > 0", "'" + "a" * 4000 + "'.matches(self)", "self.split('')", "\x00")  # fmt: skip
+         "self.map(a, self.map(b, a)).size() > 0", "'" + "a" * 4000 + "'.matches(self)", "self.split('')",
+         "\x00")  # fmt: skip
+
+
+PATTERNS = ("^(a+)+$", "(a|aa)+$", "(?=x)", "[", "a{1,1000000}")
 
 
 def bodies(dice: random.Random) -> list[bytes]:
@@ -52,7 +58,7 @@ def bodies(dice: random.Random) -> list[bytes]:
     deep = dice.choice((100, 900, 5000, 60_000))
     rule = dice.choice(RULES)
     schema = of({"a": {"type": "array", "items": {"type": "string"}, "x-kubernetes-validations": [{"rule": rule}]},
-                 "b": {"type": "string", "pattern": dice.choice(("^(a+)+$", "(a|aa)+$", "(?=x)", "[", "a{1,1000000}"))}})  # fmt: skip
+                 "b": {"type": "string", "pattern": dice.choice(PATTERNS)}})  # fmt: skip
     ruled = {"apiVersion": "example.com/v1", "kind": "Ruled", "metadata": {"name": f"r{dice.randrange(50)}"},
              "a": ["a" * dice.randrange(200)] * dice.randrange(300), "b": "a" * dice.randrange(5000) + "b"}  # fmt: skip
     return [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def show(name: str, value: float, unit: str) -> None:
-    print(f"{name} {value:.4g} {unit}", flush=True)
+    print(f"{name} {value:.5g} {unit}", flush=True)
 
 
 def show_median(name: str, values: Sequence[float], unit: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -10,14 +11,17 @@ from typing import Any
 
 import pytest
 
+from kubesvc.kernel.nft.transaction import AddElements, Transaction
 from kubesvc.proxy import maps
 from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.frontends import Frontends
-from kubesvc.proxy.layout import TABLE, pack
+from kubesvc.proxy.layout import AFFINITY_SIZE, TABLE, pack, service_id
 from kubesvc.proxy.nftables import NftablesBackend
 from support.flows import HOSTS, PODS, RANGES
+from support.lists import Api
 from support.net import DEADLINE, Lab, ask
-from support.proxy import NODE, endpoint, service, slice_of
+from support.proxied import proxied
+from support.proxy import NODE, NODE_IP, endpoint, service, slice_of
 from support.wires import Wires, build
 
 PORTS = [
@@ -31,6 +35,18 @@ TARGETS = [
     {"name": "dns", "port": 8080, "protocol": "UDP"},
 ]
 ADDRESSES = {"4": ("10.96.0.10", "172.29.8.10"), "6": ("fd00:96::10", "fd00:29:8::10")}
+MARKING = """
+table inet others {
+  counter kept {}
+  counter lost {}
+  chain early { type filter hook prerouting priority mangle; iifname "eth0" ct state new ct mark set 0x00000080; }
+  chain late {
+    type filter hook postrouting priority 200
+    iifname "eth0" ct state new ct mark 0x00000080 counter name kept
+    iifname "eth0" ct state new ct mark != 0x00000080 counter name lost
+  }
+}
+"""
 TWELVE = 12  # connections: by chance they all meet one of three pods once in 180,000 runs
 
 
@@ -102,12 +118,16 @@ def test_a_client_keeps_one_pod_at_every_port(sticky: Sticky, client: str, famil
 
 
 @pytest.mark.parametrize("family", ["4", "6"])
-def test_a_node_port_keeps_a_client(sticky: Sticky, family: str) -> None:
-    """TCP and UDP, from outside, from a pod and from the node itself."""
+def test_one_memory_of_a_client_serves_all_a_service_has(sticky: Sticky, family: str) -> None:
+    """Cluster IP, load balancer's address, node ports, TCP and UDP; from outside, from a pod, from the node itself."""
     for client in ("client", "pod1", "node"):
-        for port in (30080, 30053):
-            assert len(sticky.asks(client, HOSTS[family]["node"], port)) == 1
-    assert sticky.remembered(f"affinity-ports{family}") == 6
+        (pod,) = sticky.asks(client, HOSTS[family]["node"], 30053, times=1)
+        for address in ADDRESSES[family]:
+            assert sticky.asks(client, address) == sticky.asks(client, address, 53) == {pod}
+        for port in (30080, 30090, 30053):
+            assert sticky.asks(client, HOSTS[family]["node"], port) == {pod}
+    assert sticky.remembered(f"affinity{family}") == 3
+    assert sticky.remembered(f"lent-marks{family}") == 0
 
 
 @pytest.mark.parametrize("family", ["4", "6"])
@@ -177,11 +197,74 @@ def test_connections_made_at_once_meet_one_pod(sticky: Sticky) -> None:
         assert len(set(found)) == 1
 
 
+@pytest.mark.parametrize("family", ["4", "6"])
+def test_a_connections_mark_is_borrowed_and_given_back(sticky: Sticky, family: str) -> None:
+    """Somebody marks connections before us: node ports and cluster IP lead to one pod, and the mark is theirs after."""
+    node = sticky.wires.at["node"]
+    node.run("nft", MARKING)
+    try:
+        found = sticky.asks("client", HOSTS[family]["node"], 30080)
+        assert len(found) == 1
+        assert sticky.asks("client", ADDRESSES[family][0], 53) == found
+        listed = json.loads(node.run("nft", "-j", "list", "table", "inet", "others"))["nftables"]
+        counts = {o["counter"]["name"]: o["counter"]["packets"] for o in listed if "counter" in o}
+        assert counts["kept"] >= 2 * TWELVE, "a packet sent again is counted again"
+        assert counts["lost"] == 0
+        assert sticky.remembered(f"affinity{family}") == 1
+    finally:
+        node.run("nft", "delete", "table", "inet", "others")
+
+
+def test_a_full_memory_serves_newcomers_without_keeping_them(sticky: Sticky) -> None:
+    """As many as the map is for: who is remembered stays with his pod, a newcomer meets any, nothing grows."""
+    nft = sticky.wires.backend._nft
+    address = ADDRESSES["4"][0]
+    mine = sticky.asks("client", address)
+    crowd = Transaction()
+    clients = {pack(f"100.{n >> 16}.{n >> 8 & 255}.{n & 255}") + bytes(4): bytes(4) for n in range(AFFINITY_SIZE - 1)}
+    crowd.add(AddElements(TABLE, maps.AFFINITY["4"], clients))
+    nft.commit(crowd)
+    assert nft.count(TABLE, maps.AFFINITY["4"]) == AFFINITY_SIZE
+    assert len(sticky.asks("pod1", address, times=40)) == 3
+    assert sticky.asks("client", address) == mine
+    assert nft.count(TABLE, maps.AFFINITY["4"]) == AFFINITY_SIZE
+
+
+async def test_metrics_say_how_full_the_memory_is() -> None:
+    """Remembered clients and how many there may be, by family."""
+    with Lab("sticky-metrics") as lab:
+        node = lab.namespace("node")
+        node.ip("addr", "add", f"{NODE_IP}/32", "dev", "lo")
+        asked = Api(services=[service(sessionAffinity="ClientIP")], endpointslices=[slice_of(NODE_IP)])
+        async with proxied(node, asked) as here:
+            for _ in range(3):
+                with node.socket() as asking, pytest.raises(ConnectionRefusedError):
+                    asking.connect(("10.96.0.10", 80))
+            shown = here.attendants._answer_metrics("/metrics").body
+    assert 'kubesvc_affinity_clients{family="IPv4"} 1.0\n' in shown
+    assert 'kubesvc_affinity_clients{family="IPv6"} 0.0\n' in shown
+    assert f'kubesvc_affinity_capacity{{family="IPv4"}} {float(AFFINITY_SIZE)}\n' in shown
+
+
+def test_a_session_of_udp_is_renewed_by_new_flows(sticky: Sticky) -> None:
+    """Each datagram from another port is a connection."""
+    sticky.put("pod1", "pod2", "pod3", timeout=1)
+    address = ADDRESSES["6"][0]
+    end = time.monotonic() + 2.5
+    found: set[str] = set()
+    while time.monotonic() < end:
+        found |= sticky.asks("client", address, 53, times=1)
+    assert len(found) == 1
+    assert sticky.remembered("affinity6") == 1
+
+
 def test_an_administrator_can_read_who_is_remembered(sticky: Sticky) -> None:
     """Clients, addresses, time-outs; and every rule as its text says."""
     sticky.asks("client", ADDRESSES["4"][0])
     sticky.asks("client", HOSTS["6"]["node"], 30080)
     printed = sticky.wires.at["node"].run("nft", "list", "table", "inet", TABLE)
-    assert f"{HOSTS['4']['client']} . {ADDRESSES['4'][0]} timeout 1h expires" in printed
-    assert f"{HOSTS['6']['client']} . tcp . 30080 timeout 1h expires" in printed
+    number = f"0x{int.from_bytes(service_id(('default', 'web')), 'little'):08x}"
+    assert f"{ADDRESSES['4'][0]} . tcp . 80 : {number}" in printed
+    for family in "46":
+        assert f"{HOSTS[family]['client']} . {number} timeout 1h expires" in printed
     assert "size 65536" in printed

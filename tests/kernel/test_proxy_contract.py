@@ -30,7 +30,7 @@ from kubesvc.kernel.nft.transaction import (
 from kubesvc.proxy import maps, ruleset
 from kubesvc.proxy.backend import BackendError, Changes, Frontend, Kind, Ranges
 from kubesvc.proxy.fake import FakeBackend
-from kubesvc.proxy.layout import TABLE, UDP, Refusal, pack, port_data, show_endpoint, slot, split_key, unpack
+from kubesvc.proxy.layout import TABLE, UDP, Draw, Refusal, pack, port_data, show_endpoint, slot, split_key, unpack
 from kubesvc.proxy.nftables import NftablesBackend
 from support.net import Lab, Namespace
 from support.proxy import NODE_IP, RANGES, changes, frontend
@@ -125,8 +125,12 @@ HELD = {
     "10.96.0.13:80": ["10.244.0.1:8080", "10.244.0.2:8080"],
     "172.29.8.1:80": ["10.244.0.1:8080", "10.244.0.2:8080"],
     f"{NODE_IP}:30081": ["10.244.1.1:8080"],
+    "10.96.0.14:80": ["10.244.0.1:8080", "10.244.0.2:8080", "10.244.0.1:8080"],
+    "fd00:96::14:80": ["[fd00:10:244::1]:8080", "[fd00:10:244::2]:8080"] * 3,
 }
-EVERYTHING = (WEB, DNS, EMPTY, PORT, SIX, STICKY, LOCAL, FAR)
+CLIENTS = frontend("10.96.0.14", 80, "10.244.0.1", "10.244.0.2", "10.244.0.1", draw=Draw.CLIENT, owner="clients")
+FLOWS = frontend("fd00:96::14", 80, *("fd00:10:244::1", "fd00:10:244::2") * 3, draw=Draw.CONNECTION, owner="flows")
+EVERYTHING = (WEB, DNS, EMPTY, PORT, SIX, STICKY, LOCAL, FAR, CLIENTS, FLOWS)
 SLOT = slot(0)[2:]
 
 
@@ -135,7 +139,7 @@ def test_resync_programs_everything(bench: Bench) -> None:
     bench.backend.resync(changes(*EVERYTHING, local=("10.244.0.1",)))
     assert bench.held() == HELD
     assert bench.nft.elements(TABLE, maps.HAIRPIN["4"]).keys() == {pack("10.244.0.1") * 2}
-    assert bench.nft.elements(TABLE, maps.SERVICE_IPS["6"]).keys() == {pack("fd00:96::10")}
+    assert bench.nft.elements(TABLE, maps.SERVICE_IPS["6"]).keys() == {pack("fd00:96::10"), pack("fd00:96::14")}
 
 
 @pytest.mark.parametrize(
@@ -164,7 +168,7 @@ def test_frontends_come_and_go(bench: Bench) -> None:
     removed = Changes({WEB.key: None, EMPTY.key: None}, {pack("10.96.0.10"): False, pack("10.96.0.12"): False})
     bench.backend.apply(removed, "7")
     assert bench.held() == {k: v for k, v in HELD.items() if k not in ("10.96.0.10:80", "10.96.0.12:80")}
-    left = {pack("10.96.0.11"), pack("10.96.0.13")}
+    left = {pack("10.96.0.11"), pack("10.96.0.13"), pack("10.96.0.14")}
     assert bench.nft.elements(TABLE, maps.SERVICE_IPS["4"]).keys() == left
 
 
@@ -313,12 +317,15 @@ def test_an_administrator_can_read_it(node: Namespace, program: str) -> None:
         "172.29.8.1 . tcp . 80 . 192.0.2.0/24",
         "172.29.8.1 . tcp . 80 . 198.51.100.7",
         f"{NODE_IP} . tcp . 30081 : 6b08:2",
-        "update @affinity4 { ip saddr . ip daddr timeout 1h30m : meta priority }",
+        "update @affinity4 { ip saddr . ct mark timeout 1h30m : meta priority }",
+        "meta priority set jhash ip saddr mod 3 seed 0x6b756265 offset 1795162112",
+        "set jhash ip6 saddr . ip6 daddr . meta l4proto . th sport . th dport mod 6 seed 0x6b756265 offset 1795162112",
+        "10.96.0.14 . tcp . 80 : 6a01:3",
     ):
         assert line in printed
     lines = [line.strip() for line in printed.splitlines()]
     classes = {number for found in EVERYTHING for number in maps.classes_of(found)}
-    assert len(classes) == 7
+    assert len(classes) == 9
     picks = [ruleset.pick(number) for number in classes]
     for chain in (*ruleset.constant_chains(ranges), *ruleset.memories(classes).values(), *picks):
         start = lines.index(f"chain {chain.name} {{") + (2 if chain.hook else 1)
@@ -332,7 +339,7 @@ def test_nft_prints_json_and_reads_its_own_listing_back(node: Namespace, program
     backend.resync(changes(*EVERYTHING))
     found = json.loads(node.run(program, "-j", "list", "table", "inet", TABLE))
     maps = {o["map"]["name"]: o["map"] for o in found["nftables"] if "map" in o}
-    assert len(maps["backends4"]["elem"]) == 6 + 4 + 4 + 2 + 2
+    assert len(maps["backends4"]["elem"]) == 6 + 4 + 4 + 2 + 2 + 3
     # nft 1.0.6 lists an `update` whose key is two IPv6 addresses, but aborts when it is to load one.
     without = [msgspec.structs.replace(found, affinity=0) for found in EVERYTHING]
     backend.resync(changes(*without))

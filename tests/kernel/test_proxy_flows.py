@@ -14,7 +14,7 @@ from kubesvc.kernel import netns
 from kubesvc.proxy import localhost
 from kubesvc.proxy.layout import SCTP, UDP
 from support import sctp
-from support.flows import CASES, HOSTS, PODS, Flow, case_id, everything, place, world
+from support.flows import CASES, HOSTS, PODS, Flow, case_id, everything, place, pods_of, world
 from support.net import DEADLINE, Lab, Namespace, ask
 from support.wires import Wires, build
 
@@ -76,7 +76,7 @@ def test_a_packet_ends_where_the_policies_say(wires: Wires, flow: Flow, family: 
             with pytest.raises((*_REFUSED[flow.ends], *([PermissionError] if flow.source == "node" else []))):
                 asks(where, address, port, patience)
             return
-        pods = set(flow.ends.split())
+        pods = pods_of(flow, family)
         seen = HOSTS[family]["node"] if flow.masqueraded else (HOSTS[family] | PODS[family])[flow.source]
         found: set[str] = set()
         for _ in range(6 if len(pods) == 1 else 80):  # 80: misses one of three pods once in 10^13 runs

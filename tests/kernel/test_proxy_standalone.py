@@ -133,6 +133,21 @@ def test_it_runs_alone_against_any_api(world: World) -> None:
         extra = {"metadata": {"name": "more"}, "spec": {"cidrs": ["10.97.0.0/16"]}}
         world.server.run(world.server.session().create(SERVICE_CIDR, extra))
         eventually(lambda: "10.97.0.0/16" in world.node.run("nft", "list", "table", "inet", "kubesvc"), 20, "followed")
+        assert "10.97.0.0/16" in world.node.ip("route", "show", "proto", "155")
+        more = {"metadata": {"name": "more", "namespace": "default"}, "spec": {"clusterIP": "10.97.0.10", "ports": [
+            {"port": 80, "targetPort": 8080}]}}  # fmt: skip
+        world.server.run(world.server.session().create(SERVICE, more))
+        slice_ = SLICE_TREE | {"metadata": {"name": "more-1", "namespace": "default", "labels": {
+            "kubernetes.io/service-name": "more"}}}  # fmt: skip
+        world.server.run(world.server.session().create(ENDPOINT_SLICE, slice_))
+        eventually(lambda: ask(world.node, "10.97.0.10", 80)[0] == "pod", 20, "answered from the new range")
+        assert ask(world.node, "10.96.0.10", 80)[0] == "pod", "and from the old one"
+        world.server.run(world.server.session().delete(SERVICE, "default", "more"))
+        take_away = {"metadata": {"finalizers": None}}
+        world.server.run(world.server.session().delete(SERVICE_CIDR, "", "more"))
+        world.server.run(world.server.session().patch(SERVICE_CIDR, "", "more", take_away))
+        eventually(lambda: "10.97" not in world.node.run("nft", "list", "table", "inet", "kubesvc"), 20, "taken back")
+        assert "10.97" not in world.node.ip("route", "show", "proto", "155")
     assert ask(world.node, "10.96.0.10", 80)[0] == "pod"
     assert "10.96.0.0/16" in world.node.ip("route", "show", "proto", "155")
     world.node.run(

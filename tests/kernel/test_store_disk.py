@@ -12,10 +12,12 @@ from kubesvc.api.errors import ServiceUnavailable
 from kubesvc.api.meta import Object
 from kubesvc.api.registry import CONFIG_MAP, SERVICE
 from kubesvc.apiserver.doctor import examine
+from kubesvc.client.session import Session
+from kubesvc.client.transport import LocalTransport, Request
 from kubesvc.store.protocol import StoreError
 from kubesvc.store.sqlite import SqliteStore
 from support.admission import service
-from support.apiserver import local_session
+from support.apiserver import ADMIN, local_server, local_session
 
 
 @pytest.fixture
@@ -41,7 +43,8 @@ def fill(path: Path) -> Path:
 
 async def test_a_full_disk_refuses_writes_whole_and_takes_them_again_when_there_is_space(disk: Path) -> None:
     store = SqliteStore(disk / "objects.db")
-    async with local_session(store=store) as session:
+    async with local_server(store) as server:
+        session = Session(LocalTransport(server.handler, ADMIN))
         for n in range(5):
             await session.create(SERVICE, service(f"before-{n}", type="NodePort", ports=[{"port": 80}]))
         filler = fill(disk)
@@ -58,7 +61,12 @@ async def test_a_full_disk_refuses_writes_whole_and_takes_them_again_when_there_
         assert all(error.retry_after is None for error in refused), "trying again at once is no use"
         assert len((await session.list(SERVICE, Object)).items) == 6 + 40 - len(refused)
         assert examine((await store.list("")).items) == []
+        unready = await server.handler(Request("GET", "/readyz"))
+        assert unready.status == 500
+        said = f"[-]store failed: {disk}/objects.db: 0 KB are left; the disk is full: free some space"
+        assert said in unready.body.decode()
         filler.unlink()
+        await store.check()
         await session.create(SERVICE, service("after", ports=[{"port": 80}]))
     held = (await store.list("")).items
     await store.close()

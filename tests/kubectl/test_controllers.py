@@ -101,3 +101,13 @@ def test_scale_and_delete(kubectl: Kubectl) -> None:
     kubectl("delete", "deployment", "web", "--cascade=foreground", "--timeout=20s")
     assert kubectl.json("get", "pods,replicasets")["items"] == []
     kubectl("delete", "namespace", kubectl.namespace, "--timeout=20s")
+
+
+def test_orphans_stay_and_the_rest_goes_in_the_background(kubectl: Kubectl) -> None:
+    kubectl("delete", "deployment", "web", "--cascade=orphan", "--timeout=20s")
+    (left,) = kubectl.json("get", "replicasets")["items"]
+    assert "ownerReferences" not in left["metadata"]
+    assert len(kubectl.json("get", "pods")["items"]) == 3
+    kubectl("delete", "replicaset", left["metadata"]["name"], "--cascade=background")
+    kubectl("wait", "--for=delete", "pods", "--all", "--timeout=20s")
+    assert kubectl.json("get", "pods")["items"] == []

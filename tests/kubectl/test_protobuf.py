@@ -28,7 +28,10 @@ GENERATORS = {
     "--default-backend=web:80 --annotation=a=b",
 }
 # set by the server, each time otherwise
-OWN = ("uid", "resourceVersion", "creationTimestamp", "namespace", "clusterIP", "clusterIPs", "nodePort")
+OWN = (
+    *("uid", "resourceVersion", "creationTimestamp", "namespace", "clusterIP", "clusterIPs", "nodePort"),
+    *("batch.kubernetes.io/controller-uid", "controller-uid"),  # by which a Job tells its pods
+)
 
 
 def read(kubectl: Kubectl, name: str) -> Any:

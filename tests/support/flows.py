@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
+from kubesvc.kernel.nft.jenkins import jhash, scale
 from kubesvc.proxy.backend import Changes, Ranges
+from kubesvc.proxy.balance import table
 from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.frontends import Frontends
-from kubesvc.proxy.layout import SCTP, TCP, UDP, pack, port_data
+from kubesvc.proxy.layout import HASH_SEED, SCTP, SLOT_TABLE, TCP, UDP, pack, port_data
 from kubesvc.proxy.localhost import FORWARDER_PORT
 from support.proxy import NODE, endpoint, service, slice_of
 
@@ -59,11 +61,16 @@ class Shape:
     endpoints: dict[str, str]  # pod -> state
     spec: dict[str, Any]
     hints: dict[str, str] | None = None  # pod -> zone
+    weights: dict[str, int] | None = None  # pod -> weight
 
 
 _LOCAL = {"externalTrafficPolicy": "Local"}
 _INSIDE = {"internalTrafficPolicy": "Local"}
 _RANGES = "loadBalancerSourceRanges"
+_ALL = {"pod1": "ready", "pod2": "ready", "pod3": "ready"}
+_WEIGHTED = {"annotations": {"kubesvc.dev/balance": "weighted"}}
+_MAGLEV = {"annotations": {"kubesvc.dev/balance": "maglev"}}
+_BY_CLIENT = {"annotations": {"kubesvc.dev/balance": "maglev", "kubesvc.dev/balance-key": "client"}}
 
 SERVICES = {
     "web": Shape(11, {"pod1": "ready", "pod2": "ready", "pod3": "ready"}, {}),
@@ -84,6 +91,13 @@ SERVICES = {
     "for-node": Shape(26, {"pod3": "ready"}, {_RANGES: ["172.29.7.11/32", "fd00:29::11/128"]}),
     "for-nobody-yet": Shape(27, {}, {_RANGES: ["192.0.2.0/24", "2001:db8:1::/48"]}),
     "other-proxy": Shape(28, {"pod1": "ready"}, {"labels": {"service.kubernetes.io/service-proxy-name": ""}}),
+    "weighted": Shape(40, _ALL, _WEIGHTED, weights={"pod1": 3, "pod3": 0}),
+    "all-drain": Shape(41, _ALL, _WEIGHTED, weights={"pod1": 0, "pod2": 0, "pod3": 0}),
+    "unasked": Shape(42, _ALL, {}, weights={"pod1": 0, "pod2": 0}),
+    "maglev": Shape(43, _ALL, _MAGLEV, weights={"pod3": 0}),
+    "by-client": Shape(44, _ALL, _BY_CLIENT),
+    "by-client-local": Shape(45, _ALL, _BY_CLIENT | _LOCAL),
+    "sticky-maglev": Shape(46, _ALL, _MAGLEV | {"sessionAffinity": "ClientIP"}),
 }
 SERVICES |= {
     "away": Shape(30, {"pod4": "ready"}, _LOCAL),
@@ -165,12 +179,28 @@ def _slice(name: str, shape: Shape, family: str) -> Any:
         {"name": "dns", "port": 8080, "protocol": "UDP"},
         {"name": "sctp", "port": 8080, "protocol": "SCTP"},
     ]
-    return slice_of(*endpoints, owner=name, name=f"{name}-{family}", ports=ports, family=f"IPv{family}")
+    weights = ",".join(f"{PODS[family][pod]}={weight}" for pod, weight in (shape.weights or {}).items())
+    more = {"owner": name, "name": f"{name}-{family}", "ports": ports, "weights": weights}
+    return slice_of(*endpoints, family=f"IPv{family}", **more)
+
+
+def pods_of(flow: Flow, family: str) -> set[str]:
+    """The pods that a connection may end at; with a hash of the client the one that the table has for it."""
+    if flow.ends != "hashed":
+        return set(flow.ends.split())
+    name, kind, *_ = flow.destination.split()
+    shape = SERVICES[name]
+    outside = flow.source == "client" and kind != "cluster" and "externalTrafficPolicy" in shape.spec
+    pods = {pack(PODS[family][pod]): pod for pod in shape.endpoints if not (outside and pod == "pod3")}
+    slots = table(tuple((pod + port_data(8080), 1) for pod in sorted(pods)), SLOT_TABLE)
+    source = pack((HOSTS[family] | PODS[family])[flow.source])
+    return {pods[slots[scale(jhash(source, HASH_SEED), SLOT_TABLE)][:-4]]}
 
 
 @dataclass(frozen=True)
 class Flow:
-    """source: pod1, pod3 (another node's), node or client. ends: pods, or reject, drop, untouched."""
+    """source: pod1, pod3 (another node's), node or client. ends: pods, or reject, drop, untouched; hashed: the pod of
+    the client's slot."""
 
     source: str
     destination: str
@@ -294,6 +324,23 @@ FLOWS: list[Flow] = [
     Flow("client", "web lb udp :81", "reject"),
     Flow("client", "nobody cluster", "drop"),
     Flow("client", "web node :9", "untouched"),
+    # other choices than a random one
+    Flow("node", "weighted node udp", "pod1 pod2", MASQUERADED),
+    Flow("client", "weighted lb", "pod1 pod2", MASQUERADED),
+    Flow("node", "all-drain cluster", "pod1 pod2 pod3", MASQUERADED),
+    Flow("client", "unasked external", "pod1 pod2 pod3", MASQUERADED),
+    Flow("client", "maglev lb", "pod1 pod2", MASQUERADED),
+    Flow("client", "maglev node udp", "pod1 pod2", MASQUERADED),
+    Flow("node", "maglev cluster", "pod1 pod2", MASQUERADED),
+    Flow("client", "by-client lb", "hashed", MASQUERADED),
+    Flow("client", "by-client lb udp", "hashed", MASQUERADED),
+    Flow("client", "by-client node", "hashed", MASQUERADED),
+    Flow("client", "by-client external sctp", "hashed", MASQUERADED),
+    Flow("node", "by-client cluster udp", "hashed", MASQUERADED),
+    Flow("client", "by-client-local lb", "hashed", KEPT),
+    Flow("client", "by-client-local node udp", "hashed", KEPT),
+    Flow("client", "sticky-maglev lb", "hashed", MASQUERADED),
+    Flow("client", "sticky-maglev node udp", "hashed", MASQUERADED),
     # SCTP: an INIT packet
     Flow("pod2", "self cluster sctp", "pod1", KEPT),
     Flow("pod1", "far lb sctp", "pod3", KEPT),

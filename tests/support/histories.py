@@ -19,7 +19,7 @@ from kubesvc.proxy import maps
 from kubesvc.proxy.backend import Backend, Ranges
 from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.frontends import Frontends
-from kubesvc.proxy.layout import TABLE, pack
+from kubesvc.proxy.layout import TABLE, Draw, outside_id, pack
 from support.proxy import NODE, NODE_IP, endpoint, service, slice_of
 
 RANGES = Ranges(
@@ -28,6 +28,7 @@ RANGES = Ranges(
 )
 NODE_IPS = (NODE_IP, "fd00:29::11")
 _NAMES = ("a", "b", "c")
+SLOTS = 31  # of a table
 _LOAD_BALANCERS = (pack("172.29.8.0"), pack("172.29.8.255"))
 
 
@@ -51,6 +52,7 @@ def _service(name: str, draw: dict[str, Any]) -> Service:
         sessionAffinity=draw["affinity"],
         sessionAffinityConfig={"clientIP": {"timeoutSeconds": draw["timeout"]}},
         loadBalancerSourceRanges=draw["sources"],
+        annotations=draw["balance"],
     )
 
 
@@ -70,6 +72,15 @@ SERVICES = st.fixed_dictionaries(
             st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "172.29.7.0/24", "192.0.2.7/32", "0.0.0.0/0", "fd00::/8"]),
             max_size=3,
         ),
+        "balance": st.sampled_from(
+            [
+                {},
+                {"kubesvc.dev/balance": "weighted"},
+                {"kubesvc.dev/balance": "maglev"},
+                {"kubesvc.dev/balance": "maglev", "kubesvc.dev/balance-key": "client"},
+                {"kubesvc.dev/balance": "nonsense"},
+            ]
+        ),
     }
 )
 _ENDPOINTS = st.lists(
@@ -78,6 +89,7 @@ _ENDPOINTS = st.lists(
         st.sampled_from([NODE, "node2"]),
         st.sampled_from(["ready", "ready", "draining", "dead", "starting"]),
         st.sampled_from([None, "x", "y"]),
+        st.sampled_from([None, None, "0", "1", "3", "100", "-1"]),
     ),
     max_size=5,
     unique_by=lambda e: e[0],
@@ -92,10 +104,12 @@ def _slice(name: str, which: int, family: str, found: list[Any]) -> EndpointSlic
             state=state,
             **({"hints": {"forZones": [{"name": zone}]}} if zone else {}),
         )
-        for n, node, state, zone in found
+        for n, node, state, zone, _ in found
     ]
     ports = [{"name": "http", "port": 8080}, {"name": "dns", "port": 1053, "protocol": "UDP"}]
-    return slice_of(*endpoints, owner=name, name=f"{name}-{which}", ports=ports, family=f"IPv{family}")
+    weights = ",".join(f"{e['addresses'][0]}={w}" for e, (*_, w) in zip(endpoints, found, strict=True) if w is not None)
+    more = {"owner": name, "name": f"{name}-{which}", "ports": ports, "weights": weights}
+    return slice_of(*endpoints, family=f"IPv{family}", **more)
 
 
 _NAME = st.sampled_from(_NAMES)
@@ -113,7 +127,9 @@ HISTORIES = st.lists(
 
 
 def frontends() -> Frontends:
-    return Frontends(Locality(NODE), [pack(ip) for ip in NODE_IPS], load_balancer_ranges=[_LOAD_BALANCERS])
+    return Frontends(
+        Locality(NODE), [pack(ip) for ip in NODE_IPS], load_balancer_ranges=[_LOAD_BALANCERS], slot_table=SLOTS
+    )
 
 
 def live(history: list[Any], backend: Backend) -> Callable[[], Frontends]:
@@ -158,19 +174,28 @@ def live(history: list[Any], backend: Backend) -> Callable[[], Frontends]:
 
 
 def held(nft: Nft) -> dict[str, Any]:
-    """What the maps say, whatever slot an endpoint is in."""
+    """What the maps say, whatever slot an endpoint is in where that is left to chance."""
     found: dict[str, Any] = {name: nft.elements(TABLE, m) for name, m in maps.DATA_MAPS.items()}
     classes = nft.elements(TABLE, maps.CLASSES)
     for suffix in maps.FAMILIES:
+        found[f"tables{suffix}"] = _tables(found, suffix)
         for name in ("frontends", "frontends-outside"):
             for number in found[name + suffix].values():
                 assert number in classes or number == maps.native32(maps.Refusal.DROP)
         backends, slots = found[f"backends{suffix}"], found[f"slots{suffix}"]
         for place, number in slots.items():
-            assert backends[place[:-4] + number] == backends[place], "an id and its slot lead to different pods"
+            scoped = outside_id(number) if place[-2] & 4 else number
+            assert backends[place[:-4] + scoped] == backends[place], "an id and its slot lead to different pods"
         found[f"backends{suffix}"] = _grouped(backends)
         found[f"slots{suffix}"] = _grouped(slots)
     return found
+
+
+def _tables(found: dict[str, Any], suffix: str) -> dict[bytes, bytes]:
+    """The elements of slots that a hash chooses."""
+    classes = (found["frontends" + suffix], found["frontends-outside" + suffix])
+    hashed = {key for map_ in classes for key, number in map_.items() if number[3] in (Draw.CLIENT, Draw.CONNECTION)}
+    return {key: data for key, data in found["backends" + suffix].items() if key[:-4] in hashed and key[-1] == 0x6B}
 
 
 def _grouped(elements: dict[bytes, bytes]) -> dict[bytes, list[bytes]]:

@@ -39,6 +39,7 @@ def owned_by(kind: str, name: str, controller: bool = True) -> dict[str, Any]:
 
 def service(name: str = "web", labels: dict[str, str] | None = None, **spec: Any) -> Service:
     """A Service with port 80 that selects app=NAME."""
+    annotations = spec.pop("annotations", {})
     whole = {
         "selector": {"app": name},
         "ports": [{"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8080}],
@@ -46,7 +47,7 @@ def service(name: str = "web", labels: dict[str, str] | None = None, **spec: Any
         "ipFamilies": ["IPv4"],
         **spec,
     }
-    return make(Service, name, {"labels": labels or {}}, spec=whole)
+    return make(Service, name, {"labels": labels or {}, "annotations": annotations}, spec=whole)
 
 
 def pod(

@@ -22,10 +22,16 @@ def service(
 ) -> Service:
     """A Service; `spec` in the wire's spelling, `status_ips` for load balancer addresses."""
     ips = spec.pop("status_ips", [])
-    labels = spec.pop("labels", {})
+    labels, annotations = spec.pop("labels", {}), spec.pop("annotations", {})
     return msgspec.convert(
         {
-            "metadata": {"namespace": "default", "name": name, "labels": labels, "resourceVersion": "1"},
+            "metadata": {
+                "namespace": "default",
+                "name": name,
+                "labels": labels,
+                "annotations": annotations,
+                "resourceVersion": "1",
+            },
             "spec": {
                 "clusterIP": cluster_ip,
                 "clusterIPs": [cluster_ip],
@@ -56,6 +62,7 @@ def slice_of(
     name: str = "",
     ports: list[dict[str, Any]] | None = None,
     family: str = "IPv4",
+    weights: str = "",
 ) -> EndpointSlice:
     return msgspec.convert(
         {
@@ -63,6 +70,7 @@ def slice_of(
                 "namespace": "default",
                 "name": name or f"{owner}-1",
                 "labels": {"kubernetes.io/service-name": owner},
+                "annotations": {"kubesvc.dev/weights": weights} if weights else {},
                 "resourceVersion": "1",
             },
             "addressType": family,

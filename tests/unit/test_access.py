@@ -234,7 +234,7 @@ ROOMS = [
     ("update", RBAC, "clusterroles", "", set()),
     ("patch", "coordination.k8s.io", "leases", "kube-node-lease", {PROXY, AGENT, CONTROLLERS}),
     ("update", "", "namespaces/finalize", "a", {CONTROLLERS}),
-    ("create", "", "events", "default", {PROXY, AGENT, BALANCER, CONTROLLERS}),
+    ("create", "", "events", "default", {PROXY, DNS, AGENT, BALANCER, CONTROLLERS}),
 ]
 
 

@@ -207,8 +207,18 @@ def test_a_secrets_plain_strings_become_data() -> None:
     ("cidrs", "text"),
     [
         pytest.param([], "spec.cidrs: Required value: at least one CIDR required", id="none"),
-        pytest.param(["10.0.0.1/8"], 'spec.cidrs[0]: Invalid value: "10.0.0.1/8": must be in canonical form '
-                     '("10.0.0.0/8")', id="host bits"),
+        pytest.param(["10.0.0.1/8"], 'spec.cidrs[0]: Invalid value: "10.0.0.1/8": must not have bits set '
+                     "beyond the prefix length", id="host bits"),
+        pytest.param(["FD00::/112"], 'spec.cidrs[0]: Invalid value: "FD00::/112": must be in canonical form '
+                     '("fd00::/112")', id="spelling"),
+        pytest.param(["10.0.0.0/08"], 'spec.cidrs[0]: Invalid value: "10.0.0.0/08": must not have leading 0s in IP or '
+                     "prefix length", id="leading zeros"),
+        pytest.param(["::ffff:10.0.0.0/104"], 'spec.cidrs[0]: Invalid value: "::ffff:10.0.0.0/104": must not have an '
+                     "IPv4-mapped IPv6 address", id="mapped"),
+        pytest.param(["10.0.0.0/40"], 'spec.cidrs[0]: Invalid value: "10.0.0.0/40": must be a valid CIDR value, (e.g. '
+                     "10.9.8.0/24 or 2001:db8::/64)", id="no CIDR"),
+        pytest.param(["10.0.0.0/8", "fd00::/112", "11.0.0.0/8"], 'spec.cidrs: Invalid value: ["10.0.0.0/8",'
+                     '"fd00::/112","11.0.0.0/8"]: may only hold up to 2 values', id="three"),
         pytest.param(["10.0.0.0/8", "11.0.0.0/8"], 'spec.cidrs: Invalid value: ["10.0.0.0/8","11.0.0.0/8"]: may '
                      "specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
                      id="one family"),
@@ -239,6 +249,25 @@ def test_a_service_range_may_only_gain_a_second_family() -> None:
 def test_an_ip_address_is_named_by_itself(name: str, why: str | None) -> None:
     tree = named(IP_ADDRESS, name, spec={"parentRef": {"resource": "services", "name": "web"}})
     assert texts(IP_ADDRESS, tree) == ([f'metadata.name: Invalid value: "{name}": {why}'] if why else [])
+
+
+@pytest.mark.parametrize(
+    ("parent", "text"),
+    [
+        pytest.param(None, "spec.parentRef: Required value", id="none"),
+        pytest.param({"name": "w"}, "spec.parentRef.resource: Required value", id="no resource"),
+        pytest.param({"resource": "services"}, "spec.parentRef.name: Required value", id="no name"),
+        pytest.param({"resource": "a/b", "name": "w"}, 'spec.parentRef.resource: Invalid value: "a/b": may not contain '
+                     "'/'", id="two resources"),
+        pytest.param({"resource": "services", "name": ".."}, 'spec.parentRef.name: Invalid value: "..": may not be '
+                     "'..'", id="no path segment"),
+        pytest.param({"resource": "services", "name": "w", "namespace": "a%b"}, 'spec.parentRef.namespace: Invalid '
+                     """value: "a%b": may not contain '%'""", id="no namespace"),
+    ],
+)  # fmt: skip
+def test_an_ip_address_names_its_parent(parent: JSON | None, text: str) -> None:
+    spec = {} if parent is None else {"parentRef": parent}
+    assert texts(IP_ADDRESS, named(IP_ADDRESS, "10.0.0.1", spec=spec)) == [text]
 
 
 def test_an_ip_address_keeps_its_parent() -> None:

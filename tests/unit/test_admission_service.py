@@ -148,7 +148,7 @@ def test_a_new_service_is_refused_in_upstreams_words(tree: JSON, text: str) -> N
 
 def test_text_6_an_address_may_not_change_once_set() -> None:
     old = stored(ports=[HTTP])
-    new = changed(old, clusterIP="10.96.0.9", clusterIPs=None)
+    new = changed(old, clusterIP="10.96.0.9")
     assert texts(SERVICE, new, old) == ['spec.clusterIPs[0]: Invalid value: ["10.96.0.9"]: may not change once set']
 
 
@@ -392,11 +392,11 @@ def test_to_external_name_and_back() -> None:
 
 def test_headless_and_not_headless_do_not_change_into_each_other() -> None:
     headless, plain = stored(clusterIP="None", selector={"a": "b"}, ports=[HTTP]), stored(ports=[HTTP])
-    to_plain = changed(headless, clusterIP="10.96.0.9", clusterIPs=None)
+    to_plain = changed(headless, clusterIP="10.96.0.9")
     assert 'spec.clusterIPs[0]: Invalid value: ["10.96.0.9"]: may not change once set' in texts(
         SERVICE, to_plain, headless
     )
-    to_headless = changed(plain, clusterIP="None", clusterIPs=None)
+    to_headless = changed(plain, clusterIP="None")
     assert 'spec.clusterIPs[0]: Invalid value: ["None"]: may not change once set' in texts(SERVICE, to_headless, plain)
 
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from kubesvc.api.registry import CONFIG_MAP, DEPLOYMENT, IP_ADDRESS, KINDS, NAMESPACE, SERVICE
-from kubesvc.apiserver.routing import Target, resolve
+from kubesvc.apiserver.routing import Target, of_old, resolve
 from kubesvc.apiserver.warnings import header
 from kubesvc.client.transport import Handler, Request, Response, User
 from support.apiserver import ADMIN, local_server
@@ -107,17 +107,46 @@ async def test_what_is_not_there_and_what_cannot_be_done(handler: Handler, metho
     assert (response.status, status["kind"], status["code"]) == (code, "Status", code)
 
 
+@pytest.mark.parametrize(
+    ("path", "selector", "path_now", "selector_now"),
+    [
+        ("/api/v1/watch/services", "", "/api/v1/services", ""),
+        ("/api/v1/watch/namespaces/a/services", "", "/api/v1/namespaces/a/services", ""),
+        ("/api/v1/watch/namespaces/a/services/b", "", "/api/v1/namespaces/a/services", "metadata.name=b"),
+        ("/api/v1/watch/namespaces/a", "", "/api/v1/namespaces", "metadata.name=a"),
+        ("/apis/apps/v1/watch/namespaces/a/deployments/b", "x=y", "/apis/apps/v1/namespaces/a/deployments",
+         "x=y,metadata.name=b"),
+    ],
+)  # fmt: skip
+def test_a_watch_of_old_is_one_of_today(path: str, selector: str, path_now: str, selector_now: str) -> None:
+    found = of_old(Request("GET", path, {"fieldSelector": selector} if selector else {}))
+    assert found.path == path_now
+    assert found.query == {"watch": "true"} | ({"fieldSelector": selector_now} if selector_now else {})
+
+
+@pytest.mark.parametrize("path", ["/api/v1/namespaces/watch/services", "/api/v1/services", "/api/v1/watch"])
+def test_what_is_no_watch_of_old_stays(path: str) -> None:
+    request = Request("GET", path)
+    assert of_old(request) is request
+
+
+async def test_a_watch_of_old_brings_events(handler: Handler) -> None:
+    response = await handler(Request("GET", "/api/v1/watch/namespaces/default/services/kubernetes", user=ADMIN))
+    assert response.stream is not None
+    assert b'"name":"kubernetes"' in await anext(aiter(response.stream))
+
+
 # ── discovery ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_legacy_discovery_leads_to_every_kind(handler: Handler) -> None:
     _, groups = await send(handler, "/apis", accept="application/json")
-    roots = ["/api/v1", *(f"/apis/{g['preferredVersion']['groupVersion']}" for g in groups["groups"])]
+    roots = ["/api/v1", *(f"/apis/{v['groupVersion']}" for g in groups["groups"] for v in g["versions"])]
     found = set()
     for root in roots:
         _, resources = await send(handler, root)
-        group = resources["groupVersion"].rpartition("/")[0]
-        found |= {(group, r["name"]) for r in resources["resources"] if "/" not in r["name"]}
+        group, _, version = resources["groupVersion"].rpartition("/")
+        found |= {(group, version, r["name"]) for r in resources["resources"] if "/" not in r["name"]}
     assert found == set(KINDS)
 
 
@@ -128,7 +157,7 @@ async def test_aggregated_discovery_says_the_same_at_once(handler: Handler) -> N
         assert response.content_type == "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
         for group in document["items"]:
             name = group["metadata"].get("name", "")
-            found |= {(name, r["resource"]) for v in group["versions"] for r in v["resources"]}
+            found |= {(name, v["version"], r["resource"]) for v in group["versions"] for r in v["resources"]}
     assert found == set(KINDS)
 
 

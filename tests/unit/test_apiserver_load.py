@@ -80,9 +80,11 @@ DOUBLING = msgspec.json.encode([{"op": "copy", "from": "/data", "path": f"/data/
     [
         pytest.param("POST", "application/json", DEEP, 400, id="deep JSON"),
         pytest.param("POST", "application/json", b'{"data":' + DEEP, 400, id="deep JSON in an object"),
-        pytest.param("POST", "application/json", b'{"metadata":{"name":' + b"9" * 100_000 + b"}}", 400, id="a long number"),
+        pytest.param("POST", "application/json", b'{"data":' + b"9" * 100_000 + b"}", 400, id="a long number"),
         pytest.param("POST", "application/json", b'{"metadata":{"name":"\xff"}}', 400, id="not UTF-8"),
         pytest.param("POST", "application/yaml", DEEP[:5000], 400, id="deep YAML"),
+        pytest.param("POST", "application/yaml", b'{"metadata":{"name":"\\ud800"}}', 400, id="half a surrogate"),
+        pytest.param("POST", "application/yaml", b"metadata: !!set {a, b}", 400, id="what JSON can't say"),
         pytest.param("POST", "application/yaml", LAUGHS, 400, id="YAML aliases"),
         pytest.param("POST", "application/yaml", b"a: " + b"x" * 300_000, 413, id="much YAML"),
         pytest.param("PATCH", "application/json-patch+json", DOUBLING, 413, id="copies of copies"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from random import Random
@@ -22,6 +23,7 @@ from support.apiserver import ADMIN, local_server
 
 PATH = CONFIG_MAP.path("default")
 STRICT = {"fieldValidation": "Strict"}
+PLAIN: JSON = {"ports": [{"port": 80}]}
 
 
 class Client:
@@ -230,6 +232,65 @@ async def test_a_patch_may_not_say_a_field_twice(client: Client) -> None:
     assert (code, status["message"].rpartition(": ")[2]) == (400, 'duplicate field "data.a"')
 
 
+UNKNOWN = {"spec": {"ports": [{"port": 80, "prot": 1}], "nonsense": {"deep": [1]}}, "extra": "x"}
+NAMED = ['unknown field "spec.ports[0].prot"', 'unknown field "spec.nonsense"', 'unknown field "extra"']
+MERGE, JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+ADD_UNKNOWN = b'[{"op":"add","path":"/spec/nonsense","value":1},{"op":"add","path":"/extra","value":1}]'
+
+
+@pytest.mark.parametrize("validation", ["Ignore", "Warn", "Strict", ""])
+@pytest.mark.parametrize(
+    ("method", "body", "media", "named"),
+    [
+        ("POST", UNKNOWN, "application/json", NAMED),
+        ("POST", b"spec: {ports: [{port: 80, prot: 1}], nonsense: {deep: [1]}}\nextra: x\n", "application/yaml", NAMED),
+        ("PUT", UNKNOWN, "application/json", NAMED),
+        ("PATCH", UNKNOWN, MERGE, NAMED),
+        ("PATCH", UNKNOWN, STRATEGIC, NAMED),
+        ("PATCH", ADD_UNKNOWN, JSON_PATCH, NAMED[1:]),
+    ],
+    ids=["create", "create from YAML", "update", "merge patch", "strategic merge patch", "JSON patch"],
+)
+async def test_an_unknown_field_is_never_stored_and_named_as_asked(
+    client: Client, method: str, body: JSON | bytes, media: str, named: list[str], validation: str
+) -> None:
+    """Decoding drops it: Strict refuses then, Warn (the default) warns, Ignore says nothing."""
+    path = SERVICE.path("default", "" if method == "POST" else "x")
+    if method != "POST":
+        await client.session.create(SERVICE, {"metadata": {"name": "x", "namespace": "default"}, "spec": PLAIN})
+    if isinstance(body, dict):
+        body = {"metadata": {"name": "x"}, **body}
+    elif media == "application/yaml":
+        body = b"metadata: {name: x}\n" + body
+    query = {"fieldValidation": validation} if validation else {}
+    answer = await client.send(method, path, body, query, content_type=media)
+    if validation == "Strict":
+        message = msgspec.json.decode(answer.body)["message"]
+        assert (answer.status, sorted(message.partition("strict decoding error: ")[2].split(", "))) == (
+            400,
+            sorted(named),
+        )
+        return
+    assert answer.status in (200, 201), answer.body
+    for found in (msgspec.json.decode(answer.body), await client.session.get(SERVICE, "default", "x")):
+        assert set(found) == {"apiVersion", "kind", "metadata", "spec", "status"}
+        assert "nonsense" not in found["spec"]
+        assert set(found["spec"]["ports"][0]) == {"port", "protocol", "targetPort"}
+    warned = answer.headers.get("Warning", "").replace("\\", "")
+    assert [f'299 - "{text}"' in warned for text in named] == [validation != "Ignore"] * len(named)
+
+
+async def test_an_unknown_field_stays_out_also_where_a_race_is_tried_again(client: Client) -> None:
+    """The second try of a create reads the body anew."""
+    state = client.server._state
+    body: JSON = {"metadata": {"generateName": "x-"}, "spec": {**PLAIN, "nonsense": 1}}
+    for _ in range(2):
+        state.random = Random(7)  # the same letters again: the second create loses its first try
+        code, made = await client.json("POST", SERVICE.path("default"), body)
+        assert (code, "nonsense" in made["spec"]) == (201, False)
+
+
 # ── writes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -249,6 +310,21 @@ async def test_a_put_makes_the_kinds_that_upstream_lets_it_make(client: Client) 
     assert (code, made["spec"]["type"]) == (201, "ClusterIP")
     code, status = await client.json("PUT", f"{PATH}/made", {"metadata": {"name": "made"}})
     assert (code, status["reason"]) == (404, "NotFound")
+
+
+async def test_puts_that_create_and_deletes_in_a_race_all_have_their_way(client: Client) -> None:
+    """A PUT that finds nothing and then something, or the reverse, is never told of it."""
+    path, body = SERVICE.path("default", "raced"), {"metadata": {"name": "raced"}, "spec": PLAIN}
+    for _ in range(20):
+        puts = [
+            client.send("PUT", path, {**body, "metadata": {"name": "raced", "labels": {"n": str(n)}}}) for n in range(8)
+        ]
+        deletes = [client.send("DELETE", path) for _ in range(2)]
+        answers = await asyncio.gather(*puts, *deletes)
+        assert {answer.status for answer in answers[:8]} <= {200, 201}, [a.body for a in answers[:8]]
+        assert 201 in {answer.status for answer in answers[:8]}
+        assert {answer.status for answer in answers[8:]} <= {200, 404}
+        await client.send("DELETE", path)
 
 
 async def test_an_eviction_deletes_the_pod_and_names_the_budget_it_breaks(client: Client) -> None:

@@ -13,10 +13,14 @@ from kubesvc.api.core import ConfigMap
 from kubesvc.api.errors import ApiError, BadRequest, Expired, Invalid, NotAcceptable, Timeout
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import CONFIG_MAP, NODE, POD, SERVICE, Kind
+from kubesvc.apiserver import encode
+from kubesvc.apiserver.negotiation import Representation
+from kubesvc.apiserver.state import State
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
 from kubesvc.client.transport import LocalTransport, Request, Response
 from kubesvc.store.memory import MemoryStore
+from kubesvc.store.protocol import Versioned
 from support.apiserver import ADMIN, local_server
 
 DEADLINE = 10.0
@@ -282,16 +286,29 @@ async def test_a_watch_of_tables(client: Client) -> None:
     assert [row["cells"][0] for row in line["object"]["rows"]] == ["b"]
 
 
-async def test_an_event_is_encoded_once_for_all_who_watch(client: Client) -> None:
+async def test_an_event_is_encoded_once_for_all_who_watch(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many watch, with a selector or without; once more for each other form and for each other version."""
+    encoded: list[tuple[str, str]] = []
+    make = encode.line
+
+    def counted(state: State, kind: Kind, form: Representation, type: str, item: Versioned) -> bytes:
+        encoded.append((item.key, form.form))
+        return make(state, kind, form, type, item)
+
+    monkeypatch.setattr(encode, "line", counted)
     since = await client.put("a")
+    queries = [{}] * 40 + [{"labelSelector": "!x"}] * 10 + [{"fieldSelector": "metadata.name=b"}] * 10
+    watching = [
+        (await client.send(path, accept=accept, watch="true", resourceVersion=since, **query)).stream
+        for accept in ("application/json", TABLE)
+        for path in (CONFIG_MAP.path(), CONFIG_MAP.path("default"))
+        for query in queries
+    ]
     await client.put("b")
-    path = CONFIG_MAP.path()
-    lines = []
-    for _ in range(2):
-        response = await client.send(path, watch="true", resourceVersion=since)
-        assert response.stream is not None
-        lines.append(await anext(response.stream))
-    assert lines[0] is lines[1]
+    lines = [await anext(stream) for stream in watching if stream is not None]
+    assert len(lines) == 240
+    assert sorted(encoded) == [("core/configmaps/default/b", "object"), ("core/configmaps/default/b", "table")]
+    assert len({id(line) for line in lines}) == 2, "and the very same bytes are sent to all"
 
 
 async def test_an_informer_follows(client: Client) -> None:

@@ -63,7 +63,7 @@ class Cluster:
 
 @asynccontextmanager
 async def started(config: ControllersConfig) -> AsyncIterator[Cluster]:
-    kinds = [k for k in registry.KINDS.values() if k.acted_on]
+    kinds = [k for k in registry.stored() if k.acted_on]
     async with local_session() as session, watching(session, *kinds) as see:
         agent = Agent(session)
         await add_node(session, "n1")
@@ -105,6 +105,10 @@ async def test_a_slices_story(cluster: Cluster) -> None:
         lambda: cluster.slices("web") and cluster.slices("web")[0].metadata.uid != found.metadata.uid, "another slice"
     )
     (found,) = cluster.slices("web")
+    await cluster.see.until(  # they are written at leisure
+        lambda: (written := cluster.see.get(ENDPOINTS, "web")) and any(s.addresses for s in written.subsets),
+        "a's address in the Endpoints",
+    )
     await cluster.session.patch(SERVICE, "default", "web", {"spec": {"selector": None}})
     await cluster.add_pod("b")
     await cluster.see.until(lambda: cluster.runs("b"), "b runs")

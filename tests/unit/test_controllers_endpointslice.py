@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from kubesvc.api.balance import read_weights
 from kubesvc.api.core import Pod, Service
 from kubesvc.api.discovery import EndpointSlice
-from kubesvc.api.labels import HEADLESS, LAST_CHANGE_TRIGGER_TIME, ZONE
+from kubesvc.api.labels import BALANCE, HEADLESS, LAST_CHANGE_TRIGGER_TIME, WEIGHT, WEIGHTS, ZONE
 from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.endpointslice import plan as planning
 from kubesvc.controllers.endpointslice.members import members
@@ -21,7 +22,8 @@ NODES = {"n1": node("n1", {ZONE: "a"}), "n2": node("n2", {ZONE: "b"})}
 
 
 def decide(svc: Service, pods: list[Pod], slices: list[EndpointSlice], most: int = 100) -> Plan:
-    return plan(svc, members(svc, pods, NODES).groups, slices, most=most)
+    found = members(svc, pods, NODES)
+    return plan(svc, found.groups, slices, most=most, weights=found.weights)
 
 
 def carry_out(svc: Service, pods: list[Pod], slices: list[EndpointSlice], most: int = 100) -> list[EndpointSlice]:
@@ -34,7 +36,7 @@ def carry_out(svc: Service, pods: list[Pod], slices: list[EndpointSlice], most: 
             "namespace": "default",
             "name": draft.found.name if draft.found else f"web-new{len(slices) + number}",
             "labels": {k: v for k, v in wire["metadata"]["labels"].items() if v is not None},
-            "annotations": {},
+            "annotations": {k: v for k, v in wire["metadata"].get("annotations", {}).items() if v is not None},
         }
         if draft.found:  # a patch leaves the owner alone
             owners = draft.found.metadata.owner_references
@@ -199,6 +201,49 @@ def test_labels_follow_the_service() -> None:
     plain = service(clusterIP="None")
     decided = decide(plain, [pod("a", "10.0.0.1")], slices)
     assert tree(plain, decided.update[0], None)["metadata"]["labels"]["team"] is None, "a patch removes the stale label"
+
+
+def weighing(name: str, ip: str, weight: str | None) -> Pod:
+    return pod(name, ip, meta={} if weight is None else {"annotations": {WEIGHT: weight}})
+
+
+def test_weights_come_with_the_slice_of_a_service_that_counts_them() -> None:
+    """Written with the endpoints, rewritten when one changes, gone when the Service doesn't ask any more."""
+    asking, other = service(annotations={BALANCE: "weighted"}), service()
+    pods = [weighing("a", "10.0.0.1", "5"), weighing("b", "10.0.0.2", None), weighing("c", "10.0.0.3", "0")]
+    assert carry_out(other, pods, [])[0].metadata.annotations == {}
+    slices = carry_out(asking, pods, [])
+    assert slices[0].metadata.annotations == {WEIGHTS: "10.0.0.1=5,10.0.0.3=0"}
+    assert decide(asking, pods, slices) == Plan()
+
+    pods[1] = weighing("b", "10.0.0.2", "7")
+    slices = carry_out(asking, pods, slices)
+    assert slices[0].metadata.annotations == {WEIGHTS: "10.0.0.1=5,10.0.0.2=7,10.0.0.3=0"}
+    assert len(slices) == 1
+    slices = carry_out(other, pods, slices)
+    assert slices[0].metadata.annotations == {}
+    assert decide(other, pods, slices) == Plan()
+
+
+def test_each_slice_has_the_weights_of_its_own_endpoints() -> None:
+    """However they are packed; both families."""
+    asking = service(annotations={BALANCE: "maglev"}, ipFamilies=["IPv4", "IPv6"])
+    pods = [pod(f"p{n}", [f"10.0.0.{n}", f"fd00::{n}"], meta={"annotations": {WEIGHT: str(n)}}) for n in range(2, 6)]
+    for found in carry_out(asking, pods, [], most=2):
+        assert read_weights(found.metadata.annotations[WEIGHTS]) == {
+            e.addresses[0]: int(e.addresses[0][-1]) for e in found.endpoints
+        }
+
+
+@pytest.mark.parametrize("weight", ["-1", "101", "1.5", "", "many", "٣", " 3"])
+def test_a_weight_that_is_none_counts_as_one_and_is_named(weight: str) -> None:
+    """Pod, value, and what was expected."""
+    found = members(service(annotations={BALANCE: "weighted"}), [weighing("a", "10.0.0.1", weight)], NODES)
+    assert found.weights == {}
+    ((_, text),) = found.complaints
+    assert text == (
+        f"pod default/a: annotation kubesvc.dev/weight is {weight!r}; expected a whole number from 0 to 100; taken as 1"
+    )
 
 
 def test_hostname_only_of_pods_in_the_services_subdomain() -> None:

@@ -13,7 +13,7 @@ import pytest
 from kubesvc.api import registry
 from kubesvc.api.core import Pod
 from kubesvc.api.endpoints import pod_is_ready
-from kubesvc.api.labels import DEPLOYMENT_REVISION
+from kubesvc.api.labels import BALANCE, DEPLOYMENT_REVISION, WEIGHT, WEIGHTS
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import (
     CONFIG_MAP,
@@ -65,7 +65,7 @@ class Cluster:
 @pytest.fixture
 async def cluster() -> AsyncIterator[Cluster]:
     """Three Ready nodes, the controllers, an agent."""
-    kinds = [k for k in registry.KINDS.values() if k.acted_on]
+    kinds = [k for k in registry.stored() if k.acted_on]
     async with local_session() as session, watching(session, *kinds) as see:
         agent = Agent(session)
         async with running(run(session, CONFIG), agent.run()):
@@ -169,6 +169,44 @@ async def test_a_pod_that_stops_being_ready_leaves_the_slice(cluster: Cluster) -
     await cluster.see.until(lambda: cluster.endpoints("web").get(ip) is False, f"{ip} not ready in the slice")
     await cluster.agent.report(first, ready=True)
     await cluster.see.until(lambda: cluster.endpoints("web").get(ip) is True, f"{ip} ready again")
+
+
+async def test_a_pods_weight_reaches_the_slices_and_a_bad_one_is_told(cluster: Cluster) -> None:
+    """Annotated while it runs; the Service asks for it meanwhile; what isn't a weight is an Event on the pod."""
+    await roll_out(cluster, 2)
+    first, second = cluster.pods(app="web")
+
+    def written() -> list[str]:
+        slices = [s for s in cluster.see.all(ENDPOINT_SLICE) if s.service_name == "web"]
+        return [s.metadata.annotations.get(WEIGHTS, "") for s in slices]
+
+    async def annotate(kind: registry.Kind, name: str, key: str, value: str) -> None:
+        await cluster.session.patch(kind, "default", name, {"metadata": {"annotations": {key: value}}})
+
+    await annotate(POD, first.name, WEIGHT, "5")
+    await annotate(SERVICE, "web", BALANCE, "weighted")
+    await cluster.see.until(lambda: written() == [f"{first.status.pod_ip}=5"], "the weight")
+    await annotate(POD, first.name, WEIGHT, "0")
+    await cluster.see.until(lambda: written() == [f"{first.status.pod_ip}=0"], "the new weight")
+
+    async def told(reason: str, about: str) -> str:
+        """The message of a warning."""
+        informer = cluster.see.of["Event"]
+        while True:
+            before = informer.revision
+            for event in await cluster.events():
+                if (event["type"], event["reason"]) == ("Warning", reason):
+                    assert event["involvedObject"]["name"] == about
+                    return str(event["message"])
+            await cluster.see.until(lambda before=before: informer.revision > before, "another event")
+
+    await annotate(POD, second.name, WEIGHT, "heavy")
+    message = await told("InvalidWeight", second.name)
+    assert message.startswith(f"pod default/{second.name}: annotation kubesvc.dev/weight is 'heavy'; expected")
+    await annotate(SERVICE, "web", BALANCE, "fair")
+    await cluster.see.until(lambda: written() == [""], "nobody asks any more")
+    message = await told("InvalidBalance", "web")
+    assert message.startswith("service default/web: annotation kubesvc.dev/balance is 'fair'; expected")
 
 
 async def test_scale_rollout_and_undo(cluster: Cluster) -> None:

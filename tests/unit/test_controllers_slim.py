@@ -6,7 +6,7 @@ import msgspec
 
 from kubesvc.api.core import Endpoints, EndpointSubset
 from kubesvc.api.discovery import EndpointSlice
-from kubesvc.api.labels import ZONE
+from kubesvc.api.labels import BALANCE, WEIGHT, ZONE
 from kubesvc.controllers.endpoints.plan import subsets
 from kubesvc.controllers.endpointslice.controller import endpoint_facts
 from kubesvc.controllers.endpointslice.members import members
@@ -22,8 +22,15 @@ PODS = [
     pod("b", "10.0.0.2", ready=False, containers=[{"name": "c", "ports": [{"name": "web", "containerPort": 8080}]}]),
     pod("c", "10.0.0.3", going=True),
     pod("d", "10.0.0.4", phase="Failed"),
+    pod("e", "10.0.0.5", meta={"annotations": {WEIGHT: "7", "note": "long"}}),
 ]
-WEB = service(ports=PORTS, ipFamilies=["IPv4", "IPv6"], trafficDistribution="PreferSameNode", labels={"team": "shop"})
+WEB = service(
+    ports=PORTS,
+    ipFamilies=["IPv4", "IPv6"],
+    trafficDistribution="PreferSameNode",
+    labels={"team": "shop"},
+    annotations={BALANCE: "weighted"},
+)
 
 
 def test_slim_objects_have_the_same_members() -> None:

@@ -11,7 +11,7 @@ from kubesvc.proxy import maps
 from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.fake import Connection, FakeBackend, Where
 from kubesvc.proxy.frontends import Frontends
-from kubesvc.proxy.layout import AFFINITY_SIZE, TABLE, TCP, TIMEOUTS, UDP, endpoint_ids, keep_for, pack, port_data
+from kubesvc.proxy.layout import AFFINITY_SIZE, LENT, TABLE, TCP, TIMEOUTS, UDP, endpoint_ids, keep_for, pack, port_data
 from support.proxy import NODE, NODE_IP, RANGES, endpoint, service, slice_of
 
 CLIENT, OTHER = "192.0.2.1", "192.0.2.2"
@@ -40,17 +40,17 @@ class Sticky:
             status_ips=[VIP],
             **{"sessionAffinity": "ClientIP"} | config | spec,
         )
-        self._frontends = Frontends(Locality(NODE), [pack(NODE_IP), pack(LOCALHOST)])
+        self._frontends = Frontends(Locality(NODE), [pack(NODE_IP), pack(LOCALHOST)], slot_table=31)
         self._frontends.set_service(self.service.key, self.service)
         self._slice = slice_of(ports=TARGETS)
         self.backend = FakeBackend(RANGES, [NODE_IP])
         self.put(*PODS)
         self.draw = 0
 
-    def put(self, *pods: str) -> None:
+    def put(self, *pods: str, weights: str = "") -> None:
         """The pods there are now; those that end in an even number's network are here."""
         endpoints = [endpoint(pod, node=NODE if pod.startswith("10.244.0.") else "node2") for pod in pods]
-        changed = slice_of(*endpoints, ports=TARGETS)
+        changed = slice_of(*endpoints, ports=TARGETS, weights=weights)
         self._frontends.set_slice(self._slice, changed)
         self._slice = changed
         changes = self._frontends.take()
@@ -67,7 +67,7 @@ class Sticky:
 
     def restart(self) -> None:
         """Another process, over the same kernel."""
-        fresh = Frontends(Locality(NODE), [pack(NODE_IP)])
+        fresh = Frontends(Locality(NODE), [pack(NODE_IP)], slot_table=31)
         fresh.set_service(self.service.key, self.service)
         fresh.set_slice(None, self._slice)
         fresh.take()
@@ -120,12 +120,60 @@ def test_one_pod_serves_a_client_at_every_port(address: str) -> None:
     assert {sticky.asks(address=address, port=53, protocol=UDP) for _ in range(9)} == {mine}
 
 
-@pytest.mark.parametrize(("port", "protocol"), [(30080, TCP), (30053, UDP)])
-def test_a_node_port_keeps_a_client_too(port: int, protocol: int) -> None:
-    """A node's address is every Service's: there it is kept by port."""
+@pytest.mark.parametrize("client", [CLIENT, NODE_IP, "10.244.0.77"])
+def test_one_memory_serves_all_that_a_service_has(client: str) -> None:
+    """Cluster IP, load balancer's address and node ports, of either protocol: one pod, one element."""
     sticky = Sticky()
-    for client in (CLIENT, NODE_IP):
-        assert len({sticky.asks(client, NODE_IP, port, protocol) for _ in range(20)}) == 1
+    mine = sticky.asks(client, NODE_IP, 30053, UDP)
+    for address, shift in ((NODE_IP, 30000), (CLUSTER_IP, 0), (VIP, 0)):
+        for port, protocol in ((80, TCP), (90, TCP), (53, UDP)):
+            assert {sticky.asks(client, address, port + shift, protocol) for _ in range(5)} == {mine}
+    assert len(sticky.nft.elements(TABLE, maps.AFFINITY["4"])) == 1
+
+
+def test_two_services_at_one_node_keep_a_client_apart() -> None:
+    """A node's address is every Service's; what is remembered there is each one's own."""
+    sticky = Sticky()
+    other = service(
+        "other",
+        "10.96.0.11",
+        type="NodePort",
+        ports=[{"name": "http", "port": 80, "nodePort": 30081}],
+        sessionAffinity="ClientIP",
+    )
+    sticky._frontends.set_service(other.key, other)
+    sticky._frontends.set_slice(None, slice_of("10.244.9.1", "10.244.9.2", owner="other", ports=TARGETS))
+    sticky.backend.apply(sticky._frontends.take(), "1")
+    mine, theirs = sticky.asks(address=NODE_IP, port=30080), sticky.asks(address=NODE_IP, port=30081)
+    assert theirs.startswith("10.244.9.")
+    for _ in range(5):
+        assert sticky.asks(address=NODE_IP, port=30080) == mine
+        assert sticky.asks(address=NODE_IP, port=30081) == theirs == sticky.asks(address="10.96.0.11")
+
+
+def test_somebody_elses_mark_is_back_when_the_connection_leaves() -> None:
+    """The connection's mark is borrowed; who marks connections doesn't notice, and affinity holds."""
+    sticky = Sticky()
+    found = set()
+    for port in range(41000, 41020):
+        asked = Connection(CLIENT, NODE_IP, TCP, 30080, source_port=port, mark=0x80 + port % 2)
+        found.add(sticky.backend.trace(asked, draw=port).output)
+        assert sticky.backend.packet.connection_mark == asked.mark
+    assert len(found) == 1
+    assert sticky.asks(address=CLUSTER_IP) + ":8080" in found
+    assert sticky.backend.packet.connection_mark == 0
+
+
+def test_where_no_mark_can_be_kept_aside_the_connection_is_placed_and_not_remembered() -> None:
+    """Nothing is remembered under a mark that is somebody's."""
+    sticky = Sticky()
+    lent = sticky.nft._tables[TABLE].elements["lent-marks4"]
+    for number in range(LENT):
+        lent[number.to_bytes(20, "big")] = bytes(4)
+    asked = Connection(CLIENT, NODE_IP, TCP, 30080, mark=0x80)
+    assert {sticky.backend.trace(asked, draw=n).output for n in range(20)} == {f"{pod}:8080" for pod in PODS}
+    assert sticky.backend.packet.connection_mark == 0x80
+    assert not sticky.nft.elements(TABLE, maps.AFFINITY["4"])
 
 
 def test_others_coming_and_going_move_nobody() -> None:
@@ -147,6 +195,22 @@ def test_a_client_moves_when_its_pod_leaves_and_stays_where_it_went() -> None:
     assert {sticky.asks() for _ in range(9)} == {second}
     sticky.put(*PODS)
     assert {sticky.asks() for _ in range(9)} == {second}
+
+
+@pytest.mark.parametrize("balance", ["weighted", "maglev"])
+def test_a_client_leaves_a_pod_that_drains(balance: str) -> None:
+    """Weight 0 is for remembered clients too; a pod of several slots is one pod to them."""
+    sticky = Sticky(annotations={"kubesvc.dev/balance": balance})
+    sticky.put(*PODS, weights=f"{PODS[0]}=4,{PODS[1]}=2")
+    mine = sticky.asks()
+    assert {sticky.asks(address=VIP) for _ in range(20)} == {mine}
+    sticky.put(*PODS, weights=f"{PODS[0]}=9,{mine}=3")
+    assert {sticky.asks() for _ in range(20)} == {mine}
+    sticky.put(*PODS, weights=f"{mine}=0")
+    moved = sticky.asks(address=NODE_IP, port=30080)
+    assert moved != mine
+    sticky.put(*PODS)
+    assert {sticky.asks() for _ in range(20)} == {moved}
 
 
 def test_the_last_pod_leaving_rejects() -> None:
@@ -196,6 +260,17 @@ def test_policy_local_keeps_a_client_on_a_pod_of_this_node() -> None:
         assert len(found) == 1
         assert found <= here
         assert len({sticky.asks("10.244.0.77", address, port) for _ in range(9)}) == 1
+
+
+def test_with_policy_local_a_client_outside_ends_up_with_one_pod() -> None:
+    """A pod elsewhere is not for it at the load balancer's address; the one here is for it at all."""
+    sticky = Sticky(externalTrafficPolicy="Local")
+    while sticky.asks(CLIENT).startswith("10.244.0."):
+        sticky.nft.now += 7200
+    here = sticky.asks(CLIENT, VIP)
+    assert here.startswith("10.244.0.")
+    for _ in range(5):
+        assert sticky.asks(CLIENT) == here == sticky.asks(CLIENT, VIP) == sticky.asks(CLIENT, NODE_IP, 30080)
 
 
 def test_a_new_traffic_policy_moves_clients_that_may_not_stay() -> None:

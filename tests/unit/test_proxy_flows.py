@@ -7,7 +7,7 @@ import pytest
 from kubesvc.proxy.fake import Connection, FakeBackend, Where
 from kubesvc.proxy.layout import TCP, pack, unpack
 from kubesvc.proxy.localhost import FORWARDER_PORT
-from support.flows import CASES, FLOWS, HOSTS, PODS, RANGES, SERVICES, Flow, case_id, everything, place
+from support.flows import CASES, FLOWS, HOSTS, PODS, RANGES, SERVICES, Flow, case_id, everything, place, pods_of
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,13 @@ def test_a_connection_ends_where_the_policies_say(backend: FakeBackend, flow: Fl
         "untouched": {_shown(str(unpack(pack(address))), port)},
         "drop": {"drop"},
         "reject": {"reject"},
-    }.get(flow.ends) or {_shown(str(unpack(pack(PODS[family][pod]))), 8080) for pod in flow.ends.split()}
+    }.get(flow.ends) or {_shown(str(unpack(pack(PODS[family][pod]))), 8080) for pod in pods_of(flow, family)}
     masqueraded = flow.masqueraded
     if address == "::1" and masqueraded:  # by way of the forwarder, which asks once more
         ends, masqueraded = {f"[::1]:{FORWARDER_PORT}"}, False
     found = set()
-    for draw in range(6):
-        trace = backend.trace(Connection(source, address, protocol, port, where), draw=draw)
+    for draw in range(12):
+        trace = backend.trace(Connection(source, address, protocol, port, where, 40000 + draw), draw=draw)
         found.add(trace.output)
         matched = "\n".join(["matched:", *backend.packet.matched])
         assert trace.output in ends, matched

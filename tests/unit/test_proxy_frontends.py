@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.proxy.backend import Changes, Kind
-from kubesvc.proxy.endpoints import Locality, arrange
+from kubesvc.proxy.balance import arrange
+from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.frontends import Frontends
 from kubesvc.proxy.layout import UDP, Masquerade, pack, show_endpoint, split_key, unpack
 from support.proxy import NODE, NODE_IP, endpoint, service, slice_of

@@ -123,6 +123,7 @@ def test_metrics_keep_upstreams_names() -> None:
     metrics.no_local_endpoints.labels("internal").set(0)
     metrics.healthz.labels("200").inc()
     metrics.livez.labels("200").inc()
+    metrics.affinity_clients.labels("IPv4").set(7)
     shown = metrics.render().decode()
     for name in (
         "sync_proxy_rules_duration_seconds_count 2.0",

@@ -13,7 +13,7 @@ from kubesvc.api import schema
 from kubesvc.api.descriptions import DESCRIPTIONS, ENUMS
 from kubesvc.api.registry import DEPLOYMENT, EVENT, KINDS, POD, SERVICE, Kind
 from kubesvc.apiserver import compiled, fields, openapi
-from kubesvc.apiserver.fields import check_fields, check_types
+from kubesvc.apiserver.fields import check_types, drop_unknown
 
 JSON = dict[str, Any]
 
@@ -66,8 +66,9 @@ def test_descriptions_are_of_fields_that_exist() -> None:
         pytest.param(SERVICE, {"metadata": {"managedFields": [{"fieldsV1": {"f:spec": {}}}]}}, [], id="shapeless"),
     ],
 )  # fmt: skip
-def test_unknown_fields(kind: Kind, tree: JSON, expected: list[str]) -> None:
-    assert check_fields(kind, tree) == [f'unknown field "{path}"' for path in expected]
+def test_unknown_fields_are_named_and_dropped(kind: Kind, tree: JSON, expected: list[str]) -> None:
+    assert drop_unknown(kind, tree) == [f'unknown field "{path}"' for path in expected]
+    assert drop_unknown(kind, tree) == []
 
 
 @pytest.mark.parametrize(
@@ -153,3 +154,51 @@ def test_what_kubectl_looks_for() -> None:
     assert ports["x-kubernetes-patch-merge-key"] == "port"
     assert ports["x-kubernetes-list-map-keys"] == ["port", "protocol"]
     assert ports["description"]
+
+
+POD_PATH = "/api/v1/namespaces/{namespace}/pods/{name}"
+
+
+@pytest.mark.parametrize(
+    ("path", "methods", "kind"),
+    [
+        (f"{POD_PATH}/exec", {"get", "post"}, "PodExecOptions"),
+        (f"{POD_PATH}/attach", {"get", "post"}, "PodAttachOptions"),
+        (f"{POD_PATH}/portforward", {"get", "post"}, "PodPortForwardOptions"),
+        (f"{POD_PATH}/log", {"get"}, "Pod"),
+        (f"{POD_PATH}/binding", {"post"}, "Binding"),
+        (f"{POD_PATH}/eviction", {"post"}, "Eviction"),
+        (f"{POD_PATH}/proxy", {"get", "put", "post", "delete", "patch"}, "PodProxyOptions"),
+        (f"{POD_PATH}/proxy/{{path}}", {"get", "put", "post", "delete", "patch"}, "PodProxyOptions"),
+        ("/api/v1/namespaces/{namespace}/services/{name}/proxy/{path}", {"get", "put", "post", "delete", "patch"},
+         "ServiceProxyOptions"),
+        ("/api/v1/nodes/{name}/proxy", {"get", "put", "post", "delete", "patch"}, "NodeProxyOptions"),
+        ("/api/v1/namespaces/{name}/finalize", {"put"}, "Namespace"),
+        ("/api/v1/namespaces/{namespace}/services", {"get", "post", "delete"}, "Service"),
+        ("/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale", {"get", "put", "patch"}, "Scale"),
+        ("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {"post"}, "SelfSubjectAccessReview"),
+    ],
+)  # fmt: skip
+def test_every_path_is_in_both_documents(path: str, methods: set[str], kind: str) -> None:
+    root = "/".join(path.strip("/").split("/")[: 2 if path.startswith("/api/") else 3])
+    for document in (json.loads(openapi.v2()), json.loads(openapi.v3(root) or b"")):
+        item = document["paths"][path]
+        assert set(item) - {"parameters"} == methods
+        names = [parameter["name"] for parameter in item["parameters"]]
+        assert names == [part.strip("{}") for part in path.split("/") if part.startswith("{")]
+        assert {item[method]["x-kubernetes-group-version-kind"]["kind"] for method in methods} == {kind}
+
+
+def test_a_patch_says_which_patches_there_are() -> None:
+    wanted = ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"]
+    path = "/api/v1/namespaces/{namespace}/services/{name}"
+    new, old = json.loads(openapi.v3("api/v1") or b""), json.loads(openapi.v2())
+    assert list(new["paths"][path]["patch"]["requestBody"]["content"]) == wanted
+    assert list(new["paths"][path]["put"]["requestBody"]["content"]) == ["*/*"]
+    assert old["paths"][path]["patch"]["consumes"] == wanted
+
+
+def test_no_two_operations_have_one_name() -> None:
+    paths = json.loads(openapi.v2())["paths"]
+    ids = [item[m]["operationId"] for item in paths.values() for m in item if m != "parameters"]
+    assert len(ids) == len(set(ids)), sorted(i for i in ids if ids.count(i) > 1)[:5]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from kubesvc.store import database as rows_in_a_file
 from kubesvc.store.protocol import Compacted, StoreError, StoreEvent, Unwritable, Write
 from kubesvc.store.sqlite import SqliteStore
 
@@ -143,6 +144,42 @@ async def test_the_file_does_not_grow_with_what_is_overwritten(
     assert sizes[-1] < 25 << 20, sizes
     await store.close()
     assert (tmp_path / "s.db").stat().st_size < 2 << 20
+
+
+async def test_a_compaction_that_fails_is_made_up_for_by_the_next(
+    store: SqliteStore, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compact, failed = rows_in_a_file.compact, []
+
+    def fails_twice(connection: sqlite3.Connection, until: int) -> None:
+        if len(failed) < 2:
+            failed.append(until)
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("DELETE FROM log WHERE id <= ?", (until,))
+            raise sqlite3.OperationalError("database or disk is full")
+        compact(connection, until)
+
+    monkeypatch.setattr(rows_in_a_file, "compact", fails_twice)
+    for _ in range(6):
+        clock.now += 400
+        last = await overwrite(store, 200)
+    await store.close()
+    assert len(failed) == 2
+    assert rows(tmp_path / "s.db") < 700, "of 1200"
+    again = SqliteStore(tmp_path / "s.db")
+    assert (await again.get("g/a/-/x")).revision == last  # type: ignore[union-attr]
+    await again.close()
+
+
+async def test_commits_made_at_once_are_one_durable_transaction(store: SqliteStore) -> None:
+    """Acknowledged after its COMMIT, which is through to the disk; many share one."""
+    for setting, value in (("journal_mode", "wal"), ("synchronous", 2)):
+        assert store._database.execute(f"PRAGMA {setting}").fetchone() == (value,)
+    said: list[str] = []
+    store._database.set_trace_callback(said.append)
+    await asyncio.gather(*(store.commit([Write(f"g/a/-/{n}", b"x", 0)]) for n in range(300)))
+    assert 1 <= said.count("COMMIT") <= 5
+    assert said[-1] == "COMMIT"
 
 
 async def test_a_store_reopens_with_no_more_history_in_memory_than_it_may(store: SqliteStore, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The registry of kinds: what each is called, where it lives, what it can do, and whether anything acts on it.
 
 Adding a kind is one entry here plus, at most, one file in `apiserver/admission`; then scripts/generate-schema and
-scripts/generate-protobuf. `KINDS` maps (group, plural) -> Kind.
+scripts/generate-protobuf. A kind served in several versions has an entry for each, the preferred one first; the others
+are `stored_as` that one, and `apiserver/views` converts.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Kind:
     metadata.name and metadata.namespace; `acted_on` is False when it is stored but no room does anything with it.
 
     `deprecated` is what every request for it is warned with. `put_creates`: a PUT makes it where there is none.
+    `answered` is True for a question that is answered on the spot: nothing of it is stored.
     `stored_as` is the (group, plural) of the kind whose objects this one shows in another shape.
     """
 
@@ -40,6 +42,7 @@ class Kind:
     deprecated: str = ""
     put_creates: bool = False
     stored_as: tuple[str, str] | None = None
+    answered: bool = False
 
     @property
     def api_version(self) -> str:
@@ -390,6 +393,19 @@ HORIZONTAL_POD_AUTOSCALER = Kind(
     ("status",),
     acted_on=False,
 )
+HORIZONTAL_POD_AUTOSCALER_V1 = Kind(
+    "autoscaling",
+    "v1",
+    "HorizontalPodAutoscaler",
+    "horizontalpodautoscalers",
+    "horizontalpodautoscaler",
+    True,
+    ("hpa",),
+    ("all",),
+    ("status",),
+    acted_on=False,
+    stored_as=("autoscaling", "horizontalpodautoscalers"),
+)
 RESOURCE_QUOTA = Kind(
     "", "v1", "ResourceQuota", "resourcequotas", "resourcequota", True, ("quota",), (), ("status",), acted_on=False
 )
@@ -400,61 +416,48 @@ PRIORITY_CLASS = Kind(
     "scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "priorityclass", False, ("pc",), acted_on=False
 )
 
-# ── who may do what: the API server itself acts on these ─────────────────────────────────────────────────────────────
+# ── who may do what ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 RBAC = "rbac.authorization.k8s.io"
-_ASKING: tuple[str, ...] = ("create",)
-AUTHORIZATION, AUTHENTICATION = "authorization.k8s.io", "authentication.k8s.io"
-SUBJECT_ACCESS_REVIEW = Kind(
-    AUTHORIZATION, "v1", "SubjectAccessReview", "subjectaccessreviews", "subjectaccessreview", False, verbs=_ASKING
-)
-SELF_SUBJECT_ACCESS_REVIEW = Kind(
-    AUTHORIZATION,
-    "v1",
-    "SelfSubjectAccessReview",
-    "selfsubjectaccessreviews",
-    "selfsubjectaccessreview",
-    False,
-    verbs=_ASKING,
-)
-LOCAL_SUBJECT_ACCESS_REVIEW = Kind(
-    AUTHORIZATION,
-    "v1",
-    "LocalSubjectAccessReview",
-    "localsubjectaccessreviews",
-    "localsubjectaccessreview",
-    True,
-    verbs=_ASKING,
-)
-SELF_SUBJECT_RULES_REVIEW = Kind(
-    AUTHORIZATION,
-    "v1",
-    "SelfSubjectRulesReview",
-    "selfsubjectrulesreviews",
-    "selfsubjectrulesreview",
-    False,
-    verbs=_ASKING,
-)
-SELF_SUBJECT_REVIEW = Kind(
-    AUTHENTICATION, "v1", "SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview", False, verbs=_ASKING
-)
 ROLE = Kind(RBAC, "v1", "Role", "roles", "role", True)
 CLUSTER_ROLE = Kind(RBAC, "v1", "ClusterRole", "clusterroles", "clusterrole", False)
 ROLE_BINDING = Kind(RBAC, "v1", "RoleBinding", "rolebindings", "rolebinding", True)
 CLUSTER_ROLE_BINDING = Kind(RBAC, "v1", "ClusterRoleBinding", "clusterrolebindings", "clusterrolebinding", False)
 
-# (group, plural) -> kind: every entry above, in their order
-KINDS: dict[tuple[str, str], Kind] = {(k.group, k.plural): k for k in list(globals().values()) if isinstance(k, Kind)}
+# ── questions, answered on the spot ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _question(group: str, kind: str, *, namespaced: bool = False) -> Kind:
+    plural = f"{kind.lower()}s"
+    return Kind(group, "v1", kind, plural, kind.lower(), namespaced, verbs=("create",), answered=True)
+
+
+AUTHORIZATION, AUTHENTICATION = "authorization.k8s.io", "authentication.k8s.io"
+SELF_SUBJECT_REVIEW = _question(AUTHENTICATION, "SelfSubjectReview")
+SELF_SUBJECT_ACCESS_REVIEW = _question(AUTHORIZATION, "SelfSubjectAccessReview")
+SELF_SUBJECT_RULES_REVIEW = _question(AUTHORIZATION, "SelfSubjectRulesReview")
+SUBJECT_ACCESS_REVIEW = _question(AUTHORIZATION, "SubjectAccessReview")
+LOCAL_SUBJECT_ACCESS_REVIEW = _question(AUTHORIZATION, "LocalSubjectAccessReview", namespaced=True)
+
+# (group, version, plural) -> kind: every entry above, in their order
+KINDS: dict[tuple[str, str, str], Kind] = {
+    (k.group, k.version, k.plural): k for k in list(globals().values()) if isinstance(k, Kind)
+}
 
 
 def stored() -> list[Kind]:
-    """The kinds with objects of their own: all but those that only show another's in another shape, and questions."""
-    return [kind for kind in KINDS.values() if kind.stored_as is None and kind.verbs != _ASKING]
+    """The kinds with objects of their own: not those that only show another's in another shape, nor questions."""
+    return [kind for kind in KINDS.values() if kind.stored_as is None and not kind.answered]
+
+
+def served(group: str, version: str, plural: str) -> Kind | None:
+    """The kind served at GROUP, VERSION and PLURAL, or None."""
+    return KINDS.get((group, version, plural))
 
 
 def find(group: str, plural: str) -> Kind | None:
-    """The kind served at GROUP and PLURAL, or None."""
-    return KINDS.get((group, plural))
+    """The kind served at GROUP and PLURAL, in its preferred version, or None."""
+    return next((k for k in KINDS.values() if (k.group, k.plural) == (group, plural)), None)
 
 
 def by_kind(api_version: str, kind: str) -> Kind | None:

@@ -20,6 +20,7 @@ from kubesvc.apiserver.routing import Target
 from kubesvc.client.transport import Request
 
 _decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 _POLICIES = ("Foreground", "Background", "Orphan")
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml", "application/apply-patch+yaml")
 
@@ -33,7 +34,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases aren't accepted here: write out what they stand for, or send JSON")
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call,no-any-return]
+        return super().compose_node(parent, index)
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -90,8 +91,8 @@ def parse(request: Request) -> JSON:
         if len(request.body) > _LARGEST_YAML:
             raise TooLarge(f"Request entity too large: limit is {_LARGEST_YAML} bytes of YAML; send it as JSON")
         try:
-            tree = yaml.load(request.body, Loader=_Loader)
-        except (yaml.YAMLError, ValueError) as error:
+            tree = _decode(_encode(yaml.load(request.body, Loader=_Loader)))  # to what JSON can say
+        except (yaml.YAMLError, TypeError, ValueError, NotImplementedError) as error:
             raise BadRequest(f"error converting YAML to JSON: {error}") from error
     elif media == protobuf.MEDIA_TYPE:
         tree = protobuf.decode(request.body)
@@ -145,16 +146,18 @@ def check_shape(kind: Kind, tree: JSON) -> None:
         raise BadRequest(f'{kind.kind} in version "{kind.version}" cannot be handled: metadata must be an object')
 
 
+def read_known(request: Request, target: Target, options: WriteOptions) -> tuple[JSON, list[str]]:
+    """`read_object` without the fields that the schema doesn't know, and the warnings about them."""
+    tree = read_object(request, target)
+    return tree, check_fields(target.kind, tree, options, request)
+
+
 def check_fields(kind: Kind, tree: JSON, options: WriteOptions, request: Request) -> list[str]:
-    """Warnings about fields the schema doesn't know, and those that the body has twice. Raises BadRequest for them
-    where they are to be strict."""
+    """Take out of `tree`, in place, what the schema doesn't know. Returns warnings about that and about fields that the
+    body has twice (the last one counts). Raises BadRequest for them where they are to be strict."""
+    unknown = _drop_unknown(kind, tree)
     if options.field_validation == "Ignore":
         return []
-    if isinstance(kind, CustomKind):
-        unknown = fields.unknown_in_metadata(tree)
-        unknown += [f'unknown field "{path}"' for path in structural.unknown(kind.schema, tree)]
-    else:
-        unknown = fields.check_fields(kind, tree)
     twice = _given_twice(request)
     if (unknown or twice) and options.field_validation == "Strict":
         if twice and twice[0].startswith("line "):
@@ -165,6 +168,15 @@ def check_fields(kind: Kind, tree: JSON, options: WriteOptions, request: Request
             f"strict decoding error: {', '.join(unknown + twice)}"
         )
     return unknown + twice
+
+
+def _drop_unknown(kind: Kind, tree: JSON) -> list[str]:
+    if not isinstance(kind, CustomKind):
+        return fields.drop_unknown(kind, tree)
+    unknown = fields.drop_unknown_in_metadata(tree)
+    unknown += [f'unknown field "{path}"' for path in structural.unknown(kind.schema, tree)]
+    structural.prune(kind.schema, tree, root=True)
+    return unknown
 
 
 def _given_twice(request: Request) -> list[str]:

@@ -6,6 +6,7 @@ endpoint follows the advertised address. What a *new namespace* gets is a contro
 
 from __future__ import annotations
 
+from asyncio import gather
 from ipaddress import ip_address
 
 from kubesvc.api import labels
@@ -35,23 +36,28 @@ _NAME = "kubernetes"
 
 async def run(handler: Handler, config: ApiConfig) -> None:
     session = Session(LocalTransport(handler, SELF))
-    for name in NAMESPACES:
-        await _ensure(session, NAMESPACE, {"metadata": {"name": name}})
-    for kind, trees in (
-        (CLUSTER_ROLE, roles.cluster_roles()),
-        (CLUSTER_ROLE_BINDING, roles.cluster_role_bindings()),
-        (ROLE, roles.roles()),
-        (ROLE_BINDING, roles.role_bindings()),
-    ):
-        for tree in trees:
-            await _reconcile(session, kind, tree)
-    await _ensure(session, SERVICE_CIDR, _service_cidr(config))
+    # What doesn't need one another goes together: one fsync for all.
+    await gather(*(_ensure(session, NAMESPACE, {"metadata": {"name": name}}) for name in NAMESPACES))
+    await gather(
+        _ensure(session, SERVICE_CIDR, _service_cidr(config)),
+        *(_reconcile(session, CLUSTER_ROLE, tree) for tree in roles.cluster_roles()),
+        *(_reconcile(session, CLUSTER_ROLE_BINDING, tree) for tree in roles.cluster_role_bindings()),
+        *(_reconcile(session, ROLE, tree) for tree in roles.roles()),
+        *(_reconcile(session, ROLE_BINDING, tree) for tree in roles.role_bindings()),
+    )
     await _widen(session, config)
-    await _ensure(session, SERVICE, _service(config))
-    for kind, tree in ((ENDPOINTS, _endpoints(config)), (ENDPOINT_SLICE, _slice(config))):
-        await _ensure(session, kind, tree)
-        content = {k: v for k, v in tree.items() if k != "metadata"}
-        await session.patch(kind, "default", _NAME, content)
+    await gather(
+        _ensure(session, SERVICE, _service(config)),
+        _as_written(session, ENDPOINTS, _endpoints(config)),
+        _as_written(session, ENDPOINT_SLICE, _slice(config)),
+    )
+
+
+async def _as_written(session: Session, kind: Kind, tree: JSON) -> None:
+    """An object that is ours alone, with this content."""
+    await _ensure(session, kind, tree)
+    content = {k: v for k, v in tree.items() if k != "metadata"}
+    await session.patch(kind, "default", _NAME, content)
 
 
 async def _ensure(session: Session, kind: Kind, tree: JSON) -> None:

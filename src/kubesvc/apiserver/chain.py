@@ -28,7 +28,7 @@ from kubesvc.apiserver.deletecollection import deletecollection
 from kubesvc.apiserver.get import get
 from kubesvc.apiserver.list import list_
 from kubesvc.apiserver.patching import patching
-from kubesvc.apiserver.routing import Target, is_true, resolve
+from kubesvc.apiserver.routing import Target, is_true, of_old, resolve
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.subresources import binding, eviction, exec, finalize, proxy, scale
 from kubesvc.apiserver.subresources import log as log_of
@@ -63,6 +63,8 @@ def chain(state: State) -> Handler:
     """The whole handler: what a listener or a LocalTransport calls."""
 
     async def handle(request: Request) -> Response:
+        if "/watch/" in request.path:
+            request = of_old(request)
         began, kind = time.perf_counter(), state.metrics.started(request)
         target = resolve(request.path) or _custom(state, request.path)
         with warnings.Collecting() as texts:
@@ -173,7 +175,9 @@ def _openapi_v2(state: State, request: Request) -> Response:
 def verb(request: Request, target: Target) -> Verb:
     """Raises MethodNotAllowed, NotFound for a subresource nobody serves."""
     method = request.method
-    if target.kind in reviews.KINDS and method == "POST" and not target.name:
+    if target.kind.answered:
+        if method != "POST" or target.name:
+            raise MethodNotAllowed("the server does not allow this method on the requested resource")
         return reviews.create
     if target.subresource not in ("", "status"):
         methods = _SUBRESOURCE.get(target.subresource)

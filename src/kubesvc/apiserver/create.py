@@ -24,8 +24,7 @@ async def create(state: State, request: Request, target: Target) -> Response:
     if target.kind.namespaced and not target.namespace:
         raise BadRequest("an empty namespace may not be set during creation")
     options = body.write_options(request)
-    tree = body.read_object(request, target)
-    warnings = body.check_fields(target.kind, tree, options, request)
+    tree, warnings = body.read_known(request, target, options)
     writer = writer_of(state, request, target)
     for _ in range(ATTEMPTS):
         generated = not tree["metadata"].get("name")
@@ -34,7 +33,7 @@ async def create(state: State, request: Request, target: Target) -> Response:
         except Raced as raced:
             if raced.own and not generated:
                 raise already_exists(target.kind.resource, tree["metadata"]["name"]) from raced
-            tree = body.read_object(request, target)
+            tree, _ = body.read_known(request, target, options)
         else:
             warn(warnings + admission.warnings(target.kind, tree))
             return encode.one(state, request, target.kind, item, 201)

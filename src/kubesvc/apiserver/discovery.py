@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import NamedTuple
 
 from kubesvc.api.errors import NotAcceptable
 from kubesvc.api.meta import JSON
@@ -16,29 +15,8 @@ from kubesvc.api.registry import KINDS, Kind
 from kubesvc.apiserver import encode
 from kubesvc.apiserver.custom.definition import version_order
 from kubesvc.apiserver.negotiation import Representation
+from kubesvc.apiserver.served import served
 from kubesvc.client.transport import Request, Response
-
-
-class Subresource(NamedTuple):
-    """The kind its bodies have ("" for that of its parent) and the verbs it takes."""
-
-    group: str
-    version: str
-    kind: str
-    verbs: tuple[str, ...]
-
-
-SUBRESOURCES: dict[str, Subresource] = {
-    "status": Subresource("", "", "", ("get", "patch", "update")),
-    "scale": Subresource("autoscaling", "v1", "Scale", ("get", "patch", "update")),
-    "binding": Subresource("", "v1", "Binding", ("create",)),
-    "eviction": Subresource("policy", "v1", "Eviction", ("create",)),
-    "finalize": Subresource("", "", "", ("update",)),
-    "log": Subresource("", "", "", ("get",)),
-    "exec": Subresource("", "v1", "PodExecOptions", ("create", "get")),
-    "attach": Subresource("", "v1", "PodAttachOptions", ("create", "get")),
-    "portforward": Subresource("", "v1", "PodPortForwardOptions", ("create", "get")),
-}
 
 
 def answer(request: Request, custom: Sequence[Kind] = ()) -> Response | None:
@@ -87,12 +65,6 @@ def _all_groups(custom: Sequence[Kind]) -> dict[str, tuple[str, ...]]:
 
 def _kinds(group: str, version: str, custom: Sequence[Kind]) -> list[Kind]:
     return [kind for kind in (*KINDS.values(), *custom) if (kind.group, kind.version) == (group, version)]
-
-
-def _served(kind: Kind) -> list[tuple[str, Subresource]]:
-    proxy = Subresource("", "v1", f"{kind.kind}ProxyOptions", ("create", "delete", "get", "patch", "update"))
-    known = {**SUBRESOURCES, "proxy": proxy}
-    return [(name, known[name]) for name in kind.subresources if name in known]
 
 
 # ── legacy ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -146,7 +118,7 @@ def _resource(kind: Kind) -> Iterable[JSON]:
     if kind.categories:
         resource["categories"] = list(kind.categories)
     yield resource
-    for name, sub in _served(kind):
+    for name, sub in served(kind):
         entry: JSON = {
             "name": f"{kind.plural}/{name}",
             "singularName": "",
@@ -206,7 +178,7 @@ def _aggregated_resource(kind: Kind) -> JSON:
                 "responseKind": {"group": sub.group, "version": sub.version, "kind": sub.kind} if sub.kind else gvk,
                 "verbs": list(sub.verbs),
             }
-            for name, sub in _served(kind)
+            for name, sub in served(kind)
         ],
     }
     return {field: value for field, value in resource.items() if value}

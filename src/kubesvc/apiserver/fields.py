@@ -1,7 +1,8 @@
 """Fields the schema doesn't know, and values of the wrong type, in upstream's words.
 
-Both walk a tree beside its type. Unknown fields are for `fieldValidation` (Strict refuses, Warn warns); a wrong type is
-always refused. Null stands for "not given" everywhere, as in Go's decoder.
+Both walk a tree beside its type. Unknown fields are dropped, as a decoder into structs drops them; `fieldValidation`
+says what is made of it (Strict refuses, Warn warns). A wrong type is always refused. Null stands for "not given"
+everywhere, as in Go's decoder.
 """
 
 from __future__ import annotations
@@ -22,38 +23,39 @@ _QUANTITY = re.compile(QUANTITY)
 _RANGES = {"int32": 2**31, "int64": 2**63, "": 2**63}
 
 
-def check_fields(kind: Kind, tree: JSON) -> list[str]:
-    """`unknown field "spec.foo"` for each field of `tree` that the schema doesn't have."""
+def drop_unknown(kind: Kind, tree: JSON) -> list[str]:
+    """Take out of `tree`, in place, each field that the schema doesn't have; `unknown field "spec.foo"` for each."""
     if fits(kind, tree, strict=True):
         return []
-    return [f'unknown field "{path}"' for path in _unknown(tree, schema.type_of(kind), "")]
+    return [f'unknown field "{path}"' for path in _drop_unknown(tree, schema.type_of(kind), "")]
 
 
-def _unknown(tree: JSON, of: Type, path: str) -> Iterator[str]:
-    for name, value in tree.items():
+def _drop_unknown(tree: JSON, of: Type, path: str) -> Iterator[str]:
+    for name, value in list(tree.items()):
         here = f"{path}.{name}" if path else name
         found = of.fields.get(name)
         if found is None:
+            del tree[name]
             yield here
         else:
-            yield from _unknown_in(value, found, here)
+            yield from _drop_unknown_in(value, found, here)
 
 
-def _unknown_in(value: Any, field: Field, path: str) -> Iterator[str]:
+def _drop_unknown_in(value: Any, field: Field, path: str) -> Iterator[str]:
     if field.ref:
         if isinstance(value, dict):
-            yield from _unknown(value, schema.named(field.ref), path)
+            yield from _drop_unknown(value, schema.named(field.ref), path)
     elif field.items is not None and isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _unknown_in(item, field.items, f"{path}[{index}]")
+            yield from _drop_unknown_in(item, field.items, f"{path}[{index}]")
     elif field.values is not None and isinstance(value, dict):
         for key, item in value.items():
-            yield from _unknown_in(item, field.values, f"{path}.{key}")
+            yield from _drop_unknown_in(item, field.values, f"{path}.{key}")
 
 
-def unknown_in_metadata(tree: JSON) -> list[str]:
+def drop_unknown_in_metadata(tree: JSON) -> list[str]:
     """The same for an object of which only the metadata is known here."""
-    return [f'unknown field "{path}"' for path in _unknown_in(tree.get("metadata"), _METADATA, "metadata")]
+    return [f'unknown field "{path}"' for path in _drop_unknown_in(tree.get("metadata"), _METADATA, "metadata")]
 
 
 def check_metadata(tree: JSON) -> list[Cause]:

@@ -1,8 +1,7 @@
 """The OpenAPI documents: what kubectl asks before `apply`, `diff` and `explain`.
 
 Built from the schema on first use and kept. Version 3 has a document for each group and version; version 2 is one
-document, which `openapi_protobuf` has as protobuf too. Paths hold what clients look at: which kind a path is of, and
-that patch takes fieldValidation and dryRun.
+document, which `openapi_protobuf` has as protobuf too. Here are the types; the paths are in `openapi_paths`.
 """
 
 from __future__ import annotations
@@ -17,33 +16,20 @@ from kubesvc.api.descriptions import DESCRIPTIONS, ENUMS, describe, values
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import KINDS, Kind
 from kubesvc.api.schema import Field
-from kubesvc.apiserver.custom.kind import CustomKind
+from kubesvc.apiserver.openapi_paths import GVK, PARAMETERS, V2, V3, bodies, gvk, paths_of
 
 _INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
-_GVK = "x-kubernetes-group-version-kind"
-
-V3, V2 = "#/components/schemas/", "#/definitions/"
-
-# verb -> the query parameters that kubectl looks for
-_PARAMETERS = {
-    "get": ("pretty",),
-    "list": ("continue", "fieldSelector", "labelSelector", "limit", "resourceVersion", "timeoutSeconds", "watch"),
-    "post": ("dryRun", "fieldManager", "fieldValidation"),
-    "put": ("dryRun", "fieldManager", "fieldValidation"),
-    "patch": ("dryRun", "fieldManager", "fieldValidation", "force"),
-    "delete": ("dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy"),
-}
 
 
 @cache
 def v2() -> bytes:
     """/openapi/v2 as JSON."""
     kinds = list(KINDS.values())
-    found = {path: item for kind in kinds for path, item in paths(kind, V2).items()}
+    paths = {path: item for kind in kinds for path, item in paths_of(kind, V2).items()}
     return msgspec.json.encode(
-        {"swagger": "2.0", "info": info(), "paths": found, "definitions": definitions(kinds, V2)}
+        {"swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions(kinds, V2)}
     )
 
 
@@ -67,7 +53,7 @@ def v3(group_version_path: str) -> bytes | None:
         {
             "openapi": "3.0.0",
             "info": info(),
-            "paths": {path: item for kind in kinds for path, item in paths(kind, V3).items()},
+            "paths": {path: item for kind in kinds for path, item in paths_of(kind, V3).items()},
             "components": {"schemas": definitions(kinds, V3)},
         }
     )
@@ -80,7 +66,7 @@ def info() -> JSON:
 @cache
 def _digest() -> str:
     """Changes whenever a document would: it is over everything they are made from."""
-    parts = (schema.schema(), DESCRIPTIONS, sorted(ENUMS.items()), _PARAMETERS, [repr(k) for k in KINDS.values()])
+    parts = (schema.schema(), DESCRIPTIONS, sorted(ENUMS.items()), PARAMETERS, [repr(k) for k in KINDS.values()])
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest().upper()
 
 
@@ -90,7 +76,13 @@ def _digest() -> str:
 def definitions(kinds: list[Kind], prefix: str, more: tuple[str, ...] = ()) -> JSON:
     """Every type that `kinds` and the types called `more` reach, by name."""
     roots = {schema.type_name(kind): kind for kind in kinds}
-    waiting = [*roots, *more, _META + "DeleteOptions", _META + "Status"]
+    waiting = [
+        *roots,
+        *more,
+        _META + "DeleteOptions",
+        _META + "Status",
+        *(body for kind in kinds for body in bodies(kind)),
+    ]
     found: JSON = {
         _INT_OR_STRING: {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]},
         _QUANTITY: {"oneOf": [{"type": "string"}, {"type": "number"}]},
@@ -109,7 +101,7 @@ def definitions(kinds: list[Kind], prefix: str, more: tuple[str, ...] = ()) -> J
         if of.map:
             found[name]["x-kubernetes-map-type"] = of.map
         if name in roots:
-            found[name][_GVK] = [_gvk(roots[name])]
+            found[name][GVK] = [gvk(roots[name])]
         waiting += [ref for field in of.fields.values() if (ref := _reference(field))]
     return found
 
@@ -159,67 +151,3 @@ def _shape(field: Field, prefix: str) -> JSON:
             return {"type": "object", "additionalProperties": _shape(field.values, prefix)}
         case kind:
             return {"type": kind, "format": field.format} if field.format else {"type": kind}
-
-
-# ── paths ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _gvk(kind: Kind) -> JSON:
-    return {"group": kind.group, "version": kind.version, "kind": kind.kind}
-
-
-def type_name(kind: Kind) -> str:
-    """The name of the kind's type in the documents: com.example.v1.Widget of a custom kind."""
-    if isinstance(kind, CustomKind):
-        return ".".join([*reversed(kind.group.split(".")), kind.version, kind.kind])
-    return schema.type_name(kind)
-
-
-def paths(kind: Kind, prefix: str) -> JSON:
-    """The paths of the kind and what they take."""
-    scope = "namespaces/{namespace}/" if kind.namespaced else ""
-    collection = f"{kind.root}/{scope}{kind.plural}"
-    one = f"{collection}/{{name}}"
-    found = {
-        collection: _item(kind, prefix, ("list", "post"), named=False),
-        one: _item(kind, prefix, ("get", "put", "patch", "delete"), named=True),
-    }
-    if kind.namespaced:
-        found[f"{kind.root}/{kind.plural}"] = _item(kind, prefix, ("list",), named=False)
-    for subresource in kind.subresources:
-        if subresource == "status":
-            found[f"{one}/status"] = _item(kind, prefix, ("get", "put", "patch"), named=True)
-    return found
-
-
-def _item(kind: Kind, prefix: str, verbs: tuple[str, ...], *, named: bool) -> JSON:
-    item: JSON = {("get" if verb == "list" else verb): _operation(kind, prefix, verb) for verb in verbs}
-    parameters = ["namespace"] if kind.namespaced else []
-    parameters += ["name"] if named else []
-    item["parameters"] = [_parameter(name, "path", prefix) for name in parameters]
-    return item
-
-
-def _operation(kind: Kind, prefix: str, verb: str) -> JSON:
-    body = {"$ref": prefix + type_name(kind)}
-    answer = {"description": "OK", "content": {"application/json": {"schema": body}}}
-    operation: JSON = {
-        "operationId": f"{verb}{kind.group.title().replace('.', '')}{kind.version.title()}{kind.kind}",
-        "parameters": [_parameter(name, "query", prefix) for name in _PARAMETERS[verb]],
-        "responses": {"200": answer if prefix == V3 else {"description": "OK", "schema": body}},
-        "x-kubernetes-action": verb,
-        _GVK: _gvk(kind),
-    }
-    if verb in ("post", "put", "patch"):
-        if prefix == V3:
-            operation["requestBody"] = {"content": {"*/*": {"schema": body}}, "required": True}
-        else:
-            operation["parameters"].append({"name": "body", "in": "body", "required": True, "schema": body})
-    return operation
-
-
-def _parameter(name: str, where: str, prefix: str) -> JSON:
-    found: JSON = {"name": name, "in": where}
-    if where == "path":
-        found["required"] = True
-    return {**found, "schema": {"type": "string"}} if prefix == V3 else {**found, "type": "string"}

@@ -158,6 +158,7 @@ _RESPONSE: Fields = {"description": (1, _text), "schema": (2, _in(1, _schema))}
 _OPERATION: Fields = {
     "description": (3, _text),
     "operationId": (5, _text),
+    "consumes": (7, _text),
     "parameters": (8, _parameter),
     "responses": (9, _named(1, _in(1, _response))),
     "x-": (13, _yaml),

@@ -287,8 +287,8 @@ def _quantity(raw: bytes) -> str:
 
 
 def _texts(raw: bytes) -> list[str]:
-    texts: list[str] = _read(_message("Texts"), raw, {}).get("items", [])
-    return texts
+    found: list[str] = _read(_message("Texts"), raw, {}).get("items", [])
+    return found
 
 
 def _fields_v1(raw: bytes) -> Any:
@@ -307,6 +307,6 @@ _READINGS: dict[str, tuple[int, _Read]] = {
     "MicroTime": (_BYTES, _micro_time),
     "IntOrString": (_BYTES, _int_or_string),
     "Quantity": (_BYTES, _quantity),
+    "Texts": (_BYTES, _texts),
     "FieldsV1": (_BYTES, _fields_v1),
-    "[]string": (_BYTES, _texts),  # what a map holds; a field that is a list is written otherwise
 }

@@ -12,18 +12,13 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from kubesvc.api import registry
-from kubesvc.api.registry import NAMESPACE, Kind
+from kubesvc.api.registry import NAMESPACE, Kind, served
+from kubesvc.client.transport import Request
 
 PROXY = "proxy"
 
 Find = Callable[[str, str, str], Kind | None]
 """(group, version, plural) -> the kind served there."""
-
-
-def built_in(group: str, version: str, plural: str) -> Kind | None:
-    kind = registry.find(group, plural)
-    return kind if kind is not None and kind.version == version else None
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -35,7 +30,7 @@ class Target(msgspec.Struct, frozen=True):
     subresource: str = ""
 
 
-def resolve(path: str, find: Find = built_in) -> Target | None:
+def resolve(path: str, find: Find = served) -> Target | None:
     """The target of a resource path, or None where no kind is served."""
     parts = path.strip("/").split("/")
     if parts[0] == "api" and len(parts) > 2:
@@ -64,6 +59,22 @@ def resolve(path: str, find: Find = built_in) -> Target | None:
 def is_true(query: Mapping[str, str], name: str) -> bool:
     """A parameter that is a boolean. As upstream, whatever isn't false or 0 is true: clients in Python send True."""
     return name in query and query[name].lower() not in ("false", "0")
+
+
+def of_old(request: Request) -> Request:
+    """A watch as it was asked for before it had a parameter: /api/v1/watch/…, of a collection or of one object, as the
+    request that means the same today. Any other request as it is."""
+    parts = request.path.strip("/").split("/")
+    at = 2 if parts[0] == "api" else 3
+    if request.method != "GET" or len(parts) <= at + 1 or parts[at] != "watch":
+        return request
+    path, query = "/" + "/".join(parts[:at] + parts[at + 1 :]), {**request.query, "watch": "true"}
+    target = resolve(path)
+    if target is not None and target.name and not target.subresource:
+        path = path.rpartition("/")[0]
+        selector = f"metadata.name={target.name}"
+        query["fieldSelector"] = ",".join(filter(None, (query.get("fieldSelector"), selector)))
+    return msgspec.structs.replace(request, path=path, query=query)
 
 
 def streamed(path: str) -> bool:

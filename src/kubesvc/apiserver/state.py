@@ -19,6 +19,7 @@ from kubesvc.apiserver.lines import Lines
 from kubesvc.apiserver.metrics import Metrics
 from kubesvc.apiserver.nodes import Nodes
 from kubesvc.apiserver.routing import Target
+from kubesvc.apiserver.storecheck import StoreCheck
 from kubesvc.apiserver.webhooks.register import Register
 from kubesvc.store.protocol import Store, Versioned
 
@@ -43,6 +44,7 @@ class State:
         self.documents = Documents()
         self.webhooks = Register()
         self.rbac = Rbac()
+        self.tried = StoreCheck(store)
         self.lines = Lines()
         self.metrics = Metrics()
         self.ready = False  # bootstrap is done

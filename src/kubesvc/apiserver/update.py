@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kubesvc.api.errors import BadRequest, Conflict, conflict
+from kubesvc.api.errors import AlreadyExists, BadRequest, Conflict, NotFound, conflict
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver import admission, body, encode, stored
 from kubesvc.apiserver.access.check import require
@@ -37,16 +37,31 @@ async def update(state: State, request: Request, target: Target) -> Response:
     name = tree["metadata"].setdefault("name", target.name)
     if name != target.name:
         raise BadRequest(f"the name of the object ({name}) does not match the name on the URL ({target.name})")
-    if target.kind.put_creates and not target.subresource and await state.store.get(key_of(target)) is None:
-        await require(state, request, target, "create")
-        return await create(state, request, Target(target.kind, target.namespace))
     warnings = body.check_fields(target.kind, tree, options, request)
     writer = writer_of(state, request, target)
-    item = await modify(
-        state, target, lambda _: body.read_object(request, target), writer=writer, dry_run=options.dry_run
-    )
-    warn(warnings + admission.warnings(target.kind, tree))
-    return encode.one(state, request, target.kind, item)
+    creates = target.kind.put_creates and not target.subresource
+    for _ in range(ATTEMPTS):
+        if creates and await state.store.get(key_of(target)) is None:
+            await require(state, request, target, "create")
+            try:
+                return await create(state, request, Target(target.kind, target.namespace))
+            except AlreadyExists:  # since we looked: then it is an update
+                continue
+        try:
+            item = await modify(
+                state,
+                target,
+                lambda _: body.read_known(request, target, options)[0],
+                writer=writer,
+                dry_run=options.dry_run,
+            )
+        except NotFound:
+            if not creates:
+                raise
+        else:
+            warn(warnings + admission.warnings(target.kind, tree))
+            return encode.one(state, request, target.kind, item)
+    raise conflict(target.kind.resource, target.name, STALE)
 
 
 async def modify(

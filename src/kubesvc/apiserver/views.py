@@ -1,14 +1,19 @@
-"""Kinds that show another kind's objects in another shape: an Event of events.k8s.io is a core Event.
+"""Kinds that show another kind's objects in another shape: an Event of events.k8s.io is a core Event, a
+HorizontalPodAutoscaler of autoscaling/v1 one of v2.
 
-    core Event, as stored ──show──► what a client of the view sees and sends ──keep──► core Event
+    the kind as stored ──show──► what a client of the view sees and sends ──keep──► the kind as stored
 
-The two differ in the names of fields alone. Follows pkg/apis/events/v1/conversion.go.
+The two Events differ in the names of fields alone; a version that differs in more has a pair of functions here.
+Follows pkg/apis/events/v1/conversion.go.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kubesvc.api.meta import JSON
-from kubesvc.api.registry import EVENT, EVENTS_EVENT, Kind, find
+from kubesvc.api.registry import EVENT, EVENTS_EVENT, HORIZONTAL_POD_AUTOSCALER_V1, Kind, find
+from kubesvc.apiserver import autoscaling
 from kubesvc.apiserver.custom import structural
 from kubesvc.apiserver.custom.kind import CustomKind
 
@@ -25,6 +30,14 @@ _NAMES: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {
     )
 }
 
+# (apiVersion, plural) of the view -> (show, keep)
+_CONVERT: dict[tuple[str, str], tuple[Callable[[JSON], JSON], Callable[[JSON], JSON]]] = {
+    (HORIZONTAL_POD_AUTOSCALER_V1.api_version, HORIZONTAL_POD_AUTOSCALER_V1.plural): (
+        autoscaling.to_v1,
+        autoscaling.to_v2,
+    ),
+}
+
 
 def stored_kind(kind: Kind) -> Kind:
     """The kind whose objects are stored: `kind` itself unless it is a view."""
@@ -39,6 +52,8 @@ def show(kind: Kind, tree: JSON) -> JSON:
         return tree
     if isinstance(kind, CustomKind):
         return _in_version(kind, tree)
+    if convert := _CONVERT.get((kind.api_version, kind.plural)):
+        return convert[0](tree)
     return _renamed(kind, tree, {stored: shown for shown, stored in _names(kind)})
 
 
@@ -48,6 +63,8 @@ def keep(kind: Kind, tree: JSON) -> JSON:
         return tree
     if isinstance(kind, CustomKind):
         return tree | {"apiVersion": f"{kind.group}/{kind.storage}"}
+    if convert := _CONVERT.get((kind.api_version, kind.plural)):
+        return convert[1](tree)
     return _renamed(stored_kind(kind), tree, dict(_names(kind)))
 
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 K = TypeVar("K")
 
 _BUSY = 0.002  # seconds: a loop whose turn takes longer has others to serve
-_SHARE = 4  # turns that those get for each one in which keys at leisure are let in
+_SHARE = 9  # turns that those get for each one in which keys at leisure are let in
 _AT_ONCE = 8  # keys let in together
 
 

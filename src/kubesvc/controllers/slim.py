@@ -34,7 +34,7 @@ from kubesvc.api.core import (
 )
 from kubesvc.api.discovery import Endpoint, EndpointSlice
 from kubesvc.api.endpoints import pod_is_finished
-from kubesvc.api.labels import LAST_CHANGE_TRIGGER_TIME, LEADER, OVER_CAPACITY
+from kubesvc.api.labels import BALANCE, BALANCE_KEY, LAST_CHANGE_TRIGGER_TIME, LEADER, OVER_CAPACITY, WEIGHT
 from kubesvc.api.meta import Condition, LabelSelector, Object, ObjectMeta, OwnerReference, Struct
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -102,7 +102,7 @@ def slim_pod(pod: Pod) -> Pod:
         if c.type in READ_OF_PODS
     ]
     return Pod(
-        metadata=_meta(pod.metadata, (DELETION_COST,)),
+        metadata=_meta(pod.metadata, (DELETION_COST, WEIGHT)),
         spec=PodSpec(
             containers=[once(Container(ports=c.ports)) for c in spec.containers if c.ports],
             init_containers=sidecars,
@@ -158,7 +158,7 @@ def as_replica_set(controller: ReplicationController) -> ReplicaSet:
 def slim_service(service: Service) -> Service:
     spec = service.spec
     return Service(
-        metadata=_meta(service.metadata),
+        metadata=_meta(service.metadata, (BALANCE, BALANCE_KEY)),
         spec=ServiceSpec(
             type=intern(spec.type),
             selector=_texts(spec.selector) if spec.selector else None,

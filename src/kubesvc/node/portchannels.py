@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from aiohttp import WSMsgType, web
 
@@ -70,7 +71,8 @@ async def forward(socket: web.WebSocketResponse, ports: Sequence[int], inside: I
         ended = asyncio.gather(*work)
         reading = asyncio.create_task(_from_client(socket, wires))
         work.append(reading)
-        await asyncio.wait([ended, reading] if wires else [reading], return_when=asyncio.FIRST_COMPLETED)
+        until: list[asyncio.Future[Any]] = [reading, ended] if wires else [reading]
+        await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in work:
             task.cancel()

@@ -18,6 +18,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING
 
 from kubesvc.api.core import Node, Service
@@ -26,6 +27,7 @@ from kubesvc.client.events import Recorder
 from kubesvc.client.session import Session
 from kubesvc.kernel.conntrack import Conntrack
 from kubesvc.kernel.nft.connection import Connection
+from kubesvc.kernel.nft.transaction import NftError
 from kubesvc.proxy import localhost
 from kubesvc.proxy.addresses import Addresses
 from kubesvc.proxy.config import ProxyConfig
@@ -33,7 +35,9 @@ from kubesvc.proxy.conntrack import Reconciler
 from kubesvc.proxy.frontends import Key
 from kubesvc.proxy.guard import Guard
 from kubesvc.proxy.health import Answer, Health, service_health
+from kubesvc.proxy.layout import AFFINITY_SIZE, TABLE
 from kubesvc.proxy.listening import ServicePorts, listen
+from kubesvc.proxy.maps import AFFINITY
 from kubesvc.proxy.metrics import Metrics, triggered_at
 from kubesvc.proxy.policy import ours
 from kubesvc.proxy.reporting import Reporter
@@ -68,7 +72,7 @@ class Attendants:
         networks = (*config.service_cidrs, *config.pod_cidrs)
         families = tuple(f"IPv{version}" for version in sorted({n.version for n in networks} or {4}))
         self.health = Health(families, _now())
-        self._proxy, self._config = proxy, config
+        self._proxy, self._config, self._connection = proxy, config, connection
         self._triggers: list[datetime] = []  # of changes not yet in force
         recorder = Recorder(session, host=config.node_name)
         self._recorder = recorder
@@ -121,6 +125,9 @@ class Attendants:
                 group.create_task(listen(self._answer_metrics, *at, "metrics"))
 
     # ── what is heard ──
+
+    def ranges_changed(self, service_cidrs: tuple[IPv4Network | IPv6Network, ...]) -> None:
+        self._flows.service_cidrs = service_cidrs
 
     def _service_changed(self, _old: Service | None, _new: Service | None) -> None:
         self._queued(endpoints=False)
@@ -178,6 +185,7 @@ class Attendants:
         match path:
             case "/metrics":
                 self._count_without_local_endpoints()
+                self._count_clients()
                 headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
                 return Answer(200, self.metrics.render().decode(), headers)
             case "/proxyMode":
@@ -195,6 +203,15 @@ class Attendants:
                 counts["external"] += external and without
         for policy, count in counts.items():
             self.metrics.no_local_endpoints.labels(policy).set(count)
+
+    def _count_clients(self) -> None:
+        for family, map_ in AFFINITY.items():
+            try:
+                clients = self._connection.count(TABLE, map_)
+            except NftError:  # nothing is programmed yet
+                clients = 0
+            self.metrics.affinity_clients.labels(f"IPv{family}").set(clients)
+            self.metrics.affinity_capacity.labels(f"IPv{family}").set(AFFINITY_SIZE)
 
 
 async def _keep(what: str, work: Callable[[], Awaitable[None]]) -> None:

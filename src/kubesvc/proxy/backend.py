@@ -16,7 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from kubesvc.proxy.layout import Masquerade, Refusal, show_endpoint, split_key, unpack
+from kubesvc.proxy.layout import Draw, Masquerade, Refusal, show_endpoint, split_key, unpack
 
 
 class BackendError(Exception):
@@ -34,7 +34,8 @@ class Kind(StrEnum):
 
 class Frontend(msgspec.Struct, frozen=True, gc=False):
     """An address that answers. `key` and `endpoints` are packed as `layout` says; an endpoint's place in the tuple is
-    its slot, and stays when others come and go. Without endpoints, `refusal` says how connections end.
+    its slot, and stays when others come and go; with weights an endpoint has several. Without endpoints, `refusal` says
+    how connections end.
 
     `outside` holds for sources that are neither pods nor this node (externalTrafficPolicy Local): its endpoints are
     reached without masquerade, and without any the connection is dropped; None: they are treated as all others."""
@@ -51,10 +52,13 @@ class Frontend(msgspec.Struct, frozen=True, gc=False):
     sources: tuple[bytes, ...] | None = None
     """Only these sources may connect: first and last address of each range, disjoint, one after the other in a bytes;
     None: all."""
+    draw: Draw = Draw.RANDOM
 
     def __str__(self) -> str:
         address, protocol, port = split_key(self.key)
-        to = ", ".join(map(show_endpoint, self.endpoints)) or (self.refusal.name.lower() if self.refusal else "nothing")
+        to = ", ".join(map(show_endpoint, dict.fromkeys(self.endpoints))) or (
+            self.refusal.name.lower() if self.refusal else "nothing"
+        )
         return f"{'/'.join(self.service)} {self.kind} {unpack(address)} proto {protocol} port {port} -> {to}"
 
 

@@ -23,6 +23,7 @@ class ProxyConfig:
     node_name: str
     node_ips: tuple[IPv4Address | IPv6Address, ...]
     service_cidrs: tuple[IPv4Network | IPv6Network, ...]
+    """Where cluster IPs come from, until the ServiceCIDR objects have said it."""
     pod_cidrs: tuple[IPv4Network | IPv6Network, ...]
     """Of the whole cluster: a source inside them is a pod, and keeps its address on the way to a cluster IP."""
     pods_by_node: bool = False
@@ -46,6 +47,8 @@ class ProxyConfig:
     """Where /healthz and /livez answer; None: nowhere. Upstream's port is 10256."""
     metrics_address: tuple[str, int] | None = None
     """Where /metrics and /proxyMode answer; None: nowhere. Upstream's port is 10249."""
+    follow_service_cidrs: bool = True
+    """Let the ServiceCIDR objects say where cluster IPs come from."""
     report_programmed: bool = True
     """Write into the node's Lease what is in force while endpoints terminate, for the agents that wait for it."""
 

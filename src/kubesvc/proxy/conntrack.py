@@ -52,7 +52,7 @@ class Reconciler:
         self._tracking = tracking
         self._serving = serving
         self._done = done
-        self._service_cidrs, self._pod_cidrs = config.service_cidrs, config.pod_cidrs
+        self.service_cidrs, self._pod_cidrs = config.service_cidrs, config.pod_cidrs
         self._orphaned: Collection[bytes] = frozenset(ip.packed for ip in (*config.node_port_ips(), LOOPBACK))
         self._removed: set[bytes] = set()
         self._touched = True  # what went while no proxy ran is looked for at the first programming
@@ -104,7 +104,7 @@ class Reconciler:
         removed, self._removed = self._removed, set()
         try:
             paths = await asyncio.to_thread(self._read)
-            known = Knowledge(self._serving, removed, self._service_cidrs, self._orphaned, self._pod_cidrs)
+            known = Knowledge(self._serving, removed, self.service_cidrs, self._orphaned, self._pod_cidrs)
             gone = [flow for path in stale(paths, known) for flow in paths[path]]
             deleted = await asyncio.to_thread(self._tracking.delete, gone) if gone else 0
         except OSError:

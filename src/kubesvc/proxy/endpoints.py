@@ -9,14 +9,18 @@ KEP-1669 (terminating endpoints), KEP-2433 and KEP-3015 (hints).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from kubesvc.api.balance import read_weights
 from kubesvc.api.discovery import Endpoint, EndpointSlice
+from kubesvc.api.labels import WEIGHTS
 from kubesvc.proxy.layout import PROTOCOLS, pack, port_data
 
 READY, DRAINING, LOCAL = 1, 2, 4  # draining: serving and terminating
 NODE_HINT, FOR_NODE, ZONE_HINT, FOR_ZONE = 8, 16, 32, 64
+_NO_WEIGHTS: Mapping[bytes, int] = {}
 _PLAIN = {READY, READY | LOCAL}  # what nearly every slice is made of
 
 
@@ -35,6 +39,7 @@ class Candidates:
     length: int  # of an address: 4 or 16
     ports: dict[tuple[str, int], int]
     endpoints: tuple[tuple[int, bytes], ...]  # flags, address
+    weights: Mapping[bytes, int]  # address -> weight, where it isn't 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,17 @@ def parse(found: EndpointSlice, here: Locality) -> Candidates:
                 continue
             if len(address) == length:
                 endpoints.append((flags, address))
-    return Candidates(length, ports, tuple(endpoints))
+    written = found.metadata.annotations.get(WEIGHTS)
+    return Candidates(length, ports, tuple(endpoints), _weights(written) if written else _NO_WEIGHTS)
+
+
+def _weights(written: str) -> dict[bytes, int]:
+    """What isn't an address is nobody's weight."""
+    weights: dict[bytes, int] = {}
+    for address, weight in read_weights(written).items():
+        with suppress(ValueError):
+            weights[pack(address)] = weight
+    return weights
 
 
 def _flags(endpoint: Endpoint, here: Locality) -> int:
@@ -94,7 +109,8 @@ def choose(slices: Iterable[Candidates], length: int, port: tuple[str, int]) -> 
         ending = port_data(number)
         for flags, address in candidates.endpoints:
             endpoint = address + ending
-            if endpoint not in flags_of or flags & READY:
+            known = flags_of.get(endpoint)
+            if known is None or (flags & READY, flags) > (known & READY, known):  # whichever slice comes first
                 flags_of[endpoint] = flags
     if _PLAIN.issuperset(flags_of.values()):
         return Choice(tuple(flags_of), tuple([e for e, f in flags_of.items() if f & LOCAL]))
@@ -113,25 +129,3 @@ def _narrow(ready: Sequence[tuple[bytes, int]]) -> list[bytes]:
             if here:
                 return here
     return [e for e, _ in ready]
-
-
-def arrange(slots: tuple[bytes, ...], wanted: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """`wanted` in an order that leaves as many as can be in the slots they have: newcomers take the places of those
-    that left, and where more left than came, the last ones move down."""
-    if not slots or not wanted:
-        return wanted
-    stay, held = set(wanted), set(slots)
-    if stay == held:
-        return slots
-    arrived = [e for e in wanted if e not in held]
-    settled: list[bytes | None] = []
-    for endpoint in slots:
-        settled.append(endpoint if endpoint in stay else arrived.pop() if arrived else None)
-    settled += arrived
-    place = 0
-    while place < len(settled):
-        if settled[place] is not None:
-            place += 1
-        elif (last := settled.pop()) is not None:
-            settled[place] = last
-    return tuple(e for e in settled if e is not None)

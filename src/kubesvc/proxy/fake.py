@@ -44,6 +44,9 @@ class Connection:
     protocol: int
     port: int
     where: Where = Where.WIRE
+    source_port: int = 40000
+    mark: int = 0
+    """The connection's, put there by somebody else."""
 
 
 class FakeBackend(NftablesBackend):
@@ -59,6 +62,7 @@ class FakeBackend(NftablesBackend):
     def trace(self, connection: Connection, *, draw: int = 0) -> Trace:
         """Send a connection through; every random number comes out as `draw` (modulo what is asked)."""
         packet = Packet(pack(connection.source), pack(connection.destination), connection.protocol, connection.port)
+        packet.source_port, packet.connection_mark = connection.source_port, connection.mark
         self.packet = packet
         masqueraded = False
         hook = "output" if connection.where is Where.NODE else "prerouting"

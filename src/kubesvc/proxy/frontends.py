@@ -17,7 +17,7 @@ from kubesvc.api.discovery import EndpointSlice
 from kubesvc.proxy.backend import Changes, Frontend
 from kubesvc.proxy.claims import Claims
 from kubesvc.proxy.endpoints import LOCAL, READY, Candidates, Locality, parse
-from kubesvc.proxy.layout import port_data, split_key
+from kubesvc.proxy.layout import SLOT_TABLE, port_data, split_key
 from kubesvc.proxy.policy import NOTHING, Decided, Site, decide
 
 Key = tuple[str, str]  # namespace, name
@@ -36,12 +36,15 @@ class Frontends:
         load_balancer_ranges: Iterable[tuple[bytes, bytes]] = (),
         forwarder: bytes = b"",
         masquerade_all: bool = False,
+        slot_table: int = SLOT_TABLE,
     ) -> None:
-        """`load_balancer_ranges`, first and last address, hold addresses that only Services have."""
+        """`load_balancer_ranges`, first and last address, hold addresses that only Services have. `slot_table` is how
+        many slots a Service with maglev has."""
         ports = tuple(node_port_ips)
         self._here = here
         nodes = tuple(node_ips) or ports
-        self._site = Site(ports, nodes, tuple(load_balancer_ranges), proxy_name, forwarder, masquerade_all)
+        ranges = tuple(load_balancer_ranges)
+        self._site = Site(ports, nodes, ranges, proxy_name, forwarder, masquerade_all, slot_table)
         self._services: dict[Key, Service] = {}
         self._slices: dict[Key, dict[str, EndpointSlice]] = {}  # service -> slice name -> slice
         self._candidates: dict[Key, dict[str, Candidates]] = {}  # the same, as this node sees them

@@ -5,15 +5,18 @@
     endpoint        address · port
 
     class        0x6b TTTTTSMM NNNN     T: affinity (5 bits, which time-out); S: scope (1 bit); M: masquerade (2 bits);
-                                        N: number of endpoints
-                                        `nft` prints 6b01:3: "3 endpoints, masquerade off-cluster sources"
-                 0x6a …                 sticky by client and address; 0x69: by client, protocol and port (node ports)
+                                        N: number of slots
+                                        `nft` prints 6b01:3: "3 slots, masquerade off-cluster sources"
+                 0x6a …                 the slot is a hash of the client; 0x69: of the connection; 0x6b: random
     slot         0x6b 00000S00 NNNN     `nft` prints 6b00:2
-    endpoint id  0x68 SIIIIIII IIII     I: 23 bits of a hash of the endpoint's address, which outlive a restart
+    endpoint id  0x68 SIIIIIII IIII     I: 23 bits of a hash of the endpoint's address, which outlive a restart; S is
+                                        added when it is looked up: what a client is remembered to have is of no scope
+    service id   0x6 IIIIIII            I: 28 bits of a hash of the Service's name
 
 Scope: what all sources may reach, or what sources outside the cluster may (externalTrafficPolicy Local). Class, slot
 and id travel from one rule to the next in `meta priority`. The magic first six bits keep a packet's own priority (a
-small number, or an administrator's traffic class) from ever matching, and let the last rule clear ours.
+small number, or an administrator's traffic class) from ever matching, and let the last rule clear ours. A service id
+is in the connection's mark, for as long as a client's memory is looked up.
 """
 
 from __future__ import annotations
@@ -23,12 +26,14 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from enum import IntEnum
 from functools import cache
+from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address
+from sys import byteorder
 from typing import NamedTuple
 from zlib import crc32
 
 TABLE = "kubesvc"
-LAYOUT = "kubesvc data plane, layout 2"
+LAYOUT = "kubesvc data plane, layout 3"
 """The table's comment. A table with another one is replaced whole: its maps may have other types."""
 
 MARK = 0x4000
@@ -45,16 +50,27 @@ MOST_ENDPOINTS = 0xFFFF
 
 MAGIC = 0x1A << 26
 MAGIC_MASK = 0x3F << 26
-_PLAIN, _STICKY, _STICKY_PORT, _ID = 0x6B << 24, 0x6A << 24, 0x69 << 24, 0x68 << 24
+_PLAIN, _ID = 0x6B << 24, 0x68 << 24
 _OUTSIDE = 1 << 18
 SLOTS = _PLAIN  # slot 0: no class has masquerade 0
 OUTSIDE_SLOTS = _PLAIN | _OUTSIDE
 ID_SCOPE_MASK = 0xFF80 << 16
-IDS, OUTSIDE_IDS = _ID, _ID | 1 << 23
+IDS, OUTSIDE_ID = _ID, 1 << 23
 _ID_BITS = (1 << 23) - 1
+SERVICE_ID = 0x6 << 28
+SERVICE_ID_MASK = 0x7 << 28  # not the first bits: nft prints those as a prefix, 0x60000000/4
 
 AFFINITY_SIZE = 65536
-"""Clients remembered in each affinity map. While one is full, newcomers get a random endpoint each time."""
+"""Clients and Services remembered in each family. While they are that many, newcomers are not remembered: each of
+their connections is placed as if the Service had no affinity."""
+LENT = 65536
+LENT_FOR = 1
+"""Marks of others kept aside at one time in each family, and for how many seconds at most."""
+
+SLOT_TABLE = 16381
+"""Slots of a Service with maglev: a prime, a hundred times the endpoints that are spread within 1 %."""
+HASH_SEED = 0x6B756265
+"""The same on every node, so that all of them choose alike."""
 
 TIMEOUTS = (
     *(1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 450, 600, 900, 1200, 1800, 2700),
@@ -80,28 +96,35 @@ class Refusal(IntEnum):
     DROP = 0x6B080002
 
 
+class Draw(IntEnum):
+    """What decides which slot a connection gets."""
+
+    RANDOM = 0x6B
+    CLIENT = 0x6A  # a hash of the client's address
+    CONNECTION = 0x69  # a hash of addresses, protocol and ports
+
+
 class Class(NamedTuple):
     """What frontends of one class have in common. `timeout` in seconds, one of TIMEOUTS; 0: no affinity."""
 
     masquerade: Masquerade
-    endpoints: int
+    slots: int
     outside: bool = False
     timeout: int = 0
-    by_port: bool = False
+    draw: Draw = Draw.RANDOM
 
     @property
     def number(self) -> int:
-        magic = _PLAIN if not self.timeout else _STICKY_PORT if self.by_port else _STICKY
         which = TIMEOUTS.index(self.timeout) + 1 if self.timeout else 0
-        return magic | which << 19 | self.outside << 18 | self.masquerade << 16 | self.endpoints
+        return self.draw << 24 | which << 19 | self.outside << 18 | self.masquerade << 16 | self.slots
 
     @classmethod
     def of(cls, number: int) -> Class:
         """The inverse of `number`."""
         which = number >> 19 & 0x1F
         timeout = TIMEOUTS[which - 1] if which else 0
-        by_port = number >> 24 == _STICKY_PORT >> 24
-        return cls(Masquerade(number >> 16 & 3), number & 0xFFFF, bool(number & _OUTSIDE), timeout, by_port)
+        scope = bool(number & _OUTSIDE)
+        return cls(Masquerade(number >> 16 & 3), number & 0xFFFF, scope, timeout, Draw(number >> 24))
 
 
 def keep_for(seconds: int) -> int:
@@ -109,23 +132,36 @@ def keep_for(seconds: int) -> int:
     return TIMEOUTS[min(bisect_left(TIMEOUTS, seconds), len(TIMEOUTS) - 1)] if seconds else 0
 
 
-def plain_class(masquerade: int, endpoints: int) -> int:
-    """The class of nearly every frontend: no affinity, one scope."""
-    return _PLAIN | masquerade << 16 | endpoints
+def plain_class(masquerade: int, slots: int) -> int:
+    """The class of nearly every frontend: random, no affinity, one scope."""
+    return _PLAIN | masquerade << 16 | slots
 
 
-def endpoint_ids(endpoints: Iterable[bytes], *, outside: bool = False) -> dict[bytes, bytes]:
+@cache
+def service_id(service: tuple[str, str]) -> bytes:
+    """The id of a Service, packed: the same at all its addresses and ports, in every process. Where two Services' are
+    alike (1 in 500 clusters with 1,000 that have affinity), a client of both moves when it changes between them."""
+    digest = blake2b("/".join(service).encode(), digest_size=4).digest()
+    return struct.pack("=I", int.from_bytes(digest, "big") >> 4 | SERVICE_ID)
+
+
+def endpoint_ids(endpoints: Iterable[bytes]) -> dict[bytes, bytes]:
     """endpoint -> its id, packed. A pod has one id at every port of a Service, in every process; where two pods' hashes
     meet (2 in 1,000 Services of 200 pods), the one with the higher address takes the next id."""
     found: dict[bytes, bytes] = {}
     taken: set[int] = set()
-    for endpoint in sorted(endpoints):
+    for endpoint in sorted(set(endpoints)):
         number = crc32(endpoint[:-4]) & _ID_BITS
         while number in taken:
             number = (number + 1) & _ID_BITS
         taken.add(number)
-        found[endpoint] = struct.pack("=I", number | (OUTSIDE_IDS if outside else IDS))
+        found[endpoint] = struct.pack("=I", number | IDS)
     return found
+
+
+def outside_id(number: bytes) -> bytes:
+    """An endpoint's id as a backend's key ends, where sources outside the cluster are sent to others."""
+    return struct.pack("=I", int.from_bytes(number, byteorder) | OUTSIDE_ID)
 
 
 @cache

@@ -33,6 +33,7 @@ from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.frontends import Frontends
 from kubesvc.proxy.layout import port_data
 from kubesvc.proxy.nftables import NftablesBackend
+from kubesvc.proxy.servicecidrs import Networks, ServiceCidrs
 from kubesvc.proxy.slim import slim_service, slim_slice
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,8 @@ class Proxy:
         self.node = Informer[Node](session, NODE, Node, fields=f"metadata.name={config.node_name}")
         self._backend = backend
         self._config = config
-        self._ranges = ranges_of(config, None)
+        self._service_cidrs = config.service_cidrs
+        self._ranges = ranges_of(config, self._service_cidrs, None)
         self._revision = ""
         self._delay = _FIRST_DELAY
         self._turn: asyncio.Handle | None = None
@@ -129,13 +131,24 @@ class Proxy:
 
     def _node_changed(self, _: Node | None, new: Node | None) -> None:
         self.frontends.set_zone("" if new is None else new.metadata.labels.get(ZONE, ""))
-        ranges = ranges_of(self._config, new)
-        if ranges != self._ranges:
-            log.info("the pods of this node are in %s", ", ".join(map(str, ranges.pod_cidrs)))
-            self._ranges = ranges
-            self._backend.know(ranges)
-            self.rebuild()
+        self._know(new)
         self._wake()
+
+    def set_service_cidrs(self, networks: Networks) -> None:
+        """Cluster IPs come from these networks now."""
+        self._service_cidrs = networks
+        self._know(self.node.get("", self._config.node_name))
+
+    def _know(self, node: Node | None) -> None:
+        """Have the ranges in the rules, where they are others than before."""
+        ranges = ranges_of(self._config, self._service_cidrs, node)
+        if ranges == self._ranges:
+            return
+        if ranges.pod_cidrs != self._ranges.pod_cidrs:
+            log.info("the pods of this node are in %s", ", ".join(map(str, ranges.pod_cidrs)))
+        self._ranges = ranges
+        self._backend.know(ranges)
+        self.rebuild()
 
     def _synced(self) -> None:
         self._whole = all(i.synced.is_set() for i in (self.services, self.slices, self.node))
@@ -180,12 +193,12 @@ def _answering(config: ProxyConfig) -> list[bytes]:
     return [ip.packed for ip in (*config.node_port_ips(), *((LOOPBACK,) if config.localhost_node_ports else ()))]
 
 
-def ranges_of(config: ProxyConfig, node: Node | None) -> Ranges:
+def ranges_of(config: ProxyConfig, service_cidrs: Networks, node: Node | None) -> Ranges:
     """The ranges the rules hold. Pods are those of this node where the Node says which these are, else all."""
     pods = config.pod_cidrs
     if config.pods_by_node and node is not None:
         pods = tuple(map(ip_network, node.spec.pod_cidrs or filter(None, [node.spec.pod_cidr]))) or pods
-    return Ranges(config.service_cidrs, pods, config.localhost_node_ports)
+    return Ranges(service_cidrs, pods, config.localhost_node_ports)
 
 
 async def run(session: Session, config: ProxyConfig) -> None:
@@ -193,18 +206,28 @@ async def run(session: Session, config: ProxyConfig) -> None:
     if config.configure_namespace:
         namespace.prepare(config)
     connection = Connection()
-    backend = NftablesBackend(connection, ranges_of(config, None))
+    backend = NftablesBackend(connection, ranges_of(config, config.service_cidrs, None))
     listener = localhost.listen() if config.localhost_node_ports else None
     if not config.localhost_node_ports:
         localhost.close_way(connection)
     port = listener.getsockname()[1] if listener is not None else 0
     proxy = Proxy(session, config, backend, forwarder_port=port)
     attendants = Attendants(proxy, session, config, connection, listener)
+
+    def ranges_changed(before: Networks, now: Networks) -> None:
+        log.info("cluster IPs come from %s now", ", ".join(map(str, now)))
+        if config.configure_namespace:
+            namespace.change_routes(config, before, now)
+        attendants.ranges_changed(now)
+        proxy.set_service_cidrs(now)
+
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(_settle_memory(proxy))
             group.create_task(proxy.run())
             group.create_task(attendants.run())
+            if config.follow_service_cidrs:
+                group.create_task(ServiceCidrs(session, config.service_cidrs, ranges_changed).run())
     finally:
         attendants.close()
         backend.close()

@@ -6,32 +6,38 @@
     backends           address . protocol . port . slot             -> endpoint
                        address . protocol . port . endpoint id      -> endpoint         with affinity, beside the slots
     slots              address . protocol . port . slot             -> endpoint id      with affinity
-    affinity           client . address                             -> endpoint id      written by packets
-    affinity-ports     client . protocol . port                     -> endpoint id      the same, for node ports
+    services           address . protocol . port                    -> service id       with affinity
+    affinity           client . service id                          -> endpoint id      written by packets
+    lent-marks         client . address . protocol . both ports     -> mark             written by packets, for a moment
     refused            address . protocol . port                    rejected
     guarded            address . protocol . port                    open only to sources in
     allowed            address . protocol . port . source range
     service-ips        address                                      only Services have it: other ports are rejected
     hairpin            address . address                            a pod of this node, reaching itself
 
-A node's address is every Service's, so affinity to a node port can't go by the address. That makes it a matter of each
-port there; everywhere else all ports of a Service lead a client to one pod.
+A client's memory goes by the Service, not by what it connected to: cluster IP, node ports and load balancer's address
+lead it to one pod. The way there has two numbers at once, the Service's and the pod's, and `meta priority` holds one:
+the Service's is lent the connection's mark meanwhile, and `lent-marks` keeps a mark that somebody else had put there.
 """
 
 from __future__ import annotations
 
 from kubesvc.kernel.nft.expressions import native32
-from kubesvc.kernel.nft.objects import CLASSID, INET_PROTO, INET_SERVICE, IPV4_ADDR, IPV6_ADDR, VERDICT, Map, Type
-from kubesvc.proxy.backend import Frontend, Kind
+from kubesvc.kernel.nft.objects import CLASSID, INET_PROTO, INET_SERVICE, IPV4_ADDR, IPV6_ADDR, MARK, VERDICT, Map, Type
+from kubesvc.proxy.backend import Frontend
 from kubesvc.proxy.layout import (
     AFFINITY_SIZE,
+    LENT,
     Class,
+    Draw,
     Masquerade,
     Refusal,
     endpoint_ids,
     family,
     keep_for,
+    outside_id,
     plain_class,
+    service_id,
     slot,
 )
 
@@ -61,18 +67,19 @@ GUARDED = _both("guarded", *_PLACE)
 ALLOWED = _both("allowed", *_PLACE, None, interval=True)
 SERVICE_IPS = _both("service-ips", None)
 HAIRPIN = _both("hairpin", None, None)
-AFFINITY = _both("affinity", None, None, data=(CLASSID,), dynamic=AFFINITY_SIZE)
-AFFINITY_PORTS = _both("affinity-ports", None, INET_PROTO, INET_SERVICE, data=(CLASSID,), dynamic=AFFINITY_SIZE)
+SERVICES = _both("services", *_PLACE, data=(MARK,))
+AFFINITY = _both("affinity", None, MARK, data=(CLASSID,), dynamic=AFFINITY_SIZE)
+LENT_MARKS = _both("lent-marks", None, None, INET_PROTO, INET_SERVICE, INET_SERVICE, data=(MARK,), dynamic=LENT)
 CLASSES = Map("classes", (CLASSID,), (VERDICT,))
 
 DATA_MAPS: dict[str, Map] = {
     m.name: m
-    for maps in (FRONTENDS, OUTSIDE, BACKENDS, SLOTS, REFUSED, GUARDED, ALLOWED, SERVICE_IPS, HAIRPIN)
+    for maps in (FRONTENDS, OUTSIDE, BACKENDS, SLOTS, SERVICES, REFUSED, GUARDED, ALLOWED, SERVICE_IPS, HAIRPIN)
     for m in maps.values()
 }
 """Name -> map, of those that grow with Services."""
 
-DYNAMIC_MAPS = (*AFFINITY.values(), *AFFINITY_PORTS.values())
+DYNAMIC_MAPS = (*AFFINITY.values(), *LENT_MARKS.values())
 """Those that packets write: nobody else does, and they outlive a restart."""
 
 Elements = dict[str, dict[bytes, bytes]]  # map name -> key -> data
@@ -89,7 +96,7 @@ def place(frontend: Frontend, into: Elements) -> None:
     if frontend.sources is not None:
         _guard(frontend, suffix, into)
     endpoints = frontend.endpoints
-    if frontend.affinity or frontend.outside is not None:
+    if not _is_plain(frontend):
         _place_carefully(frontend, suffix, into)
     elif endpoints:
         into["frontends" + suffix][key] = native32(plain_class(frontend.masquerade, len(endpoints)))
@@ -110,45 +117,51 @@ def place_hairpin(address: bytes, into: Elements) -> None:
 
 def classes_of(frontend: Frontend) -> tuple[int, ...]:
     """The classes that the frontend's elements name."""
-    if not frontend.affinity and frontend.outside is None:
+    if _is_plain(frontend):
         return (plain_class(frontend.masquerade, len(frontend.endpoints)),) if frontend.endpoints else ()
-    return tuple(c.number for c in (_inside(frontend), _outside(frontend)) if c.endpoints)
+    return tuple(c.number for c in (_inside(frontend), _outside(frontend)) if c.slots)
+
+
+def _is_plain(frontend: Frontend) -> bool:
+    """Nearly every frontend: random, without affinity, the same for all sources."""
+    return not frontend.affinity and frontend.outside is None and frontend.draw is Draw.RANDOM
 
 
 def _inside(frontend: Frontend) -> Class:
-    by_port = frontend.kind is Kind.NODE_PORT
-    return Class(frontend.masquerade, len(frontend.endpoints), False, keep_for(frontend.affinity), by_port)
+    return Class(frontend.masquerade, len(frontend.endpoints), False, keep_for(frontend.affinity), frontend.draw)
 
 
 def _outside(frontend: Frontend) -> Class:
-    by_port = frontend.kind is Kind.NODE_PORT
-    return Class(Masquerade.NEVER, len(frontend.outside or ()), True, keep_for(frontend.affinity), by_port)
+    return Class(Masquerade.NEVER, len(frontend.outside or ()), True, keep_for(frontend.affinity), frontend.draw)
 
 
 def _place_carefully(frontend: Frontend, suffix: str, into: Elements) -> None:
-    """With affinity, or another answer for sources outside."""
+    """With affinity, slots of a hash, or another answer for sources outside."""
+    if frontend.affinity and frontend.endpoints:
+        into["services" + suffix][frontend.key] = service_id(frontend.service)
+    ids = endpoint_ids((*frontend.endpoints, *(frontend.outside or ()))) if frontend.affinity else {}
     if frontend.endpoints:
         into["frontends" + suffix][frontend.key] = native32(_inside(frontend).number)
-        _place_endpoints(frontend, frontend.endpoints, False, suffix, into)
+        _place_endpoints(frontend.key, frontend.endpoints, ids, False, suffix, into)
     else:
         _refuse(frontend, suffix, into)
     if frontend.outside:
         into["frontends-outside" + suffix][frontend.key] = native32(_outside(frontend).number)
-        _place_endpoints(frontend, frontend.outside, True, suffix, into)
+        _place_endpoints(frontend.key, frontend.outside, ids, True, suffix, into)
     elif frontend.outside is not None:
         into["frontends-outside" + suffix][frontend.key] = native32(Refusal.DROP)
 
 
 def _place_endpoints(
-    frontend: Frontend, endpoints: tuple[bytes, ...], outside: bool, suffix: str, into: Elements
+    key: bytes, endpoints: tuple[bytes, ...], ids: dict[bytes, bytes], outside: bool, suffix: str, into: Elements
 ) -> None:
-    key, backends, slots = frontend.key, into["backends" + suffix], into["slots" + suffix]
-    ids = endpoint_ids(endpoints, outside=outside) if frontend.affinity else {}
+    backends, slots = into["backends" + suffix], into["slots" + suffix]
     for number, endpoint in enumerate(endpoints):
-        backends[key + slot(number, outside=outside)] = endpoint
+        place = key + slot(number, outside=outside)
+        backends[place] = endpoint
         if ids:
-            slots[key + slot(number, outside=outside)] = ids[endpoint]
-            backends[key + ids[endpoint]] = endpoint
+            slots[place] = ids[endpoint]
+            backends[key + (outside_id(ids[endpoint]) if outside else ids[endpoint])] = endpoint
 
 
 def _refuse(frontend: Frontend, suffix: str, into: Elements) -> None:

@@ -1,4 +1,5 @@
-"""The proxy's metrics, under upstream's names: dashboards and alerts made for kube-proxy go on working.
+"""The proxy's metrics, under upstream's names: dashboards and alerts made for kube-proxy go on working. What upstream
+doesn't have begins with kubesvc_.
 
 Follows pkg/proxy/metrics of Kubernetes; what only its iptables and ipvs modes have is left out.
 """
@@ -70,6 +71,19 @@ class Metrics:
         )
         self.conntrack_deleted = self._counter(
             "conntrack_reconciler_deleted_entries", "Cumulative conntrack flows deleted by conntrack reconciler"
+        )
+
+        self.affinity_clients = Gauge(
+            "kubesvc_affinity_clients",
+            "Clients remembered by Services with sessionAffinity ClientIP, one for each Service they use",
+            ("family",),
+            registry=self.registry,
+        )
+        self.affinity_capacity = Gauge(
+            "kubesvc_affinity_capacity",
+            "How many clients can be remembered; beyond, new clients are placed without being remembered",
+            ("family",),
+            registry=self.registry,
         )
 
     def render(self) -> bytes:

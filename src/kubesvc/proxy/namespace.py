@@ -8,6 +8,7 @@ was told to raises it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from kubesvc.kernel import sysctl
 from kubesvc.kernel.links import PROTO_KUBESVC, Links
@@ -42,7 +43,28 @@ def prepare(config: ProxyConfig) -> None:
     sysctl.ensure_each("ipv4/conf/*/send_redirects", "0")
     with Links() as links:
         for network in config.service_cidrs:
-            _route(links, network, next((ip for ip in config.node_ips if ip.version == network.version), None))
+            _route(links, network, _source(config, network))
+
+
+def change_routes(config: ProxyConfig, before: Iterable[Network], now: Iterable[Network]) -> None:
+    """Route to the networks that came, and no longer to those that went. What can't be done is logged."""
+    gone, come = set(before) - set(now), set(now) - set(before)
+    with Links() as links:
+        for network in come:
+            _route(links, network, _source(config, network))
+        for network in gone:
+            source = _source(config, network)
+            link = links.holder(source) if source is not None else None
+            if link is not None:
+                try:
+                    links.delete_route(network, dev=link)
+                except OSError as error:
+                    log.warning("the route to %s stays: %s", network, error)
+
+
+def _source(config: ProxyConfig, network: Network) -> Address | None:
+    """The node's own address of the network's family."""
+    return next((ip for ip in config.node_ips if ip.version == network.version), None)
 
 
 def _route(links: Links, network: Network, source: Address | None) -> None:

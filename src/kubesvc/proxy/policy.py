@@ -16,14 +16,17 @@ No endpoint anywhere: rejected. Endpoints, but none in the local set where that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 
+from kubesvc.api.balance import Balance, Invalid, Key, balance_of, key_of
 from kubesvc.api.core import Service
 from kubesvc.api.labels import SERVICE_PROXY_NAME
 from kubesvc.proxy.backend import Frontend, Kind
-from kubesvc.proxy.endpoints import Candidates, Choice, arrange, choose
-from kubesvc.proxy.layout import MOST_ENDPOINTS, PROTOCOLS, TCP, Masquerade, Refusal, pack, split_endpoint, tail
+from kubesvc.proxy.balance import fill
+from kubesvc.proxy.endpoints import Candidates, Choice, choose
+from kubesvc.proxy.layout import PROTOCOLS, SLOT_TABLE, TCP, Draw, Masquerade, Refusal, pack, split_endpoint, tail
 from kubesvc.proxy.sources import allowed
 
 _LOOPBACK6 = pack("::1")
@@ -55,6 +58,23 @@ class Site:
     """The endpoint that takes connections to node ports of ::1, which can't leave the node; empty: there is none."""
     masquerade_all: bool = False
     """Whether everybody loses their source address on the way through a cluster IP."""
+    slot_table: int = SLOT_TABLE
+    """Slots of a Service with maglev, a prime; the same on every node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a Service's connections are spread. `weights` maps addresses that don't weigh 1."""
+
+    affinity: int  # seconds, 0: none
+    balance: Balance | None = None
+    draw: Draw = Draw.RANDOM
+    weights: Mapping[bytes, int] = field(default_factory=dict)
+    slot_table: int = SLOT_TABLE
+
+    def slots(self, wanted: tuple[bytes, ...], before: tuple[bytes, ...] | None) -> tuple[bytes, ...]:
+        """`wanted` in slots, as far as can be in those that they had."""
+        return fill(self.balance, wanted, self.weights, before or (), self.slot_table)
 
 
 def decide(service: Service, candidates: Sequence[Candidates], site: Site, old: Decided) -> Decided:
@@ -68,7 +88,7 @@ def decide(service: Service, candidates: Sequence[Candidates], site: Site, old: 
     decided = Decided({}, cluster_ips)
     if external and site.load_balancer_ranges:
         decided.service_ips = tuple(dict.fromkeys((*cluster_ips, *_only_services(external, site))))
-    affinity = _affinity(service)
+    manner = _manner(service, candidates, site)
     local: set[bytes] = set()
     for port in service.spec.ports:
         protocol = PROTOCOLS.get(port.protocol)
@@ -84,9 +104,9 @@ def decide(service: Service, candidates: Sequence[Candidates], site: Site, old: 
             for kind, place in at:
                 before = old.frontends.get(place)
                 if kind is Kind.CLUSTER_IP:
-                    found = _inside(service, port.name, place, choice, affinity, before, site)
+                    found = _inside(service, port.name, place, choice, manner, before, site)
                 else:
-                    found = _from_outside(service, port.name, kind, place, choice, affinity, before, site)
+                    found = _from_outside(service, port.name, kind, place, choice, manner, before, site)
                 decided.frontends[place] = found
             answers = answers or bool(choice.cluster and any(kind is Kind.NODE_PORT for kind, _ in at))
             if choice.local:
@@ -108,16 +128,26 @@ def ours(service: Service, proxy_name: str) -> bool:
 
 
 def _inside(
-    service: Service, port_name: str, key: bytes, choice: Choice, affinity: int, before: Frontend | None, site: Site
+    service: Service, port_name: str, key: bytes, choice: Choice, manner: Manner, before: Frontend | None, site: Site
 ) -> Frontend:
     """A cluster IP's frontend."""
     wanted = choice.local if service.spec.internal_traffic_policy == "Local" else choice.cluster
-    endpoints = _slots(wanted, () if before is None else before.endpoints)
+    endpoints = manner.slots(wanted, None if before is None else before.endpoints)
     refusal = None
     if not endpoints:
         refusal = Refusal.DROP if choice.cluster else Refusal.REJECT
     masquerade = Masquerade.ALWAYS if site.masquerade_all else Masquerade.OFF_CLUSTER
-    return Frontend(key, endpoints, masquerade, refusal, affinity, Kind.CLUSTER_IP, service.key, port_name)
+    return Frontend(
+        key,
+        endpoints,
+        masquerade,
+        refusal,
+        manner.affinity,
+        Kind.CLUSTER_IP,
+        service.key,
+        port_name,
+        draw=manner.draw,
+    )
 
 
 def _from_outside(
@@ -126,22 +156,65 @@ def _from_outside(
     kind: Kind,
     key: bytes,
     choice: Choice,
-    affinity: int,
+    manner: Manner,
     before: Frontend | None,
     site: Site,
 ) -> Frontend:
     """The frontend of a node port, an external IP or a load balancer's address."""
-    endpoints = _slots(choice.cluster, () if before is None else before.endpoints)
+    endpoints = manner.slots(choice.cluster, None if before is None else before.endpoints)
     masquerade, outside = Masquerade.ALWAYS, None
     if service.spec.external_traffic_policy == "Local":
         masquerade = Masquerade.OFF_CLUSTER
         if endpoints:
-            outside = _slots(choice.local, (before.outside or ()) if before is not None else ())
+            outside = manner.slots(choice.local, None if before is None else before.outside)
     sources = None
     if kind is Kind.LOAD_BALANCER and service.spec.load_balancer_source_ranges:
         sources = allowed(service.spec.load_balancer_source_ranges, key[:-8], site.node_ips)
     refusal = None if endpoints else Refusal.REJECT
-    return Frontend(key, endpoints, masquerade, refusal, affinity, kind, service.key, port_name, outside, sources)
+    return Frontend(
+        key,
+        endpoints,
+        masquerade,
+        refusal,
+        manner.affinity,
+        kind,
+        service.key,
+        port_name,
+        outside,
+        sources,
+        manner.draw,
+    )
+
+
+def _manner(service: Service, candidates: Iterable[Candidates], site: Site) -> Manner:
+    """What can't be understood is as if it weren't there: the controllers say so in an Event."""
+    affinity = _affinity(service)
+    try:
+        balance = balance_of(service)
+    except Invalid:
+        balance = None
+    if balance is None:
+        return _plain(affinity)
+    weights: dict[bytes, int] = {}
+    for found in candidates:
+        for address, weight in found.weights.items():  # an address may be in two slices
+            weights[address] = max(weight, weights.get(address, 0))
+    draw = Draw.RANDOM
+    if balance is Balance.MAGLEV:
+        draw = Draw.CLIENT if affinity or _by_client(service) else Draw.CONNECTION
+    return Manner(affinity, balance, draw, weights, site.slot_table)
+
+
+@cache
+def _plain(affinity: int) -> Manner:
+    return Manner(affinity)
+
+
+def _by_client(service: Service) -> bool:
+    try:
+        return key_of(service) is Key.CLIENT
+    except Invalid:
+        return False
 
 
 def _by_forwarder(service: Service, port_name: str, node_port: int, forwarder: bytes) -> Frontend:
@@ -149,12 +222,6 @@ def _by_forwarder(service: Service, port_name: str, node_port: int, forwarder: b
     key = _LOOPBACK6 + tail(TCP, node_port)
     to, refusal = ((forwarder,), None) if forwarder else ((), Refusal.REJECT)
     return Frontend(key, to, Masquerade.NEVER, refusal, 0, Kind.NODE_PORT, service.key, port_name)
-
-
-def _slots(wanted: tuple[bytes, ...], before: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    if len(wanted) > MOST_ENDPOINTS:
-        wanted = wanted[:MOST_ENDPOINTS]
-    return arrange(before, wanted)
 
 
 def _affinity(service: Service) -> int:

@@ -9,6 +9,8 @@
                                                                               slot 0, for sure └ dnat: backends
     with affinity    pick-… ─► remembered-10800: the client's endpoint, for longer: dnat; it is gone: forget it
                           └─► slot ─► remember-10800: its endpoint's id, kept for the client ─► to-endpoint
+                     the connection's mark is the Service's id meanwhile (borrow-mark, return-mark)
+    with maglev      pick-…: slot jhash of the client or the connection
     input, forward, output (filter), new connections ─► refuse ─► refused: reject
                                                                └► another port of a Service's own address: reject
     forward, output ─► an address of a service CIDR that no Service has: drop
@@ -39,13 +41,14 @@ from kubesvc.proxy.layout import (
     ID_SCOPE_MASK,
     IDS,
     MARK,
-    OUTSIDE_IDS,
+    OUTSIDE_ID,
     OUTSIDE_SLOTS,
     RAW,
     SLOTS,
     SRCNAT,
     TCP,
     Class,
+    Draw,
     Masquerade,
     Refusal,
 )
@@ -57,10 +60,10 @@ _LOOPBACK = IPv4Network("127.0.0.0/8")
 
 
 def pick_name(number: int) -> str:
-    """A class's chain: pick-off-cluster-3, pick-never-outside-2-10800."""
+    """A class's chain: pick-off-cluster-3, pick-never-outside-2-10800, pick-always-client-16381."""
     found = Class.of(number)
-    parts = ["pick", _word(found.masquerade)]
-    parts += ["outside"] * found.outside + ["ports"] * found.by_port + [str(found.endpoints)]
+    parts = ["pick", _word(found.masquerade)] + ["outside"] * found.outside
+    parts += [found.draw.name.lower()] * (found.draw is not Draw.RANDOM) + [str(found.slots)]
     return "-".join(parts + [str(found.timeout)] * bool(found.timeout))
 
 
@@ -76,7 +79,11 @@ def pick(number: int) -> Chain:
         rules.append(rule(verdict(nft.JUMP, "jump", f"masquerade-{_word(found.masquerade)}")))
     if found.timeout:
         rules.append(rule(verdict(nft.JUMP, "jump", f"remembered-{_memory(found)}")))
-    rules.append(rule(say.draw(found.endpoints, OUTSIDE_SLOTS if found.outside else SLOTS)))
+    first = OUTSIDE_SLOTS if found.outside else SLOTS
+    if found.draw is Draw.RANDOM:
+        rules.append(rule(say.draw(found.slots, first)))
+    else:
+        rules += [say.draw_for(f, found.draw is Draw.CONNECTION, found.slots, first) for f in FAMILIES]
     then = f"remember-{_memory(found)}" if found.timeout else _to_endpoint(found.outside)
     rules.append(rule(verdict(nft.GOTO, "goto", then)))
     return Chain(pick_name(number), tuple(rules))
@@ -90,29 +97,38 @@ def _to_endpoint(outside: bool) -> str:
 
 
 def _memory(found: Class) -> str:
-    return "-".join(["outside"] * found.outside + ["ports"] * found.by_port + [str(found.timeout)])
+    return "-".join(["outside"] * found.outside + [str(found.timeout)])
 
 
 def memories(classes: Iterable[int]) -> dict[str, Chain]:
     """name -> chain, of those that the classes' own chains need for their affinity."""
     chains: dict[str, Chain] = {}
-    for found in {Class.of(number)._replace(endpoints=1, masquerade=Masquerade.NEVER) for number in classes}:
-        if found.timeout:
-            for chain in (_remembered(found), _remember(found)):
-                chains[chain.name] = chain
+    sorts = {(found.timeout, found.outside) for found in map(Class.of, classes) if found.timeout}
+    for timeout, outside in sorted(sorts):
+        found = Class(Masquerade.NEVER, 1, outside, timeout)
+        for chain in (*_marks(), _remembered(found), _remember(found)):
+            chains[chain.name] = chain
     return chains
 
 
+_USABLE = say.scratch_is(IDS, ID_SCOPE_MASK)
+_IN_SCOPE = (_USABLE, say.scratch_is(IDS | OUTSIDE_ID, ID_SCOPE_MASK))
+
+
+def _in_scope(found: Class) -> tuple[Rule, ...]:
+    """The id as it is looked up: so a client may be remembered to have a pod that it may not reach by this way."""
+    return (rule(_USABLE, say.add_to_scratch(OUTSIDE_ID)),) if found.outside else ()
+
+
 def _remembered(found: Class) -> Chain:
-    """To the endpoint that the client had; back where it had none, or that one is gone. An id of the other scope is no
-    good: the traffic policy has changed meanwhile."""
-    by_port = found.by_port
-    usable = say.scratch_is(OUTSIDE_IDS if found.outside else IDS, ID_SCOPE_MASK)
+    """To the endpoint that the client had; back where it had none, or one that is gone or not for sources outside."""
     rules = (
-        *(say.recall(f, by_port) for f in FAMILIES),
-        *(say.keep(f, by_port, found.timeout, usable) for f in FAMILIES),
-        rule(usable, verdict(nft.JUMP, "jump", "translate")),
-        *(say.forget(f, by_port) for f in FAMILIES),
+        rule(verdict(nft.JUMP, "jump", "borrow-mark")),
+        *(say.recall(f) for f in FAMILIES),
+        *(say.keep(f, found.timeout, _USABLE) for f in FAMILIES),
+        *_in_scope(found),
+        rule(_IN_SCOPE[found.outside], verdict(nft.JUMP, "jump", "translate")),
+        *(say.forget(f) for f in FAMILIES),
     )
     return Chain(f"remembered-{_memory(found)}", rules)
 
@@ -121,11 +137,22 @@ def _remember(found: Class) -> Chain:
     """Of two connections that a client makes at once, the first to be remembered decides for both."""
     rules = (
         *(say.slot_to_id(f) for f in FAMILIES),
-        *(say.keep(f, found.by_port, found.timeout) for f in FAMILIES),
-        *(say.recall(f, found.by_port) for f in FAMILIES),
+        *(say.keep(f, found.timeout, _USABLE) for f in FAMILIES),
+        *(say.recall(f) for f in FAMILIES),
+        *_in_scope(found),
+        rule(verdict(nft.JUMP, "jump", "return-mark")),
         rule(verdict(nft.GOTO, "goto", _to_endpoint(found.outside))),
     )
     return Chain(f"remember-{_memory(found)}", rules)
+
+
+def _marks() -> Iterator[Chain]:
+    """The mark is its owner's again before a dnat ends the hook."""
+    borrow, give_back = (rule(verdict(nft.JUMP, "jump", f"{verb}-mark")) for verb in ("borrow", "return"))
+    kept = tuple(say.keep_mark(f) for f in FAMILIES)
+    yield Chain("borrow-mark", (*kept, *(say.mark_service(f) for f in FAMILIES)))
+    yield Chain("return-mark", (say.unmark_service(), *(say.restore_mark(f) for f in FAMILIES)))
+    yield Chain("translate", (give_back, *(say.dnat(f) for f in FAMILIES), borrow))
 
 
 # ── constant chains ──
@@ -152,7 +179,6 @@ def _nat_chains(ranges: Ranges) -> Iterator[Chain]:
     yield Chain("masquerade-off-cluster", (*pods, rule(say.set_mark(MARK))))
     yield Chain("masquerade-always", (rule(say.set_mark(MARK)),))
     dnats = tuple(say.dnat(f) for f in FAMILIES)
-    yield Chain("translate", dnats)
     for outside_, slot_0 in ((False, SLOTS), (True, OUTSIDE_SLOTS)):
         yield Chain(_to_endpoint(outside_), (*dnats, rule(say.scratch(slot_0)), *dnats))
     yield Chain("postrouting", tuple(_postrouting()), Hook("nat", "postrouting", SRCNAT))

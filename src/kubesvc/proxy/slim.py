@@ -14,11 +14,18 @@ from msgspec.structs import replace
 
 from kubesvc.api.core import Service, ServicePort, ServiceStatus
 from kubesvc.api.discovery import Endpoint, EndpointConditions, EndpointSlice, SlicePort
-from kubesvc.api.labels import LAST_CHANGE_TRIGGER_TIME, SERVICE_NAME, SERVICE_PROXY_NAME
+from kubesvc.api.labels import (
+    BALANCE,
+    BALANCE_KEY,
+    LAST_CHANGE_TRIGGER_TIME,
+    SERVICE_NAME,
+    SERVICE_PROXY_NAME,
+    WEIGHTS,
+)
 from kubesvc.api.meta import ObjectMeta
 
 _LABELS = (SERVICE_NAME, SERVICE_PROXY_NAME)
-_ANNOTATIONS = (LAST_CHANGE_TRIGGER_TIME,)
+_ANNOTATIONS = (LAST_CHANGE_TRIGGER_TIME, BALANCE, BALANCE_KEY, WEIGHTS)
 _EMPTY: list[Any] = []  # one for all: a decoded object has a dozen of its own
 _NOTHING: dict[str, str] = {}
 _NO_STATUS = ServiceStatus()

@@ -1,8 +1,7 @@
 """The proxy alone, in any Kubernetes cluster, where kube-proxy would be: `kubesvc proxy`.
 
 What a box tells its proxies is asked of the API here: the node's addresses and pod network of its Node, the Service
-ranges of the ServiceCIDR objects. When those change the proxy begins again with the new ones; the table in the kernel
-answers meanwhile. Lives in the network namespace it is started in.
+ranges of the ServiceCIDR objects. Lives in the network namespace it is started in.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from kubesvc.api.errors import ApiError, NotFound
 from kubesvc.api.networking import ServiceCIDR
 from kubesvc.api.registry import NODE, SERVICE_CIDR
 from kubesvc.client import kubeconfig
-from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session, Unreachable
 from kubesvc.kernel.links import PROTO_KUBESVC, Links
 from kubesvc.kernel.nft.connection import Connection
@@ -102,26 +100,13 @@ def cleanup() -> bool:
 
 
 async def run(session: Session, options: Options) -> None:
-    """Until cancelled; again from the start when the ServiceCIDRs change."""
-    while True:
-        node = await _node(session, options.node_name)
-        known = options.service_cidrs or await _service_cidrs(session)
-        with Links() as links:
-            config = configure(options, node, known, links.addresses())
-        log.info("node %s: Services in %s, pods in %s", config.node_name, _show(known), _show(config.pod_cidrs))
-        if options.service_cidrs:
-            await main.run(session, config)
-        running = asyncio.create_task(main.run(session, config))
-        changed = asyncio.create_task(_until_other(session, set(known)))
-        try:
-            await asyncio.wait((running, changed), return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
-                running.result()
-        finally:
-            for task in (running, changed):
-                task.cancel()
-            await asyncio.gather(running, changed, return_exceptions=True)
-        log.info("the ServiceCIDRs changed: beginning again with the new ones")
+    """Until cancelled."""
+    node = await _node(session, options.node_name)
+    known = options.service_cidrs or await _service_cidrs(session)
+    with Links() as links:
+        config = configure(options, node, known, links.addresses())
+    log.info("node %s: Services in %s, pods in %s", config.node_name, _show(known), _show(config.pod_cidrs))
+    await main.run(session, config)
 
 
 def configure(
@@ -149,6 +134,7 @@ def configure(
         localhost_node_ports=options.localhost_node_ports or "localhost" in options.node_port_addresses,
         healthz_address=options.healthz_address,
         metrics_address=options.metrics_address,
+        follow_service_cidrs=not options.service_cidrs,
         masquerade_all=options.masquerade_all,
         sysctls=options.sysctls,
         report_programmed=options.report_programmed,
@@ -178,21 +164,7 @@ async def _service_cidrs(session: Session) -> tuple[Network, ...]:
         raise StandaloneError(
             "this cluster has no ServiceCIDR objects (Kubernetes before 1.33): give --service-cluster-ip-range"
         ) from error
-    return _of(found.items)
-
-
-def _of(objects: Iterable[ServiceCIDR]) -> tuple[Network, ...]:
-    return _networks(text for found in objects for text in found.spec.cidrs)
-
-
-async def _until_other(session: Session, known: set[Network]) -> None:
-    informer = Informer[ServiceCIDR](session, SERVICE_CIDR, ServiceCIDR)
-    following = asyncio.create_task(informer.run())
-    try:
-        await informer.synced.wait()
-        await informer.until(lambda: set(_of(informer.items.values())) != known)
-    finally:
-        following.cancel()
+    return _networks(text for item in found.items for text in item.spec.cidrs)
 
 
 def _networks(texts: Iterable[str]) -> tuple[Network, ...]:

@@ -7,8 +7,8 @@ from ipaddress import IPv4Network, IPv6Network
 from kubesvc.kernel.nft import expressions as nft
 from kubesvc.kernel.nft.expressions import Expression
 from kubesvc.kernel.nft.objects import Map, Rule
-from kubesvc.proxy.layout import MAGIC, MAGIC_MASK
-from kubesvc.proxy.maps import AFFINITY, AFFINITY_PORTS, ALLOWED, BACKENDS, CLASSES, GUARDED, HAIRPIN, SLOTS
+from kubesvc.proxy.layout import HASH_SEED, LENT_FOR, MAGIC, MAGIC_MASK, SERVICE_ID, SERVICE_ID_MASK
+from kubesvc.proxy.maps import AFFINITY, ALLOWED, BACKENDS, CLASSES, GUARDED, HAIRPIN, LENT_MARKS, SERVICES, SLOTS
 
 Statement = tuple[str, tuple[Expression, ...]]
 
@@ -76,6 +76,19 @@ def _destination(suffix: str) -> Statement:
     """Load address . protocol . port, the key of a frontend, from word 0 on."""
     text, load = _ports(_words(suffix))
     return f"{_ip(suffix)} daddr . {text}", (_address(suffix, "daddr"), *load)
+
+
+def _connection(suffix: str) -> tuple[str, tuple[Expression, ...], int]:
+    """Load what tells a connection from all others: text, loads, and how many words they take."""
+    ip, words = _ip(suffix), _words(suffix)
+    loads = (
+        _address(suffix, "saddr"),
+        _address(suffix, "daddr", words),
+        nft.Meta(nft.META_L4PROTO, 2 * words),
+        nft.Payload(nft.TRANSPORT, 0, 2, 2 * words + 1),
+        nft.Payload(nft.TRANSPORT, 2, 2, 2 * words + 2),
+    )
+    return f"{ip} saddr . {ip} daddr . meta l4proto . th sport . th dport", loads, 2 * words + 3
 
 
 def in_network(which: str, network: IPv4Network | IPv6Network) -> Statement:
@@ -156,6 +169,14 @@ def scratch(number: int) -> Statement:
     )
 
 
+def add_to_scratch(bits: int) -> Statement:
+    alter = nft.Bitwise(~bits & 0xFFFFFFFF, bits)
+    return (
+        f"meta priority set meta priority | {_classid(bits)}",
+        (nft.Meta(nft.META_PRIORITY), alter, nft.SetMeta(nft.META_PRIORITY)),
+    )
+
+
 def scratch_is(number: int, mask: int = 0xFFFFFFFF) -> Statement:
     compare = nft.Compare(nft.native32(number))
     if mask == 0xFFFFFFFF:
@@ -173,6 +194,16 @@ def draw(modulus: int, offset: int) -> Statement:
         f"meta priority set numgen random mod {modulus} offset {offset}",
         (nft.RandomNumber(modulus, offset), nft.SetMeta(nft.META_PRIORITY)),
     )
+
+
+def draw_for(suffix: str, whole: bool, modulus: int, offset: int) -> Rule:
+    """Put the one of `modulus` numbers from `offset` on into it that is the client's, or the `whole` connection's."""
+    text, loads, words = _connection(suffix)
+    if not whole:
+        text, loads, words = f"{_ip(suffix)} saddr", (_address(suffix, "saddr"),), _words(suffix)
+    hashed = nft.JenkinsHash(0, 4 * words, modulus, HASH_SEED, offset)
+    said = f"meta priority set jhash {text} mod {modulus} seed {HASH_SEED:#x} offset {offset}"
+    return rule(only(suffix), (said, (*loads, hashed, nft.SetMeta(nft.META_PRIORITY))))
 
 
 def scratch_from(suffix: str, map_: Map) -> Rule:
@@ -210,40 +241,78 @@ def dnat(suffix: str) -> Rule:
     )
 
 
+# ── the other scratch register, for affinity: the connection's mark ──
+
+_GET_CT_MARK = nft.Conntrack(nft.CT_MARK)
+_UNMARKED = ("ct mark 0x00000000", (_GET_CT_MARK, nft.Compare(bytes(4))))
+_UNMARK = ("ct mark set 0x00000000", (nft.Immediate(bytes(4)), nft.SetConntrack(nft.CT_MARK)))
+_IS_LENT = (
+    f"ct mark & {SERVICE_ID_MASK:#x} == {SERVICE_ID:#x}",
+    (_GET_CT_MARK, nft.Bitwise(SERVICE_ID_MASK), nft.Compare(nft.native32(SERVICE_ID))),
+)
+
+
+def keep_mark(suffix: str) -> Rule:
+    """Put somebody else's mark aside."""
+    text, loads, after = _connection(suffix)
+    name = LENT_MARKS[suffix].name
+    update = nft.DynamicSet(name, nft.UPDATE, 0, after, LENT_FOR)
+    said = f"update @{name} {{ {text} timeout {_lasting(LENT_FOR)} : ct mark }}"
+    marked = ("ct mark != 0x00000000", (_GET_CT_MARK, nft.Compare(bytes(4), negated=True)))
+    return rule(marked, only(suffix), (said, (*loads, nft.Conntrack(nft.CT_MARK, after), update)), _UNMARK)
+
+
+def mark_service(suffix: str) -> Rule:
+    """Mark the connection with its Service."""
+    text, load = _destination(suffix)
+    name = SERVICES[suffix].name
+    look_up = (*load, nft.Lookup(name, into=0), nft.SetConntrack(nft.CT_MARK))
+    return rule(_UNMARKED, only(suffix), (f"ct mark set {text} map @{name}", look_up))
+
+
+def unmark_service() -> Rule:
+    return rule(_IS_LENT, _UNMARK)
+
+
+def restore_mark(suffix: str) -> Rule:
+    """Give the connection the mark that was put aside, if there was one."""
+    text, loads, _ = _connection(suffix)
+    name = LENT_MARKS[suffix].name
+    look_up = (*loads, nft.Lookup(name, into=0), nft.SetConntrack(nft.CT_MARK))
+    return rule(_UNMARKED, only(suffix), (f"ct mark set {text} map @{name}", look_up))
+
+
 # ── affinity ──
 
 
-def _client(suffix: str, by_port: bool) -> tuple[str, tuple[Expression, ...], str, int]:
-    """The key of a client's memory: text, loads, the map, and the first word after it."""
+def _client(suffix: str) -> tuple[str, tuple[Expression, ...], str, int]:
+    """The key of a client's memory, client . Service: text, loads, the map, and the first word after it."""
     words = _words(suffix)
-    source = _address(suffix, "saddr")
-    if by_port:
-        text, load = _ports(words)
-        return f"{_ip(suffix)} saddr . {text}", (source, *load), AFFINITY_PORTS[suffix].name, words + 2
-    text = f"{_ip(suffix)} saddr . {_ip(suffix)} daddr"
-    return text, (source, _address(suffix, "daddr", words)), AFFINITY[suffix].name, 2 * words
+    loads = (_address(suffix, "saddr"), nft.Conntrack(nft.CT_MARK, words))
+    return f"{_ip(suffix)} saddr . ct mark", loads, AFFINITY[suffix].name, words + 1
 
 
-def recall(suffix: str, by_port: bool) -> Rule:
+def recall(suffix: str) -> Rule:
     """Put the id of the client's endpoint into the scratch register, if there is one."""
-    text, load, name, _ = _client(suffix, by_port)
+    text, load, name, _ = _client(suffix)
     look_up = (*load, nft.Lookup(name, into=0), nft.SetMeta(nft.META_PRIORITY))
-    return rule(only(suffix), (f"meta priority set {text} map @{name}", look_up))
+    return rule(_IS_LENT, only(suffix), (f"meta priority set {text} map @{name}", look_up))
 
 
-def keep(suffix: str, by_port: bool, timeout: int, *condition: Statement) -> Rule:
+def keep(suffix: str, timeout: int, condition: Statement) -> Rule:
     """Remember the id in the scratch register for the client, or remember the one it has for longer."""
-    text, load, name, after = _client(suffix, by_port)
+    text, load, name, after = _client(suffix)
     update = nft.DynamicSet(name, nft.UPDATE, 0, after, timeout)
     said = f"update @{name} {{ {text} timeout {_lasting(timeout)} : meta priority }}"
-    return rule(*condition, only(suffix), (said, (*load, nft.Meta(nft.META_PRIORITY, after), update)))
+    remember = (said, (*load, nft.Meta(nft.META_PRIORITY, after), update))
+    return rule(condition, _IS_LENT, only(suffix), remember)
 
 
-def forget(suffix: str, by_port: bool) -> Rule:
-    text, load, name, after = _client(suffix, by_port)
+def forget(suffix: str) -> Rule:
+    text, load, name, after = _client(suffix)
     said = f"delete @{name} {{ {text} : meta priority }}"
     expressions = (*load, nft.Meta(nft.META_PRIORITY, after), nft.DynamicSet(name, nft.DELETE, 0, after))
-    return rule(only(suffix), (said, expressions))
+    return rule(_IS_LENT, only(suffix), (said, expressions))
 
 
 def _lasting(seconds: int) -> str:

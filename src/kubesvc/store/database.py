@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kubesvc.store.log import size_of
-from kubesvc.store.protocol import StoreError, StoreEvent, Unknown, Unwritable, Versioned
+from kubesvc.store.protocol import MAX_BYTES, StoreError, StoreEvent, Unknown, Unwritable, Versioned
 
 FORMAT = 2
 WAL_PAGES = 4000  # of 4 KB: how much is written before it is moved into the file
@@ -154,6 +154,25 @@ def compacted(database: sqlite3.Connection) -> int:
     """The revision before which history is gone."""
     (found,) = database.execute("SELECT number FROM state WHERE name = 'compacted'").fetchone()
     return int(found)
+
+
+def touch(database: sqlite3.Connection) -> None:
+    """A write that changes nothing, through to the disk."""
+    database.execute("UPDATE state SET number = number WHERE name = 'format'")
+
+
+def look(path: Path) -> None:
+    """Read the file as one who has read nothing of it yet, and see that there is room for the largest of commits (a
+    small one may still fit into what the write-ahead log has). Raises StoreError."""
+    with explained(path):
+        disk = os.statvfs(path)
+        if disk.f_bavail * disk.f_frsize < MAX_BYTES:
+            raise Unwritable(f"{path}: {disk.f_bavail * disk.f_frsize >> 10} KB are left; {_FULL}")
+        database = reader(path)
+        try:
+            database.execute("SELECT id, length(value) FROM log ORDER BY id DESC LIMIT 1").fetchone()
+        finally:
+            database.close()
 
 
 def start_of_memory(database: sqlite3.Connection, history_bytes: int) -> int:

@@ -20,5 +20,8 @@ class MemoryStore(Reads):
         self.log.trim()
         return self.log.revision
 
+    async def check(self) -> None:
+        return None
+
     async def close(self) -> None:
         return None

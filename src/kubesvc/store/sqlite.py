@@ -64,9 +64,17 @@ class _Compaction:
     until: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """See whether a write gets through."""
+
+    done: asyncio.Future[None]
+
+
 @dataclass(slots=True)
 class _Batch:
     commits: list[_Commit] = field(default_factory=list)
+    probes: list[_Probe] = field(default_factory=list)
     compactions: list[_Compaction] = field(default_factory=list)
     last: bool = False
 
@@ -101,7 +109,7 @@ class SqliteStore(Reads):
             os.close(self._lock)
             raise
         self._leaving: list[_Commit] = []  # on their way to the queue
-        self._queue: queue.SimpleQueue[Sequence[_Commit] | _Compaction | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Sequence[_Commit] | _Compaction | _Probe | None] = queue.SimpleQueue()
         self._next = self.log.revision + 1
         self._marks: deque[tuple[float, int]] = deque([(clock(), self.log.revision)])  # when the store was how far
         self._on_the_way: dict[str, tuple[_Commit, int]] = {}  # key -> the newest commit that writes it, its revision
@@ -163,6 +171,15 @@ class SqliteStore(Reads):
     def watch(self, prefix: str, since: int) -> Watch:
         return Resumable(self.log, self.history, prefix, since)
 
+    async def check(self) -> None:
+        if self._closed:
+            raise StoreError(f"{self._path} is closed")
+        self._loop = asyncio.get_running_loop()
+        probe = _Probe(self._loop.create_future())
+        self._queue.put(probe)
+        await probe.done
+        await asyncio.to_thread(database.look, self._path)
+
     async def close(self) -> None:
         """Write what is on its way, then let the file go."""
         if self._closed:
@@ -223,6 +240,8 @@ class SqliteStore(Reads):
             batch = self._take()
             if batch.commits:
                 self._write_commits(batch.commits)
+            if batch.probes:
+                self._probe(batch.probes)
             for compaction in batch.compactions:
                 self._compact(compaction)
             if batch.last:
@@ -238,6 +257,8 @@ class SqliteStore(Reads):
                 return batch
             if isinstance(item, _Compaction):
                 batch.compactions.append(item)
+            elif isinstance(item, _Probe):
+                batch.probes.append(item)
             else:
                 batch.commits += item
             try:
@@ -271,6 +292,18 @@ class SqliteStore(Reads):
         else:
             self._loop.call_soon_threadsafe(self._durable, fresh)
 
+    def _probe(self, probes: Sequence[_Probe]) -> None:
+        assert self._loop is not None
+        found: StoreError | None = None
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            database.touch(self._database)
+            self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            found = database.failure(self._path, error)
+            self._roll_back()
+        self._loop.call_soon_threadsafe(_answer, probes, found)
+
     def _give_up(self, commits: Sequence[_Commit], error: StoreError) -> None:
         assert self._loop is not None
         log.error("%d commits failed: %s", len(commits), error)
@@ -290,3 +323,12 @@ class SqliteStore(Reads):
             self._database.execute("ROLLBACK")
         except sqlite3.Error:  # SQLite has already rolled back
             pass
+
+
+def _answer(probes: Sequence[_Probe], found: StoreError | None) -> None:
+    for probe in probes:
+        if not probe.done.done():
+            if found is None:
+                probe.done.set_result(None)
+            else:
+                probe.done.set_exception(found)

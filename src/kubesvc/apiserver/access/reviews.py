@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from kubesvc.api import registry
-from kubesvc.api.errors import BadRequest, Cause, invalid
+from kubesvc.api.errors import BadRequest, invalid
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver import body, encode
 from kubesvc.apiserver.access import check
 from kubesvc.apiserver.access.attributes import Attributes, groups_of
+from kubesvc.apiserver.admission.causes import invalid as invalid_value
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.client.transport import Request, Response, User
-
-KINDS = (
-    registry.SUBJECT_ACCESS_REVIEW,
-    registry.SELF_SUBJECT_ACCESS_REVIEW,
-    registry.LOCAL_SUBJECT_ACCESS_REVIEW,
-    registry.SELF_SUBJECT_RULES_REVIEW,
-    registry.SELF_SUBJECT_REVIEW,
-)
 
 
 async def create(state: State, request: Request, target: Target) -> Response:
@@ -30,14 +23,16 @@ async def create(state: State, request: Request, target: Target) -> Response:
     if target.kind is registry.SELF_SUBJECT_REVIEW:
         review["status"] = {"userInfo": {"username": user.name, "groups": list(groups_of(user))}}
     elif target.kind is registry.SELF_SUBJECT_RULES_REVIEW:
-        review["status"] = _rules(state, user, spec.get("namespace") or "")
+        if not spec.get("namespace"):
+            raise BadRequest("no namespace on request")
+        review["status"] = _rules(state, user, spec["namespace"])
     else:
         if target.kind is not registry.SELF_SUBJECT_ACCESS_REVIEW:
             user = User(spec.get("user") or "", tuple(spec.get("groups") or ()))
         if target.kind is registry.LOCAL_SUBJECT_ACCESS_REVIEW:
             given = (spec.get("resourceAttributes") or {}).get("namespace") or ""
             if given != target.namespace:
-                raise BadRequest(f"must match metadata.namespace: {given!r} is not {target.namespace!r}")
+                raise BadRequest(f"spec.resourceAttributes.namespace must match namespace: {target.namespace}")
         wanted = _attributes(target, spec, user)
         why = await check.refusal(state, user, wanted)
         more = why.removeprefix(wanted.refusal(user.name)).removeprefix(": ")  # beyond that no rule allows it
@@ -47,12 +42,17 @@ async def create(state: State, request: Request, target: Target) -> Response:
 
 def _attributes(target: Target, spec: JSON, user: User) -> Attributes:
     resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
-    if (resource is None) == (path is None):
+    causes = []
+    if resource is not None and path is not None:
+        why = "cannot be specified in combination with resourceAttributes"
+        causes.append(invalid_value("spec.nonResourceAttributes", path, why))
+    if resource is None and path is None:
         why = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        raise invalid(target.kind.kind, "", [Cause("FieldValueInvalid", why, "spec")], target.kind.group)
+        causes.append(invalid_value("spec.resourceAttributes", None, why))
     if not user.name and not user.groups:
-        why = "at least one of user or group must be specified"
-        raise invalid(target.kind.kind, "", [Cause("FieldValueInvalid", why, "spec.user")], target.kind.group)
+        causes.append(invalid_value("spec.user", "", "at least one of user or group must be specified"))
+    if causes:
+        raise invalid(target.kind.kind, "", causes, target.kind.group)
     if resource is None:
         return Attributes((path or {}).get("verb") or "", path=(path or {}).get("path") or "/")
     plural, subresource = resource.get("resource") or "", resource.get("subresource") or ""

@@ -51,6 +51,8 @@ _CONFIG_KEY_WHY = (
 )
 _ENV_NAME_WHY = "a valid environment variable name must consist only of printable ASCII characters other than '='"
 _PORT_WHY = "must be between 1 and 65535, inclusive"
+_CIDR_WHY = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+_ZEROS_IN_CIDR_WHY = "must not have leading 0s in IP or prefix length"
 _IP_WHY = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 
 
@@ -166,10 +168,19 @@ def address(text: str) -> list[str]:
 
 
 def network(text: str) -> list[str]:
-    """A CIDR. Host bits are tolerated, as upstream does in older fields."""
-    if parse_network(text) is None:
-        return ["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"]
-    return []
+    """A CIDR, in any spelling but the ambiguous ones: leading zeros, IPv4 mapped into IPv6, host bits."""
+    found = parse_network(text)
+    if found is None:
+        return [_ZEROS_IN_CIDR_WHY] if parse_network(_without_zeros(text)) is not None else [_CIDR_WHY]
+    if text.rpartition("/")[2] != str(found.network.prefixlen):
+        return [_ZEROS_IN_CIDR_WHY]
+    if isinstance(found, IPv6Interface) and found.ip.ipv4_mapped is not None:
+        return ["must not have an IPv4-mapped IPv6 address"]
+    return [] if found.ip == found.network.network_address else ["must not have bits set beyond the prefix length"]
+
+
+def _without_zeros(text: str) -> str:
+    return re.sub(r"(?<![0-9a-fA-F:])0+(?=\d)", "", text)
 
 
 def parse_network(text: str) -> IPv4Interface | IPv6Interface | None:

@@ -66,11 +66,11 @@ def validate_service_cidr(new: JSON, old: JSON | None, context: Context) -> list
 
 
 def _canonical_cidr(text: str, path: str) -> Iterator[Cause]:
-    found = names.parse_network(text)
-    if found is None:
-        yield from (invalid(path, text, why) for why in names.network(text))
+    found, problems = names.parse_network(text), names.network(text)
+    if found is None or problems:
+        yield from (invalid(path, text, why) for why in problems)
     elif str(found.network) != text:
-        yield invalid(path, text, f"must be in canonical form ({str(found.network)!r})".replace("'", '"'))
+        yield invalid(path, text, f'must be in canonical form ("{found.network}")')
     elif found.version == 6 and found.network.prefixlen < 64:
         yield invalid(path, text, "the prefix of an IPv6 range must be /64 or longer")
 
@@ -82,10 +82,20 @@ def validate_ip_address(new: JSON, old: JSON | None, context: Context) -> list[C
     if parent is None:
         causes.append(required("spec.parentRef"))
     else:
-        causes += [required(f"spec.parentRef.{name}") for name in ("resource", "name") if not parent.get(name)]
+        causes += _parent(parent, "spec.parentRef")
     if old is not None and spec != (old.get("spec") or {}):
         causes.append(invalid("spec.parentRef", parent, IMMUTABLE))
     return causes
+
+
+def _parent(parent: JSON, path: str) -> Iterator[Cause]:
+    if group := parent.get("group"):
+        yield from (invalid(f"{path}.group", group, why) for why in names.subdomain(group))
+    for name in ("resource", "name", "namespace"):
+        if text := parent.get(name):
+            yield from (invalid(f"{path}.{name}", text, why) for why in metadata.path_segment(text))
+        elif name != "namespace":
+            yield required(f"{path}.{name}")
 
 
 def address_name(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from kubesvc.api import registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
+from kubesvc.apiserver import autoscaling
 from kubesvc.apiserver.admission import metadata
 from kubesvc.apiserver.admission.causes import IMMUTABLE, forbidden, invalid, not_supported, required
 from kubesvc.apiserver.admission.containers import NEGATIVE
@@ -21,7 +22,6 @@ from kubesvc.apiserver.admission.workloads import int_or_percent
 _HIGHEST = 1_000_000_000
 _LIMIT_TYPES = ("Container", "PersistentVolumeClaim", "Pod")
 _SCOPES = ("BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating")
-_CPU = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}
 
 
 def validate_budget(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
@@ -41,11 +41,12 @@ def validate_budget(new: JSON, old: JSON | None, context: Context) -> list[Cause
 
 
 def default_autoscaler(tree: JSON) -> None:
+    """Of either version: v1 has no metrics, what it means by none is said when it becomes v2."""
     spec = tree.setdefault("spec", {})
     if spec.get("minReplicas") is None:
         spec["minReplicas"] = 1
-    if not spec.get("metrics"):
-        spec["metrics"] = [_CPU]
+    if not spec.get("metrics") and tree.get("apiVersion") != registry.HORIZONTAL_POD_AUTOSCALER_V1.api_version:
+        spec["metrics"] = [autoscaling.cpu(autoscaling.DEFAULT_CPU)]
 
 
 def validate_autoscaler(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
@@ -60,6 +61,9 @@ def validate_autoscaler(new: JSON, old: JSON | None, context: Context) -> list[C
         causes.append(invalid("spec.maxReplicas", most, "must be greater than 0"))
     elif most < least:
         causes.append(invalid("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`"))
+    percent = spec.get("targetCPUUtilizationPercentage")
+    if percent is not None and percent < 1:
+        causes.append(invalid("spec.targetCPUUtilizationPercentage", percent, "must be greater than 0"))
     target = spec.get("scaleTargetRef") or {}
     causes += [required(f"spec.scaleTargetRef.{name}") for name in ("kind", "name") if not target.get(name)]
     return causes

@@ -19,18 +19,26 @@ from kubesvc.apiserver.admission.service_families import PREFER, REQUIRE, SINGLE
 
 _FAMILIES = (ask.IPV4, ask.IPV6)
 _POLICIES = (PREFER, REQUIRE, SINGLE)
+_LINKED = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")  # an empty one is none
 _ONCE = "may not change once set"
 
 
-def validate(spec: JSON, before: JSON | None, cluster: Cluster) -> list[Cause]:
-    causes: list[Cause] = []
-    if ask.needs_cluster_ip(spec):
-        causes += _paired(spec)
-        causes += _family_fields(spec)
-        causes += _cluster_ips(spec, set(ask.cluster_ips(before or {})))
-        if not causes:
-            causes += settle(dict(spec), before, cluster)  # which sets fields, and changes none in place
-    causes += _external_ips(spec, set((before or {}).get("externalIPs") or ()))
+def fit_together(spec: JSON, before: JSON | None) -> list[Cause]:
+    """Why clusterIP, clusterIPs, ipFamilies and ipFamilyPolicy can't be what the client means. Nothing is inferred from
+    fields that don't fit together, so this is asked first, and what it says is all that is said."""
+    if not ask.needs_cluster_ip(spec) or not any(map(spec.get, _LINKED)):
+        return []
+    return [*_paired(spec), *_family_fields(spec), *_cluster_ips(spec, set(ask.cluster_ips(before or {})))]
+
+
+def unsettled(spec: JSON, before: JSON | None, cluster: Cluster) -> list[Cause]:
+    """Why no addresses can be allocated; where there is a reason, upstream's allocator comes no further."""
+    # `settle` sets fields, and changes none in place.
+    return fit_together(spec, before) or settle(dict(spec), before, cluster)
+
+
+def validate(spec: JSON, before: JSON | None) -> list[Cause]:
+    causes = list(_external_ips(spec, set((before or {}).get("externalIPs") or ())))
     if before is not None and ask.needs_cluster_ip(spec) and ask.needs_cluster_ip(before):
         causes += _addresses_stay(spec, before)
         causes += _families_stay(spec, before)
@@ -72,12 +80,12 @@ def _cluster_ips(spec: JSON, stored: set[str]) -> list[Cause]:
         if address != ask.NONE and address not in stored
         for why in names.address(address)
     ]
-    if len(addresses) > 2:
-        causes.append(invalid(path, addresses, "may only hold up to 2 values"))
     if causes:
         return causes
+    if len(addresses) > 2:
+        causes.append(invalid(path, addresses, "may only hold up to 2 values"))
     found = [ask.family_of(a) for a in addresses]
-    if len(found) == 2 and found[0] == found[1]:
+    if len(found) > 1 and len(set(found)) == 1:
         causes.append(invalid(path, addresses, "may specify no more than one IP for each IP family"))
     if not ask.is_headless(spec):
         causes += [

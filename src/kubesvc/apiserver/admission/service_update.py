@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver.admission import service_spec as ask
-from kubesvc.apiserver.admission.context import Context
+from kubesvc.apiserver.admission.context import Cluster, Context
+from kubesvc.apiserver.admission.service_addresses import fit_together
 from kubesvc.apiserver.admission.service_families import settle
 
 
@@ -22,7 +23,7 @@ def prepare(new: JSON, old: JSON | None, context: Context) -> None:
         new["status"] = {"loadBalancer": {}}
         if spec.get("clusterIP") and not spec.get("clusterIPs"):
             spec["clusterIPs"] = [spec["clusterIP"]]
-        settle(spec, None, context.cluster)
+        _settle(spec, None, context.cluster)
         return
     before = ask.spec_of(old)
     new["status"] = old.get("status") or {"loadBalancer": {}}
@@ -31,7 +32,14 @@ def prepare(new: JSON, old: JSON | None, context: Context) -> None:
     _wipe(spec, before)
     if ask.type_of(before) == ask.LOAD_BALANCER != ask.type_of(spec):
         new["status"] = {**new["status"], "loadBalancer": {}}
-    settle(spec, before, context.cluster)
+    _settle(spec, before, context.cluster)
+
+
+def _settle(spec: JSON, before: JSON | None, cluster: Cluster) -> None:
+    """Infer families and policy, or leave everything as the client wrote it, for validation to say what is wrong."""
+    settled = dict(spec)
+    if not fit_together(spec, before) and not settle(settled, before, cluster):
+        spec.update(settled)
 
 
 def _refill(spec: JSON, before: JSON) -> None:
@@ -61,11 +69,11 @@ def _refill_node_ports(spec: JSON, before: JSON) -> None:
 
 
 def _pair_cluster_ips(spec: JSON, before: JSON) -> None:
-    """clusterIP and clusterIPs say the same; whoever changed only one of them meant both."""
+    """clusterIP and clusterIPs say the same; whoever changed only the first meant both."""
     address, addresses = spec.get("clusterIP") or "", ask.cluster_ips(spec)
     if address == (before.get("clusterIP") or ""):
         return
-    if not addresses or addresses == ask.cluster_ips(before):
+    if addresses == ask.cluster_ips(before):
         if address:
             spec["clusterIPs"] = [address]
         else:

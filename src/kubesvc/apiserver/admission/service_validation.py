@@ -22,7 +22,10 @@ PROTOCOLS = ("SCTP", "TCP", "UDP")
 POLICIES = ("Cluster", "Local")
 DISTRIBUTIONS = ("PreferClose", "PreferSameNode", "PreferSameZone")
 DAY = 86400  # seconds
+_KUBELET_PORT = 10250
+_PORT_TAKEN = "provided port is already allocated"
 
+_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
 _LB_ONLY = "may only be used when `type` is 'LoadBalancer'"
 _LB_STATUS_ONLY = "may only be used when `spec.type` is 'LoadBalancer'"
 
@@ -31,15 +34,17 @@ def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
     spec = ask.spec_of(new)
     before = ask.spec_of(old) if old is not None else None
     if context.subresource == "status":
-        return list(_status(new.get("status") or {}, spec))
+        return list(_status(new.get("status") or {}, (old or {}).get("status") or {}, spec))
+    if causes := addresses.unsettled(spec, before, context.cluster):
+        return causes
     causes = [
         *_type(spec),
         *_ports(spec),
         *metadata.validate_labels(spec.get("selector"), "spec.selector"),
         *_affinity(spec),
-        *addresses.validate(spec, before, context.cluster),
+        *addresses.validate(spec, before),
         *_node_ports(spec, before, context),
-        *_source_ranges(new, spec),
+        *_source_ranges(new, old or {}),
         *_load_balancer(spec),
         *_traffic(spec),
     ]
@@ -54,6 +59,11 @@ def _type(spec: JSON) -> Iterator[Cause]:
         yield not_supported("spec.type", kind, TYPES)
     if not ask.ports(spec) and not ask.is_headless(spec) and kind != ask.EXTERNAL_NAME:
         yield required("spec.ports")
+    if kind == ask.LOAD_BALANCER:
+        for index, port in enumerate(ask.ports(spec)):
+            if port.get("port") == _KUBELET_PORT:
+                why = f"may not expose port {_KUBELET_PORT} externally since it is used by kubelet"
+                yield invalid(f"spec.ports[{index}]", _KUBELET_PORT, why)
     if kind in (ask.LOAD_BALANCER, ask.NODE_PORT) and ask.is_headless(spec):
         yield invalid("spec.clusterIPs[0]", ask.NONE, f"may not be set to 'None' for {kind} services")
     if kind != ask.EXTERNAL_NAME:
@@ -88,7 +98,7 @@ def _ports(spec: JSON) -> Iterator[Cause]:
         if protocol not in PROTOCOLS:
             yield not_supported(f"{path}.protocol", protocol, PROTOCOLS)
         yield from _target_port(port.get("targetPort", 0), f"{path}.targetPort")
-        if application := port.get("appProtocol"):
+        if (application := port.get("appProtocol")) is not None:
             yield from (invalid(f"{path}.appProtocol", application, w) for w in names.qualified_name(application))
         if (protocol, number) in pairs:
             yield duplicate(path, _as_key(protocol, number))
@@ -125,6 +135,7 @@ def _node_ports(spec: JSON, before: JSON | None, context: Context) -> Iterator[C
     held = set(ask.held_node_ports(before)) if before is not None else set()
     why = f"provided port is not in the valid range. The range of valid ports is {first}-{last}"
     pairs: set[tuple[str, int]] = set()  # (protocol, node port)
+    first_of: dict[int, Any] = {}  # node port -> the port that asks for it first
     for index, port in enumerate(ask.ports(spec)):
         number = port.get("nodePort") or 0
         path = f"spec.ports[{index}].nodePort"
@@ -135,10 +146,12 @@ def _node_ports(spec: JSON, before: JSON | None, context: Context) -> Iterator[C
         elif kind != ask.EXTERNAL_NAME and number not in held and not first <= number <= last:
             yield invalid(path, number, why)
         elif number in context.cluster.own_ports and number not in held:
-            yield invalid(path, number, "provided port is already allocated")
+            yield invalid(path, number, _PORT_TAKEN)
         pair = (port.get("protocol") or "", number)
         if pair in pairs:
             yield duplicate(path, number)
+        elif before is None and first_of.setdefault(number, port.get("port")) != port.get("port"):
+            yield invalid(path, number, _PORT_TAKEN)  # only protocols of one port share a number
         pairs.add(pair)
     health = spec.get("healthCheckNodePort") or 0
     if health and ask.needs_health_check(spec) and health not in held and not first <= health <= last:
@@ -148,25 +161,29 @@ def _node_ports(spec: JSON, before: JSON | None, context: Context) -> Iterator[C
         and ask.needs_health_check(spec)
         and health in {*ask.node_ports(spec), *(context.cluster.own_ports - held)}
     ):
-        yield invalid("spec.healthCheckNodePort", health, "provided port is already allocated")
+        yield invalid("spec.healthCheckNodePort", health, _PORT_TAKEN)
 
 
-def _source_ranges(new: JSON, spec: JSON) -> Iterator[Cause]:
+def _source_ranges(new: JSON, old: JSON) -> Iterator[Cause]:
+    """Of ranges that are stored already any spelling is tolerated."""
+    spec = ask.spec_of(new)
     kind = ask.type_of(spec)
-    annotation = "service.beta.kubernetes.io/load-balancer-source-ranges"
     annotations = (new.get("metadata") or {}).get("annotations") or {}
     if ranges := spec.get("loadBalancerSourceRanges"):
         path = "spec.LoadBalancerSourceRanges"  # spelled so upstream
+        stored = set(ask.spec_of(old).get("loadBalancerSourceRanges") or ())
         if kind != ask.LOAD_BALANCER:
             yield forbidden(path, _LB_ONLY)
         for index, text in enumerate(ranges):
-            yield from (invalid(f"{path}[{index}]", text.strip(), why) for why in names.network(text.strip()))
-    elif annotation in annotations:
-        path = f"metadata.annotations[{annotation}]"
+            if text not in stored:
+                yield from (invalid(f"{path}[{index}]", text.strip(), why) for why in names.network(text.strip()))
+    elif _RANGES in annotations:
+        path = f"metadata.annotations[{_RANGES}]"
         if kind != ask.LOAD_BALANCER:
             yield forbidden(path, _LB_ONLY)
-        for text in filter(None, (part.strip() for part in annotations[annotation].split(","))):
-            yield from (invalid(path, text, why) for why in names.network(text))
+        if annotations[_RANGES] != ((old.get("metadata") or {}).get("annotations") or {}).get(_RANGES):
+            for text in filter(None, (part.strip() for part in annotations[_RANGES].split(","))):
+                yield from (invalid(path, text, why) for why in names.network(text))
 
 
 def _load_balancer(spec: JSON) -> Iterator[Cause]:
@@ -208,8 +225,9 @@ def _update(spec: JSON, before: JSON) -> Iterator[Cause]:
         yield forbidden("spec.healthCheckNodePort", "field is immutable")
 
 
-def _status(status: JSON, spec: JSON) -> Iterator[Cause]:
+def _status(status: JSON, before: JSON, spec: JSON) -> Iterator[Cause]:
     path = "status.loadBalancer.ingress"
+    stored = {i.get("ip") for i in (before.get("loadBalancer") or {}).get("ingress") or ()}  # tolerated as they are
     found = (status.get("loadBalancer") or {}).get("ingress") or []
     if found and ask.type_of(spec) != ask.LOAD_BALANCER:
         yield forbidden(path, _LB_STATUS_ONLY)
@@ -217,7 +235,7 @@ def _status(status: JSON, spec: JSON) -> Iterator[Cause]:
     for index, ingress in enumerate(found):
         here = f"{path}[{index}]"
         ip, mode, hostname = ingress.get("ip") or "", ingress.get("ipMode"), ingress.get("hostname") or ""
-        if ip:
+        if ip and ip not in stored:
             yield from (invalid(f"{here}.ip", ip, why) for why in names.address(ip))
         if ip and mode is None:
             yield required(f"{here}.ipMode", "must be specified when `ip` is set")

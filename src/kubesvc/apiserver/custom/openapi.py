@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver import openapi, openapi_protobuf
+from kubesvc.apiserver import openapi, openapi_paths, openapi_protobuf
 from kubesvc.apiserver.custom.kind import CustomKind
 
 _WORDS_V2 = ("type", "format", "description", "required", "enum")
@@ -74,20 +74,22 @@ def _v3(path: str, kinds: Sequence[CustomKind]) -> bytes | None:
     mine = _of(path, kinds)
     if not mine:
         return None
-    schemas = openapi.definitions([], openapi.V3, more=(_META_TYPE,))
+    schemas = openapi.definitions(
+        [], openapi_paths.V3, more=(_META_TYPE, *{b for kind in mine for b in openapi_paths.bodies(kind)})
+    )
     for kind in mine:
-        schemas[openapi.type_name(kind)] = _rooted(kind, dict(kind.schema), openapi.V3)
-    paths = {p: item for kind in mine for p, item in openapi.paths(kind, openapi.V3).items()}
+        schemas[openapi_paths.type_name(kind)] = _rooted(kind, dict(kind.schema), openapi_paths.V3)
+    found = {p: item for kind in mine for p, item in openapi_paths.paths_of(kind, openapi_paths.V3).items()}
     return msgspec.json.encode(
-        {"openapi": "3.0.0", "info": openapi.info(), "paths": paths, "components": {"schemas": schemas}}
+        {"openapi": "3.0.0", "info": openapi.info(), "paths": found, "components": {"schemas": schemas}}
     )
 
 
 def _v2(kinds: Sequence[CustomKind]) -> JSON:
     document: JSON = msgspec.json.decode(openapi.v2())
     for kind in kinds:
-        document["definitions"][openapi.type_name(kind)] = _rooted(kind, _narrowed(kind.schema), openapi.V2)
-        document["paths"] |= openapi.paths(kind, openapi.V2)
+        document["definitions"][openapi_paths.type_name(kind)] = _rooted(kind, _narrowed(kind.schema), openapi_paths.V2)
+        document["paths"] |= openapi_paths.paths_of(kind, openapi_paths.V2)
     return document
 
 

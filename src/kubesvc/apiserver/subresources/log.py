@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import aiohttp
 
 from kubesvc.api.errors import BadRequest, Cause, invalid
-from kubesvc.apiserver.routing import Target
+from kubesvc.apiserver.routing import Target, is_true
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.subresources.containers import locate, refuse_unstarted
 from kubesvc.client.transport import Request, Response

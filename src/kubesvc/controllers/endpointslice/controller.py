@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import logging
 
+from kubesvc.api.balance import Invalid, balance_of, key_of
 from kubesvc.api.core import Node, Pod, Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.endpoints import pod_is_finished, pod_is_ready
 from kubesvc.api.errors import ApiError, NotFound
-from kubesvc.api.labels import ZONE
-from kubesvc.api.registry import ENDPOINT_SLICE, SERVICE
+from kubesvc.api.labels import BALANCE, BALANCE_KEY, WEIGHT, ZONE
+from kubesvc.api.meta import Object
+from kubesvc.api.registry import ENDPOINT_SLICE, POD, SERVICE, Kind
+from kubesvc.client.events import WARNING
 from kubesvc.client.queue import WorkQueue
 from kubesvc.controllers.context import Context
 from kubesvc.controllers.endpointslice import plan as planning
-from kubesvc.controllers.endpointslice.members import addresses_of, members
+from kubesvc.controllers.endpointslice.members import Members, addresses_of, members
 from kubesvc.controllers.endpointslice.triggers import Triggers
 from kubesvc.controllers.writer import namespace_is_ending, together
 
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
+COMPONENT = "endpoint-slice-controller"
 
 
 def endpoint_facts(pod: Pod | None) -> object:
@@ -34,6 +38,7 @@ def endpoint_facts(pod: Pod | None) -> object:
     return (
         pod.metadata.uid,
         pod.metadata.labels,
+        pod.metadata.annotations.get(WEIGHT),
         pod.metadata.deletion_timestamp is not None,
         pod_is_ready(pod),
         pod_is_finished(pod),
@@ -49,6 +54,7 @@ class EndpointSliceController:
         self._context = context
         self._caches = context.caches
         self._triggers = Triggers()
+        self._told: dict[Key, frozenset[str]] = {}  # Service -> what was wrong with annotations when last looked at
         self._writing: dict[Key, set[str]] = {}  # Service being written -> versions of its slices seen meanwhile
         self.queue: WorkQueue[Key] = WorkQueue("endpointslice")
         self._caches.services.on_change(self._service_changed)
@@ -60,7 +66,7 @@ class EndpointSliceController:
         await self.queue.run(self.reconcile, workers=self._context.config.workers)
 
     def _service_changed(self, old: Service | None, new: Service | None) -> None:
-        if old is None or new is None or (old.spec, old.metadata.labels) != (new.spec, new.metadata.labels):
+        if old is None or new is None or _service_facts(old) != _service_facts(new):
             changed = new or old
             assert changed is not None
             if old is None and not self._caches.pods_of(changed):
@@ -99,6 +105,7 @@ class EndpointSliceController:
         service: Service | None = self._caches.services.items.get(key)
         if service is None:  # its slices are its dependents: the garbage controller collects them
             self._triggers.forget(key)
+            self._told.pop(key, None)
             await self._collect(key)
             return
         if service.spec.type == "ExternalName" or not service.spec.selector:
@@ -109,9 +116,30 @@ class EndpointSliceController:
             log.info("service %s/%s: pods on unknown nodes %s wait", *key, ", ".join(sorted(found.missing_nodes)))
         trigger = self._triggers.earliest(service, pods)
         slices = self._caches.slices.by_index("service", key)
-        plan = planning.plan(service, found.groups, slices, most=self._context.config.max_endpoints_per_slice)
+        self._complain(service, found)
+        most = self._context.config.max_endpoints_per_slice
+        plan = planning.plan(service, found.groups, slices, most=most, weights=found.weights)
         await self._apply(service, plan, trigger)
         self._triggers.settle(service, pods)
+
+    def _complain(self, service: Service, found: Members) -> None:
+        """Say once what is wrong with the annotations that choose endpoints: of the Service, of its pods."""
+        wrong: dict[str, tuple[Kind, Object, str]] = {}
+        for read in (balance_of, key_of):
+            try:
+                read(service)
+            except Invalid as error:
+                text = f"service {'/'.join(service.key)}: {error}"
+                wrong[text] = (SERVICE, service, "InvalidBalance")
+        for pod, text in found.complaints:
+            wrong[text] = (POD, pod, "InvalidWeight")
+        for text in wrong.keys() - self._told.get(service.key, frozenset()):
+            kind, item, reason = wrong[text]
+            self._context.recorder.record(COMPONENT, kind, item, WARNING, reason, text)
+        if wrong:
+            self._told[service.key] = frozenset(wrong)
+        else:
+            self._told.pop(service.key, None)
 
     async def _collect(self, key: Key) -> None:
         """Delete slices of ours whose Service is gone and that have lost their owner: nobody else would."""
@@ -156,6 +184,11 @@ class EndpointSliceController:
             del self._writing[service.key]
             if not seen <= expected:  # somebody else wrote too
                 self.queue.add(service.key)
+
+
+def _service_facts(service: Service) -> object:
+    annotations = service.metadata.annotations
+    return service.spec, service.metadata.labels, annotations.get(BALANCE), annotations.get(BALANCE_KEY)
 
 
 def _zone(node: Node) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+from kubesvc.api.balance import Invalid, balance_of, weight_of
 from kubesvc.api.core import Node, ObjectReference, Pod, Service
 from kubesvc.api.discovery import Endpoint, EndpointConditions, EndpointHints, ForNode, ForZone, SlicePort
 from kubesvc.api.endpoints import endpoint_conditions, is_headless, pod_is_finished, resolve_target_port
@@ -26,10 +27,13 @@ Group = tuple[str, Ports]  # (address type, ports)
 @dataclass(frozen=True, slots=True)
 class Members:
     """`groups` maps (address type, ports) -> endpoints. `missing_nodes` names the nodes not known yet whose pods were
-    left out for now."""
+    left out for now. `weights` maps addresses of pods that don't weigh 1, where the Service counts weights, and
+    `complaints` are weights that are none."""
 
     groups: dict[Group, list[Endpoint]]
     missing_nodes: frozenset[str] = field(default_factory=frozenset)
+    weights: dict[str, int] = field(default_factory=dict)
+    complaints: list[tuple[Pod, str]] = field(default_factory=list)
 
 
 def address_types(service: Service) -> list[str]:
@@ -73,6 +77,9 @@ def members(service: Service, pods: Iterable[Pod], nodes: Mapping[str, Node] | N
     """The endpoints of `service` among `pods`, which its selector has already chosen. Without `nodes` a pod's node is
     neither asked for nor its zone told, as Endpoints have it."""
     types = address_types(service)
+    weighed = _counts_weights(service)
+    weights: dict[str, int] = {}
+    complaints: list[tuple[Pod, str]] = []
     groups: dict[Group, list[Endpoint]] = {}
     missing: set[str] = set()
     for pod in pods:
@@ -83,11 +90,30 @@ def members(service: Service, pods: Iterable[Pod], nodes: Mapping[str, Node] | N
         if nodes is not None and node is None and pod.spec.node_name and not service.spec.publish_not_ready_addresses:
             missing.add(pod.spec.node_name)
             continue
+        if weighed:
+            _weigh(pod, addresses, weights, complaints)
         ports = ports_of(service, pod)
         for address in addresses:
             if address_type(address) in types:
                 groups.setdefault((address_type(address), ports), []).append(_endpoint(service, pod, node, address))
-    return Members(groups, frozenset(missing))
+    return Members(groups, frozenset(missing), weights, complaints)
+
+
+def _counts_weights(service: Service) -> bool:
+    try:
+        return balance_of(service) is not None
+    except Invalid:
+        return False
+
+
+def _weigh(pod: Pod, addresses: list[str], weights: dict[str, int], complaints: list[tuple[Pod, str]]) -> None:
+    try:
+        weight = weight_of(pod)
+    except Invalid as error:
+        complaints.append((pod, f"pod {pod.namespace}/{pod.name}: {error}"))
+        return
+    if weight != 1:
+        weights.update(dict.fromkeys(addresses, weight))
 
 
 def _endpoint(service: Service, pod: Pod, node: Node | None, address: str) -> Endpoint:

@@ -10,15 +10,23 @@ A family without endpoints has one placeholder slice without ports, so that a re
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
+from kubesvc.api.balance import write_weights
 from kubesvc.api.core import Service
 from kubesvc.api.discovery import Endpoint, EndpointSlice
 from kubesvc.api.endpoints import is_headless
-from kubesvc.api.labels import HEADLESS, LAST_CHANGE_TRIGGER_TIME, SERVICE_NAME, SLICE_CONTROLLER, SLICE_MANAGED_BY
+from kubesvc.api.labels import (
+    HEADLESS,
+    LAST_CHANGE_TRIGGER_TIME,
+    SERVICE_NAME,
+    SLICE_CONTROLLER,
+    SLICE_MANAGED_BY,
+    WEIGHTS,
+)
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import SERVICE
 from kubesvc.controllers.endpointslice.members import Group, Ports, address_types, port_key
@@ -33,6 +41,8 @@ class Draft:
     ports: Ports
     endpoints: list[Endpoint]
     found: EndpointSlice | None = None
+    weights: str = ""
+    """What the annotation `api.labels.WEIGHTS` shall say of its endpoints."""
 
 
 @dataclass(slots=True)
@@ -58,10 +68,17 @@ def is_ours(found: EndpointSlice) -> bool:
 
 
 def plan(
-    service: Service, groups: dict[Group, list[Endpoint]], slices: Iterable[EndpointSlice], *, most: int = 100
+    service: Service,
+    groups: dict[Group, list[Endpoint]],
+    slices: Iterable[EndpointSlice],
+    *,
+    most: int = 100,
+    weights: Mapping[str, int] | None = None,
 ) -> Plan:
-    """`groups` as `members` gives them, `slices` all those of the Service, `most` endpoints in one slice."""
+    """`groups` and `weights` as `members` gives them, `slices` all those of the Service, `most` endpoints in one
+    slice."""
     whole = Plan()
+    weights = weights or {}
     existing: dict[Group, list[EndpointSlice]] = {}
     for found in sorted(slices, key=lambda s: s.name):
         if not is_ours(found) or found.metadata.deletion_timestamp is not None:
@@ -78,7 +95,7 @@ def plan(
             if not wanted and group[1] == () and not any(groups.get(g) for g in groups if g[0] == type_):
                 kept += _keep_placeholder(service, existing.get(group, []), part)
             else:
-                kept += _pack(service, group, wanted, existing.get(group, []), most, part)
+                kept += _pack(service, group, wanted, existing.get(group, []), most, part, weights)
         if not kept and not part.create and not part.update:
             part.create.append(Draft(type_, (), []))
         _reuse(part)
@@ -87,9 +104,16 @@ def plan(
         whole.delete += part.delete
     served = set(address_types(service))
     whole.delete += [s for group, found in existing.items() if group[0] not in served for s in found]
+    for draft in (*whole.create, *whole.update):
+        draft.weights = _weights_of(draft.endpoints, weights)
     if service.metadata.deletion_timestamp is not None:
         whole.create.clear()  # what is there is kept true; the garbage controller may be about to take it away
     return whole
+
+
+def _weights_of(endpoints: Iterable[Endpoint], weights: Mapping[str, int]) -> str:
+    addresses = (endpoint.addresses[0] for endpoint in endpoints) if weights else ()
+    return write_weights({address: weights[address] for address in addresses if address in weights})
 
 
 def _owned_by(service: Service, found: EndpointSlice) -> bool:
@@ -113,7 +137,13 @@ def _identity(endpoint: Endpoint) -> tuple[str, str]:
 
 
 def _pack(
-    service: Service, group: Group, wanted: list[Endpoint], existing: list[EndpointSlice], most: int, plan: Plan
+    service: Service,
+    group: Group,
+    wanted: list[Endpoint],
+    existing: list[EndpointSlice],
+    most: int,
+    plan: Plan,
+    weights: Mapping[str, int],
 ) -> int:
     """Steps 1 to 3 for one group. Returns how many slices stay as they are."""
     type_, ports = group
@@ -125,7 +155,12 @@ def _pack(
         kept = [e for old in found.endpoints if (e := remaining.pop(_identity(old), None)) is not None]
         if not kept:
             plan.delete.append(found)
-        elif kept != found.endpoints or found.metadata.labels != labels or len(kept) > most:
+        elif (
+            kept != found.endpoints
+            or found.metadata.labels != labels
+            or len(kept) > most
+            or found.metadata.annotations.get(WEIGHTS, "") != _weights_of(kept, weights)
+        ):
             for extra in kept[most:]:  # the limit was lowered
                 remaining[_identity(extra)] = extra
             updated.append(Draft(type_, ports, kept[:most], found))
@@ -170,6 +205,8 @@ def tree(service: Service, draft: Draft, trigger: str | None) -> JSON:
     stale = {} if draft.found is None else {k: None for k in draft.found.metadata.labels if k not in wanted}
     meta: JSON = {"labels": wanted | stale}
     annotations = {LAST_CHANGE_TRIGGER_TIME: trigger}
+    if draft.weights or (draft.found is not None and WEIGHTS in draft.found.metadata.annotations):
+        annotations[WEIGHTS] = draft.weights or None
     if draft.found is not None:
         meta["resourceVersion"] = draft.found.metadata.resource_version
         meta["annotations"] = annotations
@@ -177,8 +214,8 @@ def tree(service: Service, draft: Draft, trigger: str | None) -> JSON:
         meta["generateName"] = f"{service.name}-"
         meta["namespace"] = service.namespace
         meta["ownerReferences"] = [reference_to(SERVICE, service)]
-        if trigger:
-            meta["annotations"] = annotations
+        if found := {name: text for name, text in annotations.items() if text}:
+            meta["annotations"] = found
     return {
         "metadata": meta,
         "addressType": draft.address_type,

@@ -112,13 +112,20 @@ class Connection:
             before = found
         return found
 
+    def count(self, table: str, map_: Map) -> int:
+        """How many elements a map has, nearly: others may change it meanwhile. Raises NftError when it is missing."""
+        return elements.count(self._bodies(table, map_))
+
     def _read(self, table: str, map_: Map) -> dict[bytes, bytes]:
+        return elements.decode(map_, self._bodies(table, map_))
+
+    def _bodies(self, table: str, map_: Map) -> Iterator[bytes]:
         kind = _NFNL_SUBSYS_NFTABLES << 8 | _GETSETELEM
         try:
             bodies = self._netlink.dump(kind, _GENERIC + elements.whole_body(table, map_))
         except NetlinkError as error:
             raise NftError(f"list {map_.name} of table inet {table}: {error}") from error
-        return elements.decode(map_, (body[4:] for body in bodies))
+        return (body[4:] for body in bodies)
 
     def _dump(self, kind: int, body: bytes) -> Iterator[dict[int, bytes]]:
         for found in self._netlink.dump(_NFNL_SUBSYS_NFTABLES << 8 | kind, _GENERIC + body):

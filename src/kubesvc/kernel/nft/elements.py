@@ -98,6 +98,18 @@ def decode(map_: Map, bodies: Iterable[bytes]) -> dict[bytes, bytes]:
     return found
 
 
+def count(bodies: Iterable[bytes]) -> int:
+    """How many elements a dump has."""
+    found = 0
+    for body in bodies:
+        listed = attributes(body).get(_LIST_ELEMENTS, b"")
+        start = 0
+        while start < len(listed):
+            found += 1
+            start += (_LENGTH.unpack_from(listed, start)[0] + 3) & ~3
+    return found
+
+
 def _decode_one(element: bytes) -> tuple[bytes, bytes]:
     """An element of any shape: with verdicts, time-outs or whatever the kernel adds."""
     parts = attributes(element)

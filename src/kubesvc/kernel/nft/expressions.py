@@ -18,7 +18,7 @@ NFPROTO_IPV4, NFPROTO_IPV6 = 2, 10
 # enum nft_meta_keys
 META_PRIORITY, META_MARK, META_IIFNAME, META_OIFNAME, META_NFPROTO, META_L4PROTO = 2, 3, 6, 7, 15, 16
 # enum nft_ct_keys
-CT_STATE, CT_STATUS = 0, 2
+CT_STATE, CT_STATUS, CT_MARK = 0, 2, 3
 CT_STATE_NEW = 0x8
 CT_STATUS_DNAT = 0x20
 # enum nft_payload_bases
@@ -104,6 +104,16 @@ class Conntrack(Expression):
 
     def attributes(self) -> bytes:
         return be32(2, self.key) + be32(1, register(self.into))
+
+
+@dataclass(frozen=True, slots=True)
+class SetConntrack(Expression):
+    name: ClassVar[str] = "ct"
+    key: int
+    source: int = 0
+
+    def attributes(self) -> bytes:
+        return be32(2, self.key) + be32(4, register(self.source))
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +242,25 @@ class RandomNumber(Expression):
 
     def attributes(self) -> bytes:
         return be32(1, register(self.into)) + be32(2, self.modulus) + be32(3, _NUMGEN_RANDOM) + be32(4, self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class JenkinsHash(Expression):
+    """Load `offset` plus a hash, below `modulus`, of `length` bytes from word `source` on. A `seed` of the caller's
+    makes it the same everywhere (but where byte orders differ)."""
+
+    name: ClassVar[str] = "hash"
+    source: int
+    length: int
+    modulus: int
+    seed: int
+    offset: int = 0
+    into: int = 0
+
+    def attributes(self) -> bytes:
+        registers = be32(1, register(self.source)) + be32(2, register(self.into))
+        numbers = be32(3, self.length) + be32(4, self.modulus) + be32(5, self.seed) + be32(6, self.offset)
+        return registers + numbers + be32(7, 0)  # NFT_HASH_JENKINS
 
 
 @dataclass(frozen=True, slots=True)

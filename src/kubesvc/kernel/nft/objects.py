@@ -48,6 +48,7 @@ IPV4_ADDR = Type("ipv4_addr", 7, 4)
 IPV6_ADDR = Type("ipv6_addr", 8, 16)
 INET_PROTO = Type("inet_proto", 12, 1)
 INET_SERVICE = Type("inet_service", 13, 2)
+MARK = Type("mark", 19, 4, native=True)
 CLASSID = Type("classid", 23, 4, native=True)
 VERDICT = Type("verdict", _VERDICT_TYPE, 0)
 

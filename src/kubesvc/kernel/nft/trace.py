@@ -11,13 +11,14 @@ import sys
 from dataclasses import dataclass, field
 
 from kubesvc.kernel.nft import expressions as nft
+from kubesvc.kernel.nft.jenkins import jhash, scale
 from kubesvc.kernel.nft.objects import Chain, Map
 
 
 @dataclass(slots=True)
 class Packet:
     """The first packet of a connection, as it is now. Addresses packed, ports numbers, `mark` and `priority` the
-    kernel's own notes on it."""
+    kernel's own notes on it, `connection_mark` that on its connection."""
 
     source: bytes
     destination: bytes
@@ -25,6 +26,8 @@ class Packet:
     port: int
     mark: int = 0
     priority: int = 0
+    source_port: int = 0
+    connection_mark: int = 0
     incoming: str = ""  # the link it came by
     outgoing: str = ""  # the link it leaves by
     translated: bool = False
@@ -159,8 +162,9 @@ class Run:
                 else:
                     self._packet.priority = value
             case nft.Conntrack(key, into):
-                status = nft.CT_STATUS_DNAT if self._packet.translated else 0
-                self._store(into, (nft.CT_STATE_NEW if key == nft.CT_STATE else status).to_bytes(4, sys.byteorder))
+                self._store(into, self._connection(key).to_bytes(4, sys.byteorder))
+            case nft.SetConntrack(_, source):
+                self._packet.connection_mark = int.from_bytes(self._load(source, 4), sys.byteorder)
             case nft.Compare(value, source, negated):
                 return (self._load(source, len(value)) == value) is not negated
             case nft.Bitwise(mask, xor, word):
@@ -172,6 +176,9 @@ class Run:
                 self._store(into, value)
             case nft.RandomNumber(modulus, offset, into):
                 self._store(into, (offset + self._draw % modulus).to_bytes(4, sys.byteorder))
+            case nft.JenkinsHash(source, length, modulus, seed, offset, into):
+                slot = scale(jhash(self._load(source, length), seed), modulus)
+                self._store(into, (offset + slot).to_bytes(4, sys.byteorder))
             case nft.Lookup(name, source, into, negated=negated):
                 found = self._table.find(name, self._load(source, self._table.maps[name].key_length), self._now)
                 if into is not None and found is not None:
@@ -210,9 +217,17 @@ class Run:
                 return bytes((nft.NFPROTO_IPV4 if len(packet.destination) == 4 else nft.NFPROTO_IPV6,))
         raise NotImplementedError(key)
 
+    def _connection(self, key: int) -> int:
+        match key:
+            case nft.CT_STATE:
+                return nft.CT_STATE_NEW
+            case nft.CT_MARK:
+                return self._packet.connection_mark
+        return nft.CT_STATUS_DNAT if self._packet.translated else 0
+
     def _header(self, base: int) -> bytes:
         packet = self._packet
         if base == nft.TRANSPORT:
-            return bytes(2) + packet.port.to_bytes(2, "big")
+            return packet.source_port.to_bytes(2, "big") + packet.port.to_bytes(2, "big")
         before = 12 if len(packet.destination) == 4 else 8
         return bytes(before) + packet.source + packet.destination
