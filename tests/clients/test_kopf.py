@@ -47,3 +47,10 @@ def test_an_operator_reconciles_a_custom_resource(
     box.kubectl("scale", "db/main", "-n", namespace, "--replicas=3")
     eventually(lambda: data()["replicas"] == "3", 30, "the change")
     box.kubectl("delete", "db", "main", "-n", namespace, "--timeout=30s")
+    eventually(lambda: "main-settings" not in box.kubectl("get", "cm", "-n", namespace), 30, "its child goes with it")
+
+
+def test_a_namespace_takes_custom_resources_with_it(box: BoxUnderTest, namespace: str, database: dict) -> None:
+    box.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(database))
+    box.kubectl("delete", "namespace", namespace, "--timeout=60s")
+    assert "No resources" in box.kubectl("get", "db", "-n", namespace, check=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -120,7 +121,7 @@ async def test_a_body_that_comes_drop_by_drop_is_given_up(tmp_path: Path, monkey
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=client(tmp_path))
         writer.write(b"POST /api/v1/namespaces HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         answer = await asyncio.wait_for(reader.read(), 10)
-        writer.close()
+        await end(writer)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"reason":"RequestTimeout"' in answer
 
@@ -144,7 +145,14 @@ async def test_a_watcher_that_does_not_read_is_dropped(tmp_path: Path, monkeypat
 
         assert watched(await asyncio.to_thread(lambda: server.run(metrics(server.session()))))
         await asyncio.to_thread(lambda: server.run(fill()))
-        writer.close()
+        await end(writer)
+
+
+async def end(writer: asyncio.StreamWriter) -> None:
+    """Without a goodbye, for which somebody might have to wait."""
+    writer.transport.abort()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 async def metrics(session: Session) -> bytes:

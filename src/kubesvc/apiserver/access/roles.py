@@ -6,11 +6,10 @@ start, as upstream reconciles them: what is missing comes back, unless the annot
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from kubesvc.api.meta import JSON
-from kubesvc.api.registry import RBAC, stored
+from kubesvc.api.registry import RBAC
 
 AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 _AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
@@ -50,12 +49,8 @@ _SERVICES: tuple[Rule, ...] = (
 )
 
 
-def _garbage() -> Iterator[Rule]:
-    """What is collected, and what is in a namespace that goes, is of any kind; whoever watches it may end it."""
-    for group in sorted({kind.group for kind in stored()}):
-        plurals = " ".join(kind.plural for kind in stored() if kind.group == group)
-        yield f"{_READ} delete deletecollection patch", group or _CORE, plurals
-
+_GARBAGE = (f"{_READ} delete deletecollection patch", "*", "*")
+"""What is collected, and what is in a namespace that goes, is of any kind, also of those that definitions define."""
 
 ROLES: dict[str, tuple[Rule, ...]] = {
     "cluster-admin": (("*", "*", "*"), ("*", "/*")),
@@ -118,7 +113,7 @@ ROLES: dict[str, tuple[Rule, ...]] = {
         *_EVENTS,
     ),
     "system:kubesvc:controllers": (
-        *_garbage(),
+        _GARBAGE,
         ("create", _CORE, "configmaps endpoints persistentvolumeclaims pods pods/binding serviceaccounts"),
         ("patch", _CORE, "nodes/status pods/status replicationcontrollers/status"),
         ("patch", "apps", "daemonsets/status deployments/status replicasets/status statefulsets/status"),
