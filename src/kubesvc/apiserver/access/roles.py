@@ -6,15 +6,17 @@ start, as upstream reconciles them: what is missing comes back, unless the annot
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from kubesvc.api.meta import JSON
-from kubesvc.api.registry import RBAC
+from kubesvc.api.registry import RBAC, stored
 
 AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 _AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
 _READ, _ALL = "get list watch", "create delete deletecollection get list patch update watch"
 _WRITE = "create delete deletecollection patch update"
+GARBAGE = f"{_READ} delete deletecollection"
 _CORE, _WORK = "''", "apps"
 
 Rule = tuple[str, ...]
@@ -49,8 +51,12 @@ _SERVICES: tuple[Rule, ...] = (
 )
 
 
-_GARBAGE = (f"{_READ} delete deletecollection patch", "*", "*")
-"""What is collected, and what is in a namespace that goes, is of any kind, also of those that definitions define."""
+def _garbage() -> Iterator[Rule]:
+    """What is collected, and what is in a namespace that goes, is of any kind; whoever watches it may end it."""
+    for group in sorted({kind.group for kind in stored()}):
+        plurals = " ".join(kind.plural for kind in stored() if kind.group == group)
+        yield f"{GARBAGE} patch", group or _CORE, plurals
+
 
 ROLES: dict[str, tuple[Rule, ...]] = {
     "cluster-admin": (("*", "*", "*"), ("*", "/*")),
@@ -113,7 +119,7 @@ ROLES: dict[str, tuple[Rule, ...]] = {
         *_EVENTS,
     ),
     "system:kubesvc:controllers": (
-        _GARBAGE,
+        *_garbage(),
         ("create", _CORE, "configmaps endpoints persistentvolumeclaims pods pods/binding serviceaccounts"),
         ("patch", _CORE, "nodes/status pods/status replicationcontrollers/status"),
         ("patch", "apps", "daemonsets/status deployments/status replicasets/status statefulsets/status"),
@@ -125,6 +131,10 @@ ROLES: dict[str, tuple[Rule, ...]] = {
         *_EVENTS,
     ),
 }
+
+CUSTOM_KINDS = "system:kubesvc:custom-kinds"
+"""ClusterRole of the controllers on what definitions define: its rules follow the definitions."""
+ROLES[CUSTOM_KINDS] = ()
 
 AGGREGATED = {"admin": "admin", "edit": "edit", "view": "view"}
 """ClusterRole -> which label's roles it is made of."""
@@ -149,6 +159,7 @@ _BINDINGS: dict[str, tuple[str, ...]] = {  # ClusterRole -> its subjects
     "system:kubesvc:dns": ("User:system:kubesvc:dns",),
     "system:kubesvc:load-balancer": ("User:system:kubesvc:load-balancer",),
     "system:kubesvc:controllers": ("User:system:kubesvc:controllers",),
+    CUSTOM_KINDS: ("User:system:kubesvc:controllers",),
 }
 
 _LOCAL: dict[str, tuple[str, Rule, tuple[str, ...]]] = {  # Role -> its namespace, its rule, its subjects

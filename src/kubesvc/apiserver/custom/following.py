@@ -6,8 +6,11 @@ import asyncio
 import logging
 
 from kubesvc.api.errors import ApiError, Conflict, NotFound
+from kubesvc.api.meta import JSON
+from kubesvc.api.registry import CLUSTER_ROLE
 from kubesvc.api.registry import CUSTOM_RESOURCE_DEFINITION as DEFINITION
 from kubesvc.apiserver import stored
+from kubesvc.apiserver.access.roles import CUSTOM_KINDS, GARBAGE
 from kubesvc.apiserver.custom import cleanup, naming
 from kubesvc.apiserver.state import State
 from kubesvc.client.session import Session
@@ -20,6 +23,7 @@ _PREFIX = stored.collection(DEFINITION)
 class Following:
     def __init__(self, state: State, session: Session) -> None:
         self._state, self._kinds, self._session = state, state.kinds, session
+        self._granted: list[JSON] = []  # the rules that our controllers have
         self._cleaning: dict[str, asyncio.Task[None]] = {}  # key -> the task that empties it
 
     async def load(self) -> int:
@@ -33,6 +37,7 @@ class Following:
         try:
             for key in list(self._kinds.definitions):
                 await self._reconcile(key)
+            await self._grant()
             while True:
                 try:
                     await self._follow(since)
@@ -43,6 +48,19 @@ class Following:
                 task.cancel()
             await asyncio.gather(*self._cleaning.values(), return_exceptions=True)
 
+    async def _grant(self) -> None:
+        """Let our own controllers collect and empty what is defined now: they may do nothing else with it."""
+        plurals = {(kind.group, kind.plural): None for kind in self._kinds.served}
+        verbs = [*GARBAGE.split(), "patch"]
+        rules = [{"verbs": verbs, "apiGroups": [group], "resources": [plural]} for group, plural in plurals]
+        if rules == self._granted:
+            return
+        try:
+            await self._session.patch(CLUSTER_ROLE, "", CUSTOM_KINDS, {"rules": rules})
+            self._granted = rules
+        except ApiError as error:
+            log.error("clusterrole %s can't be written: %s", CUSTOM_KINDS, error)
+
     async def _follow(self, since: int) -> None:
         async for event in self._state.store.watch(_PREFIX, since):
             if isinstance(event, int):
@@ -52,6 +70,7 @@ class Following:
             # A name that is free again may be what another waits for.
             for key in list(self._kinds.definitions) if gone else [event.key]:
                 await self._reconcile(key)
+            await self._grant()
 
     async def _reconcile(self, key: str) -> None:
         tree = self._kinds.definitions.get(key)
