@@ -120,7 +120,7 @@ async def test_a_body_that_comes_drop_by_drop_is_given_up(tmp_path: Path, monkey
     with tls_server(tmp_path) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=client(tmp_path))
         writer.write(b"POST /api/v1/namespaces HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await asyncio.wait_for(reader.readuntil(b'"code":408}'), 10)
         await end(writer)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"reason":"RequestTimeout"' in answer

@@ -32,7 +32,6 @@ _http_log.addFilter(lambda record: not (record.exc_info and isinstance(record.ex
 _LARGEST_BODY = 3 << 20  # bytes, as upstream's limit for a request
 _KEEP_ALIVE = 3600.0  # seconds: clients reuse connections, and a TLS handshake is dear
 _CLOSE_SECONDS = 0.5
-_LINGERING_SECONDS = 1.0  # for the rest of a body that is refused
 _BODY_SECONDS = 30.0
 _PATIENCE = 30.0  # seconds that a watcher may leave its connection full
 
@@ -54,7 +53,6 @@ class Listener:
             access_log=None,
             logger=_http_log,
             keepalive_timeout=_KEEP_ALIVE,
-            lingering_time=_LINGERING_SECONDS,
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=_CLOSE_SECONDS, handle_signals=False)
         await self._runner.setup()
@@ -73,7 +71,8 @@ class Listener:
             body = await _read(incoming) if incoming.body_exists and content is None else b""
         except ApiError as error:
             refused = _whole(encode.failure(error))
-            refused.force_close()
+            if isinstance(error, RequestTimeout):
+                refused.force_close()
             return refused
         user = _user(incoming)
         request = Request(
