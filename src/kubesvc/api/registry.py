@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubesvc.api import apps, batch, coordination, core, discovery, networking
+from kubesvc.api import apps, balancing, batch, coordination, core, discovery, networking
 from kubesvc.api.meta import Object
 
 READ = ("get", "list", "watch")
@@ -414,6 +414,51 @@ LIMIT_RANGE = Kind(
 )
 PRIORITY_CLASS = Kind(
     "scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "priorityclass", False, ("pc",), acted_on=False
+)
+
+# ── our own: what configures the load balancer ───────────────────────────────────────────────────────────────────────
+
+GROUP = "kubesvc.dev"
+
+IP_ADDRESS_POOL = Kind(
+    GROUP,
+    "v1beta1",
+    "IPAddressPool",
+    "ipaddresspools",
+    "ipaddresspool",
+    False,
+    subresources=("status",),
+    view=balancing.IPAddressPool,
+)
+L2_ADVERTISEMENT = Kind(
+    GROUP,
+    "v1beta1",
+    "L2Advertisement",
+    "l2advertisements",
+    "l2advertisement",
+    False,
+    subresources=("status",),
+    view=balancing.L2Advertisement,
+)
+BGP_ADVERTISEMENT = Kind(
+    GROUP,
+    "v1beta1",
+    "BGPAdvertisement",
+    "bgpadvertisements",
+    "bgpadvertisement",
+    False,
+    subresources=("status",),
+    view=balancing.BGPAdvertisement,
+)
+BGP_PEER = Kind(
+    GROUP,
+    "v1beta1",
+    "BGPPeer",
+    "bgppeers",
+    "bgppeer",
+    False,
+    subresources=("status",),
+    view=balancing.BGPPeer,
 )
 
 # ── who may do what ──────────────────────────────────────────────────────────────────────────────────────────────────

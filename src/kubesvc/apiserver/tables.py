@@ -15,7 +15,7 @@ from kubesvc.api.registry import Kind
 from kubesvc.apiserver import views
 from kubesvc.apiserver.custom import columns
 from kubesvc.apiserver.custom.kind import CustomKind
-from kubesvc.apiserver.printing import access, cluster, limits, network, pods, workloads
+from kubesvc.apiserver.printing import access, balancing, cluster, limits, network, pods, workloads
 from kubesvc.apiserver.printing.columns import AGE, NAME, Printer
 from kubesvc.apiserver.printing.duration import age
 
@@ -26,6 +26,7 @@ _PRINTERS: dict[tuple[str, str], Printer] = {
     **network.PRINTERS,
     **cluster.PRINTERS,
     **limits.PRINTERS,
+    **balancing.PRINTERS,
 }  # (group, plural) -> its printer
 
 

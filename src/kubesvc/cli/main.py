@@ -24,6 +24,10 @@ COMMANDS = {
     "kubeconfig": ("kubesvc.cli.kubeconfig:kubeconfig", "Print the path of a box's kubeconfig."),
     "proxy": ("kubesvc.cli.proxy:proxy", "Be a node's proxy in any Kubernetes cluster, in place of kube-proxy."),
     "dns": ("kubesvc.cli.dns:dns", "Be the DNS of any Kubernetes cluster, in place of CoreDNS."),
+    "loadbalancer": (
+        "kubesvc.cli.loadbalancer:loadbalancer",
+        "Be the controller of Services of type LoadBalancer, in any Kubernetes cluster.",
+    ),
     "demo": ("kubesvc.cli.demo:demo", "Show what a Service does, on three nodes, with real traffic."),
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kubesvc.api.meta import JSON
+from kubesvc.api.registry import GROUP as BALANCING
 from kubesvc.api.registry import RBAC, stored
 
 AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
@@ -113,10 +114,16 @@ ROLES: dict[str, tuple[Rule, ...]] = {
     ),
     "system:kubesvc:node": (("list watch", "discovery.k8s.io", "endpointslices"),),
     "system:kubesvc:load-balancer": (
-        ("list watch", _CORE, "nodes"),
+        ("list watch", _CORE, "namespaces nodes"),
         ("list patch watch", _CORE, "services"),
         ("patch", _CORE, "services/status"),
+        ("list watch", BALANCING, "ipaddresspools"),
+        ("patch", BALANCING, "ipaddresspools/status"),
         *_EVENTS,
+    ),
+    "system:kubesvc:announcer": (
+        ("list watch", BALANCING, "bgpadvertisements bgppeers ipaddresspools l2advertisements"),
+        ("patch", BALANCING, "bgppeers/status"),
     ),
     "system:kubesvc:controllers": (
         *_garbage(),
@@ -158,6 +165,7 @@ _BINDINGS: dict[str, tuple[str, ...]] = {  # ClusterRole -> its subjects
     "system:kubesvc:node": ("Group:system:nodes",),
     "system:kubesvc:dns": ("User:system:kubesvc:dns",),
     "system:kubesvc:load-balancer": ("User:system:kubesvc:load-balancer",),
+    "system:kubesvc:announcer": ("User:system:kube-proxy",),  # on our nodes the two are one process
     "system:kubesvc:controllers": ("User:system:kubesvc:controllers",),
     CUSTOM_KINDS: ("User:system:kubesvc:controllers",),
 }
@@ -173,6 +181,12 @@ _LOCAL: dict[str, tuple[str, Rule, tuple[str, ...]]] = {  # Role -> its namespac
     "system:kubesvc:proxy": (
         "kube-node-lease",
         ("create get patch", "coordination.k8s.io", "leases"),
+        ("User:system:kube-proxy",),
+    ),
+    # the password of BGP peers, and no other Secret
+    "system:kubesvc:announcer": (
+        "kube-system",
+        ("get", _CORE, "secrets", "bgp-password"),
         ("User:system:kube-proxy",),
     ),
 }
