@@ -304,6 +304,40 @@ CONTROLLER_REVISION = Kind(
     view=apps.ControllerRevision,
 )
 
+# ── the API server's own extension ───────────────────────────────────────────────────────────────────────────────────
+
+CUSTOM_RESOURCE_DEFINITION = Kind(
+    "apiextensions.k8s.io",
+    "v1",
+    "CustomResourceDefinition",
+    "customresourcedefinitions",
+    "customresourcedefinition",
+    False,
+    ("crd", "crds"),
+    ("api-extensions",),
+    ("status",),
+)
+MUTATING_WEBHOOK_CONFIGURATION = Kind(
+    "admissionregistration.k8s.io",
+    "v1",
+    "MutatingWebhookConfiguration",
+    "mutatingwebhookconfigurations",
+    "mutatingwebhookconfiguration",
+    False,
+    (),
+    ("api-extensions",),
+)
+VALIDATING_WEBHOOK_CONFIGURATION = Kind(
+    "admissionregistration.k8s.io",
+    "v1",
+    "ValidatingWebhookConfiguration",
+    "validatingwebhookconfigurations",
+    "validatingwebhookconfiguration",
+    False,
+    (),
+    ("api-extensions",),
+)
+
 # ── stored, and answered with a warning ──────────────────────────────────────────────────────────────────────────────
 
 CRON_JOB = Kind("batch", "v1", "CronJob", "cronjobs", "cronjob", True, ("cj",), ("all",), ("status",), acted_on=False)

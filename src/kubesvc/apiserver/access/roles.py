@@ -17,6 +17,7 @@ AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 _AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
 _READ, _ALL = "get list watch", "create delete deletecollection get list patch update watch"
 _WRITE = "create delete deletecollection patch update"
+GARBAGE = f"{_READ} delete deletecollection"
 _CORE, _WORK = "''", "apps"
 
 Rule = tuple[str, ...]
@@ -55,7 +56,7 @@ def _garbage() -> Iterator[Rule]:
     """What is collected, and what is in a namespace that goes, is of any kind; whoever watches it may end it."""
     for group in sorted({kind.group for kind in stored()}):
         plurals = " ".join(kind.plural for kind in stored() if kind.group == group)
-        yield f"{_READ} delete deletecollection patch", group or _CORE, plurals
+        yield f"{GARBAGE} patch", group or _CORE, plurals
 
 
 ROLES: dict[str, tuple[Rule, ...]] = {
@@ -138,6 +139,10 @@ ROLES: dict[str, tuple[Rule, ...]] = {
     ),
 }
 
+CUSTOM_KINDS = "system:kubesvc:custom-kinds"
+"""ClusterRole of the controllers on what definitions define: its rules follow the definitions."""
+ROLES[CUSTOM_KINDS] = ()
+
 AGGREGATED = {"admin": "admin", "edit": "edit", "view": "view"}
 """ClusterRole -> which label's roles it is made of."""
 
@@ -162,6 +167,7 @@ _BINDINGS: dict[str, tuple[str, ...]] = {  # ClusterRole -> its subjects
     "system:kubesvc:load-balancer": ("User:system:kubesvc:load-balancer",),
     "system:kubesvc:announcer": ("User:system:kube-proxy",),  # on our nodes the two are one process
     "system:kubesvc:controllers": ("User:system:kubesvc:controllers",),
+    CUSTOM_KINDS: ("User:system:kubesvc:controllers",),
 }
 
 _LOCAL: dict[str, tuple[str, Rule, tuple[str, ...]]] = {  # Role -> its namespace, its rule, its subjects
