@@ -95,7 +95,7 @@ KINDS: dict[str, tuple[dict[str, Any], str, str, str]] = {
                                      "l2advertisement.spec", "interfaces\t<[]string>"),
     "bgpadvertisements.kubesvc.dev": ({"spec": {"localPref": 100}}, "Local Pref: 100",
                                       "bgpadvertisement.spec", "communities\t<[]string>"),
-    "bgppeers.kubesvc.dev": ({"spec": {"myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1"}}, "Peer ASN: 64513",
+    "bgppeers.kubesvc.dev": ({"spec": {"myASN": 1, "peerASN": 2, "peerAddress": "192.0.2.1"}}, "Peer ASN: 2",
                              "bgppeer.spec", "peerAddress\t<string> -required-"),
 }  # fmt: skip
 
