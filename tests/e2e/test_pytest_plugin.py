@@ -8,12 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kubesvc
+
 EXAMPLE = Path(__file__).parents[2] / "examples/pytest"
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "kubesvc.pytest_plugin", "--rootdir", str(folder), *words]
-    alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # as here, where it may not be installed
+    # as here, where it may not be installed
+    source = str(Path(kubesvc.__file__).parents[1])
+    alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": source}
     return subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, timeout=240, check=False)
 
 

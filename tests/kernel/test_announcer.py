@@ -16,8 +16,9 @@ from kubesvc.api.registry import ENDPOINT_SLICE, NODE, SERVICE
 from kubesvc.client.session import Session
 from kubesvc.kernel import netns
 from kubesvc.loadbalancer.announce.arp import ARPOP_REPLY, ARPOP_REQUEST, BROADCAST, NOBODY, ArpFrame
-from kubesvc.loadbalancer.announce.l2 import Responder, open_socket
+from kubesvc.loadbalancer.announce.l2 import Responder
 from kubesvc.loadbalancer.announce.main import Announcer
+from kubesvc.loadbalancer.announce.packets import open_arp
 from kubesvc.loadbalancer.config import AnnounceConfig
 from support.apiserver import local_session
 from support.l2net import Member, segment
@@ -75,8 +76,9 @@ async def announcers(session: Session, members: dict[str, Member]) -> AsyncItera
             config = AnnounceConfig(name, POOL, announcement_interval=0.01)
             responder = Responder("eth0", announcements=3, interval=0.01)
             with netns.entered(members[name].path):
-                tasks.append(asyncio.create_task(Announcer(session, config, responder).run()))
-                await asyncio.wait_for(responder.listening.wait(), DEADLINE)
+                announcer = Announcer(session, config, [responder])
+                tasks.append(asyncio.create_task(announcer.run()))
+                await asyncio.wait_for(announcer.listening(), DEADLINE)
         yield
     finally:
         for task in tasks:
@@ -119,7 +121,7 @@ class Neighbour:
 @pytest.fixture
 def neighbour(members: dict[str, Member]) -> Iterator[Neighbour]:
     with netns.entered(members["client"].path):
-        ear = open_socket("eth0")
+        ear = open_arp("eth0")
     with ear:
         yield Neighbour(ear, members)
 

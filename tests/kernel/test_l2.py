@@ -13,7 +13,8 @@ import pytest
 from kubesvc.kernel import netns
 from kubesvc.loadbalancer.announce import l2
 from kubesvc.loadbalancer.announce.arp import ARPOP_REPLY, ARPOP_REQUEST, BROADCAST, NOBODY, ArpFrame
-from kubesvc.loadbalancer.announce.l2 import Responder, open_socket
+from kubesvc.loadbalancer.announce.l2 import Responder
+from kubesvc.loadbalancer.announce.packets import open_arp
 from support.l2net import Member, call_in, run_in, segment
 
 VIP, OTHER = IPv4Address("172.29.7.200"), IPv4Address("172.29.7.201")
@@ -45,7 +46,7 @@ async def responding(member: Member, *, announcements: int = 1) -> AsyncIterator
 def client(members: list[Member]) -> Iterator[socket.socket]:
     """The client's ear and mouth for ARP."""
     with netns.entered(members[2].path):
-        opened = open_socket("eth0")
+        opened = open_arp("eth0")
     with opened:
         yield opened
 

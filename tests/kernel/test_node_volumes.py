@@ -66,6 +66,63 @@ async def test_a_host_path_is_the_machines_own(bed: NodeBed) -> None:
     await bed.until_event("wrong", "FailedMount", 'MountVolume.SetUp failed for volume "v" : hostPath type check')
 
 
+async def until_reads(bed: NodeBed, name: str, script: str, expected: str) -> None:
+    """Follow the output of a loop in the pod until a line of it is `expected`."""
+    look = f"out=$( ({script}; echo) 2>&1 | tr '\\n' ' ')"
+    loop = f"while :; do {look}; [ \"$out\" = '{expected} ' ] && exit 0; sleep 0.05; done"
+    code, _, _ = await bed.execute(name, ["sh", "-c", loop])
+    assert code == 0
+
+
+async def test_mounted_files_follow_their_objects(bed: NodeBed) -> None:
+    """A changed key, a new one, one that is gone; a label of the pod; but never what a subPath mounted."""
+    meta = {"name": "settings", "namespace": "default"}
+    await bed.session.create(registry.CONFIG_MAP, {"metadata": meta, "data": {"a": "1", "b": "2"}})
+    await bed.session.create(
+        registry.SECRET, {"metadata": {"name": "key", "namespace": "default"}, "data": {"token": _encoded("old")}}
+    )
+    label = {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}
+    volumes = [
+        {"name": "conf", "configMap": {"name": "settings"}},
+        {"name": "all", "projected": {"sources": [{"secret": {"name": "key"}}, {"downwardAPI": {"items": [label]}}]}},
+    ]
+    mounts = [
+        {"name": "conf", "mountPath": "/conf"},
+        {"name": "conf", "mountPath": "/one", "subPath": "a"},
+        {"name": "all", "mountPath": "/all"},
+    ]
+    await bed.create(
+        "files", FOREVER, volumes=volumes, container={"volumeMounts": mounts}, metadata={"labels": {"v": "1"}}
+    )
+    await bed.running("files")
+    await bed.session.patch(registry.CONFIG_MAP, "default", "settings", {"data": {"a": "one", "b": None, "c": "3"}})
+    await until_reads(bed, "files", "ls /conf; cat /conf/a", "a c one")
+    await bed.session.patch(registry.SECRET, "default", "key", {"data": {"token": _encoded("new")}})
+    await until_reads(bed, "files", "cat /all/token", "new")
+    await bed.session.patch(registry.POD, "default", "files", {"metadata": {"labels": {"v": "2"}}})
+    await until_reads(bed, "files", "cat /all/labels", 'v="2"')
+    assert (await bed.execute("files", ["cat", "/one"]))[1] == b"1"
+
+
+async def test_mounted_files_outlive_their_object_and_follow_the_next_of_that_name(bed: NodeBed) -> None:
+    tree: dict[str, Any] = {"metadata": {"name": "settings", "namespace": "default"}, "data": {"a": "1"}}
+    await bed.session.create(registry.CONFIG_MAP, tree)
+    volumes = [{"name": "conf", "configMap": {"name": "settings"}}]
+    mount = {"volumeMounts": [{"name": "conf", "mountPath": "/conf"}]}
+    await bed.create("files", FOREVER, volumes=volumes, container=mount)
+    await bed.running("files")
+    await bed.session.delete(registry.CONFIG_MAP, "default", "settings")
+    told = 'MountVolume.SetUp failed for volume "conf" : configmap "settings" not found'
+    await bed.until_event("files", "FailedMount", told)
+    assert (await bed.execute("files", ["cat", "/conf/a"]))[1] == b"1"
+    await bed.session.create(registry.CONFIG_MAP, tree | {"data": {"a": "2"}})
+    await until_reads(bed, "files", "cat /conf/a", "2")
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
 @pytest.mark.parametrize(
     ("script", "container", "message"),
     [

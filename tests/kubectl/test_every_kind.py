@@ -89,6 +89,14 @@ KINDS: dict[str, tuple[dict[str, Any], str, str, str]] = {
                                                "kind\t<string> -required-"),
     "clusterrolebindings.rbac.authorization.k8s.io": (BINDING, "User x", "clusterrolebinding.subjects",
                                                       "namespace\t<string>"),
+    "ipaddresspools.kubesvc.dev": ({"spec": {"addresses": ["192.0.2.0/28"]}}, "192.0.2.0/28",
+                                   "ipaddresspool.spec", "autoAssign\t<boolean>"),
+    "l2advertisements.kubesvc.dev": ({"spec": {"ipAddressPools": ["a"]}}, "Ip Address Pools: a",
+                                     "l2advertisement.spec", "interfaces\t<[]string>"),
+    "bgpadvertisements.kubesvc.dev": ({"spec": {"localPref": 100}}, "Local Pref: 100",
+                                      "bgpadvertisement.spec", "communities\t<[]string>"),
+    "bgppeers.kubesvc.dev": ({"spec": {"myASN": 1, "peerASN": 2, "peerAddress": "192.0.2.1"}}, "Peer ASN: 2",
+                             "bgppeer.spec", "peerAddress\t<string> -required-"),
 }  # fmt: skip
 
 

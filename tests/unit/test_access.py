@@ -224,7 +224,7 @@ ROOMS = [
     ("create", "", "pods/binding", "default", {CONTROLLERS}),
     ("patch", "", "pods/status", "default", {AGENT, CONTROLLERS}),
     ("get", "", "secrets", "default", {AGENT, CONTROLLERS}),
-    ("list", "", "secrets", "", {CONTROLLERS}),
+    ("list", "", "secrets", "", {CONTROLLERS, AGENT}),
     ("get", "", "pods/exec", "default", set()),
     ("create", "", "pods/exec", "default", set()),
     ("get", "", "nodes/proxy", "", set()),

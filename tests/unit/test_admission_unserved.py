@@ -30,14 +30,10 @@ def test_all_of_a_service_is_acted_on(spec):
     ("spec", "told"),
     [
         ({}, None),
-        ({"affinity": {"podAntiAffinity": {}}}, "affinity is stored"),
         ({"volumes": [{"name": "v", "emptyDir": {}}]}, None),
         ({"volumes": [{"name": "v", "hostPath": {"path": "/x"}}]}, None),
         ({"volumes": [{"name": "v", "nfs": {"path": "/x"}}]}, "volumes[0].nfs is not served yet"),
         ({"containers": [CONTAINER | {"resources": {"requests": {"cpu": "1"}}}]}, None),
-        ({"containers": [CONTAINER | {"resources": {"limits": {"cpu": "1"}}}]}, "limits are not enforced"),
-        ({"containers": [CONTAINER | {"ports": [{"containerPort": 1, "hostPort": 1}]}]}, "use a Service of type"),
-        ({"containers": [CONTAINER | {"readinessProbe": {"grpc": {"port": 1}}}]}, "readinessProbe.grpc"),
     ],
 )
 def test_a_pod_is_told_also_through_a_template(spec, told):

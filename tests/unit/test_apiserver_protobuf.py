@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubesvc.api.errors import BadRequest
-from kubesvc.api.registry import KINDS
+from kubesvc.api.registry import CUSTOM_RESOURCE_DEFINITION, GROUP, KINDS
 from kubesvc.apiserver import fields
 from kubesvc.apiserver.protobuf import MEDIA_TYPE, decode
 from kubesvc.client.transport import Request
@@ -268,7 +268,11 @@ def filled(message: str) -> bytes:
     return out
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.kind)
+# sent as JSON alone: our own kinds, and definitions
+SPOKEN = [kind for kind in KINDS.values() if kind.group != GROUP and kind is not CUSTOM_RESOURCE_DEFINITION]
+
+
+@pytest.mark.parametrize("kind", SPOKEN, ids=lambda kind: kind.kind)
 def test_every_field_is_where_the_schema_has_it_and_of_its_type(kind):
     tree = decode(body(kind.api_version, kind.kind, filled(CATALOGUE["kinds"][f"{kind.api_version}/{kind.kind}"])))
     unknown = {line.rstrip('"').rpartition(".")[2] for line in fields.drop_unknown(kind, tree)}

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from kubesvc.api.core import Node, Pod
-from kubesvc.controllers.scheduler.plan import Candidate, HostPort, host_ports, plan
+from kubesvc.controllers.scheduler.plan import host_ports, plan
+from kubesvc.controllers.scheduler.snapshot import Candidate, HostPort
 from support.objects import node, pod
 
 PORT = {"name": "c", "ports": [{"containerPort": 80, "hostPort": 8080}]}

@@ -53,7 +53,7 @@ async def session() -> AsyncIterator[Session]:
 async def node1(session: Session) -> AsyncIterator[Claims]:
     """What node1, the only node, claims."""
     claims = Claims()
-    task = asyncio.create_task(Announcer(session, AnnounceConfig("node1", POOL), claims).run())
+    task = asyncio.create_task(Announcer(session, AnnounceConfig("node1", POOL), [claims]).run())
     yield claims
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

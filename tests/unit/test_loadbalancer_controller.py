@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from kubesvc.api.balancing import IPAddressPool
 from kubesvc.api.core import LoadBalancerStatus, Node, Service
 from kubesvc.api.labels import LOAD_BALANCER_CLEANUP
 from kubesvc.api.meta import JSON
-from kubesvc.api.registry import EVENT, NODE, SERVICE
+from kubesvc.api.registry import EVENT, IP_ADDRESS_POOL, NAMESPACE, NODE, SERVICE
 from kubesvc.client.session import Session
 from kubesvc.loadbalancer import main
 from kubesvc.loadbalancer.config import LoadBalancerConfig
@@ -255,7 +256,7 @@ class Flaky(PoolProvider):
 
 
 async def test_a_failing_provider_is_asked_again(world: World) -> None:
-    task = asyncio.create_task(Controller(world.session, [Flaky(CONFIG)], CONFIG).run())
+    task = asyncio.create_task(Controller(world.session, [Flaky(world.session, CONFIG)], CONFIG).run())
     try:
         await world.create("web")
         await world.has("web", "172.29.7.200")
@@ -264,3 +265,95 @@ async def test_a_failing_provider_is_asked_again(world: World) -> None:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+# ── pools as objects ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+NO_POOLS = LoadBalancerConfig(first_retry=0.01, last_retry=0.05)
+
+
+async def create_pool(world: World, name: str, *addresses: str, **more: object) -> None:
+    await world.session.create(IP_ADDRESS_POOL, {"metadata": {"name": name}, "spec": {"addresses": addresses, **more}})
+
+
+async def test_who_waits_is_served_when_a_pool_appears(world: World) -> None:
+    async with controller(world, NO_POOLS):
+        await world.create("s1")
+        await world.waits("s1", "NoPool")
+        await create_pool(world, "p", "10.0.0.1-10.0.0.1")
+        await world.has("s1", "10.0.0.1")
+        await world.create("s2")
+        await world.waits("s2", "PoolExhausted")
+        await world.session.patch(IP_ADDRESS_POOL, "", "p", {"spec": {"addresses": ["10.0.0.1-10.0.0.2"]}})
+        await world.has("s2", "10.0.0.2")
+        assert world.address("s1") == "10.0.0.1"
+
+
+async def test_a_pool_for_some_namespaces_follows_their_labels(world: World) -> None:
+    gold: JSON = {"namespaceSelectors": [{"matchLabels": {"tier": "gold"}}]}
+    async with controller(world, NO_POOLS):
+        await create_pool(world, "gold", "10.0.0.1-10.0.0.9", serviceAllocation=gold)
+        await world.create("s1")
+        await world.waits("s1", "PoolNotAllowed")
+        await world.session.patch(NAMESPACE, "", "default", {"metadata": {"labels": {"tier": "gold"}}})
+        await world.has("s1", "10.0.0.1")
+
+
+async def test_services_share_an_address_under_one_key(world: World) -> None:
+    async with controller(world):
+        annotations = {"metallb.io/allow-shared-ip": "dns"}
+        for name, protocol in (("tcp", "TCP"), ("udp", "UDP")):
+            ports = [{"name": "dns", "port": 53, "protocol": protocol}]
+            spec = {"type": "LoadBalancer", "selector": {"app": "dns"}, "ports": ports}
+            meta = {"name": name, "namespace": "default", "annotations": annotations}
+            await world.session.create(SERVICE, {"metadata": meta, "spec": spec})
+        await world.has("tcp", "172.29.7.200")
+        await world.has("udp", "172.29.7.200")
+        await world.delete("tcp")
+        assert world.address("udp") == "172.29.7.200"
+
+
+async def test_a_pool_says_what_is_used_and_why_it_is_not(world: World) -> None:
+    async with controller(world, NO_POOLS), following(world.session, IP_ADDRESS_POOL, IPAddressPool) as pools:
+        await create_pool(world, "p", "10.0.0.0/30")
+        await create_pool(world, "q", "10.0.0.2-10.0.0.9")
+        await world.create("s1")
+
+        def shown() -> bool:
+            p, q = pools.get("p", ""), pools.get("q", "")
+            if p is None or q is None:
+                return False
+            counts = (p.status.assigned_ipv4, p.status.available_ipv4)
+            return counts == (1, 3) and "overlap those of pool p" in q.status.message
+
+        await pools.until(shown, "both are shown")
+
+
+async def test_thirty_at_once_get_thirty_addresses(world: World) -> None:
+    async with controller(world, NO_POOLS):
+        await create_pool(world, "p", "10.0.0.1-10.0.0.30")
+        names = [f"s{n}" for n in range(30)]
+        await asyncio.gather(*(world.create(name) for name in names))
+        await world.services.until(lambda: all(world.address(n) for n in names), "all are served")
+        assert len({world.address(n) for n in names}) == 30
+
+
+async def test_no_default_provider_leaves_services_without_a_class_alone(world: World) -> None:
+    config = LoadBalancerConfig(POOL, default_provider="", first_retry=0.01, last_retry=0.05)
+    async with controller(world, config):
+        await world.create("other")
+        await world.create("ours", loadBalancerClass="kubesvc.dev/pool")
+        await world.has("ours", "172.29.7.200")
+    assert world.address("other") == ""
+    other = world.services.get("other")
+    assert other is not None
+    assert other.metadata.finalizers == []
+
+
+async def test_a_class_of_nobody_is_named_where_nobody_else_is(world: World) -> None:
+    async with controller(world, LoadBalancerConfig(POOL, alone=True)):
+        await world.create("other", loadBalancerClass="example.com/other")
+        await world.waits("other", "UnknownClass")
+        events = await world.told("other", "SyncLoadBalancerFailed")
+        assert "no load balancer here serves the loadBalancerClass 'example.com/other'" in events[0].message
+        await world.delete("other")

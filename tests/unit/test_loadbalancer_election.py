@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from kubesvc.api.balancing import Address
 from kubesvc.api.core import (
     LoadBalancerIngress,
     LoadBalancerStatus,
@@ -21,12 +22,20 @@ from kubesvc.api.core import (
 from kubesvc.api.discovery import Endpoint, EndpointConditions
 from kubesvc.api.labels import EXCLUDE_FROM_LOAD_BALANCERS
 from kubesvc.api.meta import Condition, ObjectMeta
-from kubesvc.loadbalancer.announce.election import Vip, addresses, claims, elect, hosts
+from kubesvc.loadbalancer.announce import election
+from kubesvc.loadbalancer.announce.adverts import L2Rule
+from kubesvc.loadbalancer.announce.election import Member, Vip, addresses, elect, hosts
 from kubesvc.loadbalancer.nodes import TO_BE_DELETED, is_eligible
+from kubesvc.loadbalancer.providers.pools import Pool
 
 NODES = ["node1", "node2", "node3"]
-POOL = ((IPv4Address("172.29.7.200"), IPv4Address("172.29.7.250")),)
+POOL = [Pool("default", ((IPv4Address("172.29.7.200"), IPv4Address("172.29.7.250")),))]
 VIPS = [IPv4Address("172.29.7.1") + n for n in range(240)]
+
+
+def claims(node: str, vips: list[Vip], eligible: list[str]) -> frozenset[Address]:
+    """What `node` claims among these, where every pool is announced everywhere."""
+    return election.claims(node, vips, [Member(name) for name in eligible], [L2Rule(frozenset({""}))])
 
 
 def test_every_address_has_exactly_one_announcer() -> None:
@@ -111,7 +120,7 @@ def service(ip: str, *, hostname: str = "", ip_mode: str | None = "VIP", service
     ids=["ours", "mode-unset", "proxy-mode", "not-of-our-pool", "ipv6", "hostname", "not-a-load-balancer"],
 )
 def test_addresses_that_are_announced(shown: Service, announced: list[str]) -> None:
-    assert addresses(shown, POOL) == [IPv4Address(a) for a in announced]
+    assert addresses(shown, POOL) == [(IPv4Address(a), "default") for a in announced]
 
 
 def node(

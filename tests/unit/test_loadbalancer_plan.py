@@ -39,7 +39,7 @@ OURS = (LOAD_BALANCER_CLEANUP,)
 
 
 @pytest.mark.parametrize(
-    ("seen", "owned", "remembered", "serve_unclassed", "step"),
+    ("seen", "owned", "remembered", "has_default", "step"),
     [
         (service(), True, False, True, Step.ENSURE),
         (service(finalizers=OURS), True, True, True, Step.ENSURE),
@@ -60,10 +60,8 @@ OURS = (LOAD_BALANCER_CLEANUP,)
         "with-a-foreign-condition",
     ],
 )  # fmt: skip
-def test_the_step_for_a_service(
-    seen: Service, owned: bool, remembered: bool, serve_unclassed: bool, step: Step
-) -> None:
-    assert decide(seen, owned=owned, remembered=remembered, serve_unclassed=serve_unclassed) is step
+def test_the_step_for_a_service(seen: Service, owned: bool, remembered: bool, has_default: bool, step: Step) -> None:
+    assert decide(seen, owned=owned, remembered=remembered, has_default=has_default) is step
 
 
 def test_other_finalizers_stay() -> None:

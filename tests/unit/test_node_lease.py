@@ -49,11 +49,11 @@ async def test_a_lease_belongs_to_its_node_and_is_renewed(session: Session) -> N
     assert (found.spec.holder_identity, found.metadata.owner_references[0].kind) == ("n1", "Node")
 
 
-async def test_a_node_taken_for_lost_says_at_once_that_it_is_ready(session: Session) -> None:
+async def test_a_node_taken_for_lost_says_at_once_that_it_is_ready(session: Session, tmp_path: Path) -> None:
     """Its Lease first, so that nobody doubts it again."""
     await add_node(session, "n1")
     nodes: Informer[Node] = Informer(session, NODE, Node)
-    quiet = replace(CONFIG, lease_renewal=3600.0)
+    quiet = replace(CONFIG, lease_renewal=3600.0, run_dir=tmp_path)
     async with (
         following(session, NODE, Node) as seen,
         running(nodes.run(), registration.heartbeat(session, quiet, FACTS, nodes)),

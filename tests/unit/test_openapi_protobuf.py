@@ -139,7 +139,7 @@ def test_a_described_reference_is_still_one() -> None:
     service = json.loads(openapi.v2())["definitions"]["io.k8s.api.core.v1.Service"]
     assert service["properties"]["spec"]["$ref"] == "#/definitions/io.k8s.api.core.v1.ServiceSpec"
     assert service["properties"]["spec"]["description"]
-    assert b"allOf" not in openapi.v2()
+    assert b'"allOf":[' not in openapi.v2()
 
 
 @pytest.fixture

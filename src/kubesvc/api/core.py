@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kubesvc.api.meta import Condition, Object, Struct
+from kubesvc.api.meta import Condition, LabelSelector, LabelSelectorRequirement, Object, Struct
 
 # ── Service ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -154,10 +154,21 @@ class ExecAction(Struct, frozen=True):
     command: list[str] = []
 
 
+class GRPCAction(Struct, frozen=True):
+    port: int
+    service: str | None = None
+
+
+class SleepAction(Struct, frozen=True):
+    seconds: int = 0
+
+
 class Probe(Struct, frozen=True):
     http_get: HTTPGetAction | None = None
     tcp_socket: TCPSocketAction | None = None
     exec: ExecAction | None = None
+    grpc: GRPCAction | None = None
+    termination_grace_period_seconds: int | None = None
     initial_delay_seconds: int = 0
     timeout_seconds: int = 1
     period_seconds: int = 10
@@ -168,6 +179,7 @@ class Probe(Struct, frozen=True):
 class LifecycleHandler(Struct, frozen=True):
     exec: ExecAction | None = None
     http_get: HTTPGetAction | None = None
+    sleep: SleepAction | None = None
 
 
 class Lifecycle(Struct, frozen=True):
@@ -190,7 +202,16 @@ class SecurityContext(Struct, frozen=True):
     capabilities: Capabilities | None = None
 
 
+class ResourceRequirements(Struct, frozen=True):
+    """resource -> quantity, as written."""
+
+    limits: dict[str, int | float | str] = {}
+    requests: dict[str, int | float | str] = {}
+
+
 class Container(Struct, frozen=True):
+    """Also an ephemeral one."""
+
     name: str = ""
     image: str = ""
     image_pull_policy: str = ""
@@ -209,6 +230,8 @@ class Container(Struct, frozen=True):
     termination_message_policy: str = "File"
     restart_policy: str | None = None  # Always: an init container that stays, a sidecar
     security_context: SecurityContext | None = None
+    resources: ResourceRequirements = ResourceRequirements()
+    target_container_name: str = ""  # of an ephemeral one
     stdin: bool = False
     stdin_once: bool = False
     tty: bool = False
@@ -316,9 +339,69 @@ class PodReadinessGate(Struct, frozen=True):
     condition_type: str
 
 
+class NodeSelectorTerm(Struct, frozen=True):
+    match_expressions: list[LabelSelectorRequirement] = []  # also Gt and Lt
+    match_fields: list[LabelSelectorRequirement] = []
+
+
+class NodeSelector(Struct, frozen=True):
+    node_selector_terms: list[NodeSelectorTerm] = []
+
+
+class PreferredSchedulingTerm(Struct, frozen=True):
+    weight: int = 0
+    preference: NodeSelectorTerm = NodeSelectorTerm()
+
+
+class NodeAffinity(Struct, frozen=True):
+    required_during_scheduling_ignored_during_execution: NodeSelector | None = None
+    preferred_during_scheduling_ignored_during_execution: list[PreferredSchedulingTerm] = []
+
+
+class PodAffinityTerm(Struct, frozen=True):
+    topology_key: str = ""
+    label_selector: LabelSelector | None = None
+    namespaces: list[str] = []
+    namespace_selector: LabelSelector | None = None
+    match_label_keys: list[str] = []
+    mismatch_label_keys: list[str] = []
+
+
+class WeightedPodAffinityTerm(Struct, frozen=True):
+    weight: int = 0
+    pod_affinity_term: PodAffinityTerm = PodAffinityTerm()
+
+
+class PodAffinity(Struct, frozen=True):
+    """Also podAntiAffinity."""
+
+    required_during_scheduling_ignored_during_execution: list[PodAffinityTerm] = []
+    preferred_during_scheduling_ignored_during_execution: list[WeightedPodAffinityTerm] = []
+
+
+class Affinity(Struct, frozen=True):
+    node_affinity: NodeAffinity | None = None
+    pod_affinity: PodAffinity | None = None
+    pod_anti_affinity: PodAffinity | None = None
+
+
+class TopologySpreadConstraint(Struct, frozen=True):
+    max_skew: int = 1
+    topology_key: str = ""
+    when_unsatisfiable: str = "DoNotSchedule"
+    label_selector: LabelSelector | None = None
+    min_domains: int | None = None
+    node_affinity_policy: str = "Honor"
+    node_taints_policy: str = "Ignore"
+    match_label_keys: list[str] = []
+
+
 class PodSpec(Struct, frozen=True):
     containers: list[Container] = []
     init_containers: list[Container] = []
+    ephemeral_containers: list[Container] = []
+    affinity: Affinity | None = None
+    topology_spread_constraints: list[TopologySpreadConstraint] = []
     volumes: list[Volume] = []
     node_name: str = ""
     node_selector: dict[str, str] = {}
@@ -338,6 +421,10 @@ class PodSpec(Struct, frozen=True):
     service_account_name: str = ""
     scheduler_name: str = ""
     security_context: SecurityContext | None = None
+
+    @property
+    def every_container(self) -> tuple[Container, ...]:
+        return (*self.init_containers, *self.containers, *self.ephemeral_containers)
 
 
 class ContainerStateRunning(Struct, frozen=True):
@@ -392,6 +479,7 @@ class PodStatus(Struct, frozen=True):
     conditions: list[Condition] = []
     container_statuses: list[ContainerStatus] = []
     init_container_statuses: list[ContainerStatus] = []
+    ephemeral_container_statuses: list[ContainerStatus] = []
 
 
 class Pod(Object, frozen=True):
@@ -430,6 +518,7 @@ class NodeDaemonEndpoints(Struct, frozen=True):
 
 class NodeStatus(Struct, frozen=True):
     addresses: list[NodeAddress] = []
+    allocatable: dict[str, int | float | str] = {}
     conditions: list[Condition] = []
     daemon_endpoints: NodeDaemonEndpoints = NodeDaemonEndpoints()
 

@@ -3,6 +3,7 @@
     ApiError                 a Status: reason, HTTP code, message, details
     ├── BadRequest 400       ├── Unauthorized 401      ├── Forbidden 403        ├── NotFound 404
     ├── MethodNotAllowed 405 ├── NotAcceptable 406     ├── AlreadyExists 409    ├── Conflict 409
+    ├── RequestTimeout 408
     ├── Expired 410          ├── TooLarge 413          ├── UnsupportedMediaType 415
     ├── Invalid 422          ├── TooManyRequests 429   ├── InternalError 500
     ├── ServiceUnavailable 503                         └── Timeout 504
@@ -130,6 +131,12 @@ class ServiceUnavailable(ApiError):
 
 class Timeout(ApiError):
     code, reason = 504, "Timeout"
+
+
+class RequestTimeout(ApiError):
+    """What the client wanted to send didn't come."""
+
+    code, reason = 408, "RequestTimeout"
 
 
 _BY_REASON: dict[str, type[ApiError]] = {c.reason: c for c in ApiError.__subclasses__()} | {"Gone": Expired}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubesvc.api import apps, batch, coordination, core, discovery, networking
+from kubesvc.api import apps, balancing, batch, coordination, core, discovery, networking
 from kubesvc.api.meta import Object
 
 READ = ("get", "list", "watch")
@@ -93,7 +93,7 @@ POD = Kind(
     True,
     ("po",),
     ("all",),
-    ("status", "binding", "eviction", "log", "exec", "attach", "portforward", "proxy"),
+    ("status", "binding", "ephemeralcontainers", "eviction", "log", "exec", "attach", "portforward", "proxy"),
     core.Pod,
     (
         "spec.nodeName",
@@ -304,6 +304,40 @@ CONTROLLER_REVISION = Kind(
     view=apps.ControllerRevision,
 )
 
+# ── the API server's own extension ───────────────────────────────────────────────────────────────────────────────────
+
+CUSTOM_RESOURCE_DEFINITION = Kind(
+    "apiextensions.k8s.io",
+    "v1",
+    "CustomResourceDefinition",
+    "customresourcedefinitions",
+    "customresourcedefinition",
+    False,
+    ("crd", "crds"),
+    ("api-extensions",),
+    ("status",),
+)
+MUTATING_WEBHOOK_CONFIGURATION = Kind(
+    "admissionregistration.k8s.io",
+    "v1",
+    "MutatingWebhookConfiguration",
+    "mutatingwebhookconfigurations",
+    "mutatingwebhookconfiguration",
+    False,
+    (),
+    ("api-extensions",),
+)
+VALIDATING_WEBHOOK_CONFIGURATION = Kind(
+    "admissionregistration.k8s.io",
+    "v1",
+    "ValidatingWebhookConfiguration",
+    "validatingwebhookconfigurations",
+    "validatingwebhookconfiguration",
+    False,
+    (),
+    ("api-extensions",),
+)
+
 # ── stored, and answered with a warning ──────────────────────────────────────────────────────────────────────────────
 
 CRON_JOB = Kind("batch", "v1", "CronJob", "cronjobs", "cronjob", True, ("cj",), ("all",), ("status",), acted_on=False)
@@ -376,6 +410,51 @@ LIMIT_RANGE = Kind(
 )
 PRIORITY_CLASS = Kind(
     "scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "priorityclass", False, ("pc",), acted_on=False
+)
+
+# ── our own: what configures the load balancer ───────────────────────────────────────────────────────────────────────
+
+GROUP = "kubesvc.dev"
+
+IP_ADDRESS_POOL = Kind(
+    GROUP,
+    "v1beta1",
+    "IPAddressPool",
+    "ipaddresspools",
+    "ipaddresspool",
+    False,
+    subresources=("status",),
+    view=balancing.IPAddressPool,
+)
+L2_ADVERTISEMENT = Kind(
+    GROUP,
+    "v1beta1",
+    "L2Advertisement",
+    "l2advertisements",
+    "l2advertisement",
+    False,
+    subresources=("status",),
+    view=balancing.L2Advertisement,
+)
+BGP_ADVERTISEMENT = Kind(
+    GROUP,
+    "v1beta1",
+    "BGPAdvertisement",
+    "bgpadvertisements",
+    "bgpadvertisement",
+    False,
+    subresources=("status",),
+    view=balancing.BGPAdvertisement,
+)
+BGP_PEER = Kind(
+    GROUP,
+    "v1beta1",
+    "BGPPeer",
+    "bgppeers",
+    "bgppeer",
+    False,
+    subresources=("status",),
+    view=balancing.BGPPeer,
 )
 
 # ── who may do what ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,7 @@ from kubesvc.apiserver.admission.causes import required
 from kubesvc.apiserver.create import attempt
 from kubesvc.apiserver.managed.apply import Conflicts, apply
 from kubesvc.apiserver.managed.typed import Duplicate
-from kubesvc.apiserver.routing import Target
+from kubesvc.apiserver.routing import Target, is_true
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.update import key_of, modify
 from kubesvc.apiserver.warnings import warn
@@ -30,7 +30,7 @@ async def applying(state: State, request: Request, target: Target) -> Response:
     config = _configuration(request, target)
     warnings = body.check_fields(target.kind, config, options, request)
     warnings += admission.warnings(target.kind, stored.copy(config))
-    writer, force = writer_of(state, request, target), request.query.get("force") in ("true", "1")
+    writer, force = writer_of(state, request, target), is_true(request.query, "force")
 
     def change(live: JSON) -> JSON:
         try:

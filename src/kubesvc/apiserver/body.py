@@ -8,22 +8,33 @@ from typing import Any
 import msgspec
 import yaml
 
-from kubesvc.api.errors import BadRequest, Cause, UnsupportedMediaType, invalid
+from kubesvc.api.errors import BadRequest, Cause, TooLarge, UnsupportedMediaType, invalid
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 from kubesvc.apiserver import duplicates, fields, protobuf
 from kubesvc.apiserver.admission.causes import forbidden, not_supported, too_long
 from kubesvc.apiserver.admission.causes import invalid as invalid_value
+from kubesvc.apiserver.custom import structural
+from kubesvc.apiserver.custom.kind import CustomKind
 from kubesvc.apiserver.routing import Target
 from kubesvc.client.transport import Request
 
 _decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 _POLICIES = ("Foreground", "Background", "Orphan")
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml", "application/apply-patch+yaml")
 
 
+_LARGEST_YAML = 1 << 18  # bytes: reading it takes a hundred times as long as JSON
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML without timestamps: a time stays the text it is in JSON."""
+    """YAML without timestamps: a time stays the text it is in JSON. Nor aliases, a few of which make a giant."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases aren't accepted here: write out what they stand for, or send JSON")
+        return super().compose_node(parent, index)
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -74,12 +85,14 @@ def parse(request: Request) -> JSON:
     if media == "application/json":
         try:
             tree: Any = _decode(request.body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, ValueError) as error:
             raise BadRequest(f"the object provided is unrecognized (must be of type {{JSON}}): {error}") from error
     elif media in _YAML:
+        if len(request.body) > _LARGEST_YAML:
+            raise TooLarge(f"Request entity too large: limit is {_LARGEST_YAML} bytes of YAML; send it as JSON")
         try:
-            tree = yaml.load(request.body, Loader=_Loader)
-        except yaml.YAMLError as error:
+            tree = _decode(_encode(yaml.load(request.body, Loader=_Loader)))  # to what JSON can say
+        except (yaml.YAMLError, TypeError, ValueError, NotImplementedError) as error:
             raise BadRequest(f"error converting YAML to JSON: {error}") from error
     elif media == protobuf.MEDIA_TYPE:
         tree = protobuf.decode(request.body)
@@ -142,7 +155,7 @@ def read_known(request: Request, target: Target, options: WriteOptions) -> tuple
 def check_fields(kind: Kind, tree: JSON, options: WriteOptions, request: Request) -> list[str]:
     """Take out of `tree`, in place, what the schema doesn't know. Returns warnings about that and about fields that the
     body has twice (the last one counts). Raises BadRequest for them where they are to be strict."""
-    unknown = fields.drop_unknown(kind, tree)
+    unknown = _drop_unknown(kind, tree)
     if options.field_validation == "Ignore":
         return []
     twice = _given_twice(request)
@@ -155,6 +168,15 @@ def check_fields(kind: Kind, tree: JSON, options: WriteOptions, request: Request
             f"strict decoding error: {', '.join(unknown + twice)}"
         )
     return unknown + twice
+
+
+def _drop_unknown(kind: Kind, tree: JSON) -> list[str]:
+    if not isinstance(kind, CustomKind):
+        return fields.drop_unknown(kind, tree)
+    unknown = fields.drop_unknown_in_metadata(tree)
+    unknown += [f'unknown field "{path}"' for path in structural.unknown(kind.schema, tree)]
+    structural.prune(kind.schema, tree, root=True)
+    return unknown
 
 
 def _given_twice(request: Request) -> list[str]:

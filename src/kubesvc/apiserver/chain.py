@@ -10,8 +10,16 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
-from kubesvc.api.errors import ApiError, InternalError, MethodNotAllowed, NotFound, ServiceUnavailable, Unauthorized
-from kubesvc.apiserver import conditional, discovery, encode, health, metrics, openapi, openapi_protobuf, warnings
+from kubesvc.api.errors import (
+    ApiError,
+    BadRequest,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    ServiceUnavailable,
+    Unauthorized,
+)
+from kubesvc.apiserver import conditional, discovery, encode, health, metrics, openapi_protobuf, warnings
 from kubesvc.apiserver.access import check, reviews
 from kubesvc.apiserver.access.asking import asking
 from kubesvc.apiserver.create import create
@@ -20,7 +28,7 @@ from kubesvc.apiserver.deletecollection import deletecollection
 from kubesvc.apiserver.get import get
 from kubesvc.apiserver.list import list_
 from kubesvc.apiserver.patching import patching
-from kubesvc.apiserver.routing import Target, of_old, resolve
+from kubesvc.apiserver.routing import Target, is_true, of_old, resolve
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.subresources import binding, eviction, exec, finalize, proxy, scale
 from kubesvc.apiserver.subresources import log as log_of
@@ -41,6 +49,7 @@ _COLLECTION: dict[str, Verb] = {"GET": list_, "POST": create, "DELETE": deleteco
 _SUBRESOURCE: dict[str, dict[str, Verb]] = {
     "scale": {"GET": scale.get, "PUT": scale.update, "PATCH": scale.patching},
     "binding": {"POST": binding.create},
+    "ephemeralcontainers": {"GET": get, "PUT": update, "PATCH": patching},
     "eviction": {"POST": eviction.create},
     "finalize": {"PUT": finalize.update},
     "log": {"GET": log_of.get},
@@ -58,7 +67,7 @@ def chain(state: State) -> Handler:
         if "/watch/" in request.path:
             request = of_old(request)
         began, kind = time.perf_counter(), state.metrics.started(request)
-        target = resolve(request.path)
+        target = resolve(request.path) or _custom(state, request.path)
         with warnings.Collecting() as texts:
             if target is not None and target.kind.deprecated:
                 texts.append(target.kind.deprecated)
@@ -74,6 +83,10 @@ def chain(state: State) -> Handler:
         return await conditional.packed(request, response)
 
     return handle
+
+
+def _custom(state: State, path: str) -> Target | None:
+    return resolve(path, state.kinds.find) if state.kinds.served and path.startswith("/apis/") else None
 
 
 async def _counted(
@@ -96,6 +109,10 @@ async def _recovered(state: State, request: Request, target: Target | None) -> R
         return await _answer(state, request, target)
     except ApiError as error:
         return encode.failure(error)
+    except RecursionError:
+        return encode.failure(BadRequest("the request is nested too deeply"))
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which an escape can say and nobody can write
+        return encode.failure(BadRequest(f"the request has text that is no Unicode: {error}"))
     except StoreError as error:
         log.error("%s %s: %s", request.method, request.path, error)
         lasting = isinstance(error, Unwritable)  # until somebody does something: trying again at once is no use
@@ -117,7 +134,7 @@ async def _answer(state: State, request: Request, target: Target | None) -> Resp
     if target is None and request.path == "/metrics" and request.method == "GET":
         return await _metrics(state)
     if target is None:
-        found = document(request) if request.method == "GET" else None
+        found = document(state, request) if request.method == "GET" else None
         if found is None:
             raise NotFound("the server could not find the requested resource")
         return conditional.unless_known(request, found)
@@ -129,30 +146,31 @@ async def _metrics(state: State) -> Response:
     return Response(200, text.encode(), content_type=metrics.CONTENT_TYPE)
 
 
-def document(request: Request) -> Response | None:
+def document(state: State, request: Request) -> Response | None:
     """What is at a path that names no resource: discovery or OpenAPI; None where nothing is."""
-    path = request.path.rstrip("/")
+    path, custom = request.path.rstrip("/"), state.kinds
     match path:
         case "/openapi/v2":
-            return _openapi_v2(request)
+            return _openapi_v2(state, request)
         case "/openapi/v3":
-            return Response(200, openapi.v3_index())
+            return Response(200, state.documents.v3_index(custom.served, custom.generation))
     if path.startswith("/openapi/v3/"):
-        body = openapi.v3(path.removeprefix("/openapi/v3/"))
+        body = state.documents.v3(path.removeprefix("/openapi/v3/"), custom.served, custom.generation)
         return None if body is None else Response(200, body)
-    return discovery.answer(request)
+    return discovery.answer(request, custom.served)
 
 
-def _openapi_v2(request: Request) -> Response:
+def _openapi_v2(state: State, request: Request) -> Response:
     """As protobuf where that is asked for before JSON is. Raises NotAcceptable."""
     for part in request.headers.get("accept", "").split(","):
         media = part.partition(";")[0].strip()
         if media in openapi_protobuf.ACCEPTED:
-            return Response(200, openapi_protobuf.v2(), content_type=openapi_protobuf.MEDIA_TYPE)
+            body = state.documents.v2(state.kinds.served, state.kinds.generation, protobuf=True)
+            return Response(200, body, content_type=openapi_protobuf.MEDIA_TYPE)
         if media == "application/json":
             break
     encode.representation(request)
-    return Response(200, openapi.v2())
+    return Response(200, state.documents.v2(state.kinds.served, state.kinds.generation, protobuf=False))
 
 
 def verb(request: Request, target: Target) -> Verb:
@@ -169,7 +187,7 @@ def verb(request: Request, target: Target) -> Verb:
         if method not in methods:
             raise MethodNotAllowed("the server does not allow this method on the requested resource")
         return methods[method]
-    if method == "GET" and not target.name and request.query.get("watch") in ("1", "true"):
+    if method == "GET" and not target.name and is_true(request.query, "watch"):
         return watch
     found = (_OBJECT if target.name else _COLLECTION).get(method)
     if found is None or (target.subresource == "status" and method == "DELETE"):

@@ -51,7 +51,13 @@ def _struct(name: str, strict: bool) -> Any:
     return msgspec.defstruct(name.rsplit(".", 1)[1], definition, rename=names, forbid_unknown_fields=strict)
 
 
+_RECURSIVE = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
+"""Holds itself: a definition's own admission looks inside."""
+
+
 def _type(field: Field, strict: bool) -> Any:
+    if field.ref == _RECURSIVE:
+        return dict[str, Any]
     if field.ref:
         return _struct(field.ref, strict)
     match field.type:

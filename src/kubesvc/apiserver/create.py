@@ -9,6 +9,7 @@ from kubesvc.apiserver.managed.changes import Writer, left_out, record_create
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.warnings import warn
+from kubesvc.apiserver.webhooks import asking
 from kubesvc.apiserver.writers import writer_of
 from kubesvc.apiserver.writing import ATTEMPTS, Raced, admit, commit, open_namespace, refusal
 from kubesvc.client.transport import Request, Response
@@ -54,7 +55,11 @@ async def attempt(state: State, target: Target, tree: JSON, dry_run: bool, write
     metadata["uid"] = state.new_uid()
     metadata["creationTimestamp"] = state.now()
     chosen = left_out(kind, tree)
+    if asked := asking.concerns(state, kind):
+        await asking.mutate(state, target, tree, None, dry_run=dry_run)
     admit(kind, tree, None, state.context())
+    if asked:
+        await asking.validate(state, target, tree, None, dry_run=dry_run)
     if writer is not None:
         record_create(kind, tree, writer, chosen)
     if await state.store.get(stored.key(kind, target.namespace, metadata["name"])) is not None:

@@ -19,6 +19,7 @@ from kubesvc.apiserver.body import DeleteOptions
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.update import STALE, is_done
+from kubesvc.apiserver.webhooks import asking
 from kubesvc.apiserver.writing import ATTEMPTS, Raced, commit
 from kubesvc.client.transport import Request, Response
 from kubesvc.store.protocol import Versioned
@@ -48,6 +49,8 @@ async def remove(state: State, target: Target, options: DeleteOptions) -> tuple[
         old = stored.tree_of(current, target.kind)
         _check_preconditions(target, old, options)
         await _refuse_in_use(state, target, old)
+        if asking.concerns(state, target.kind):
+            await asking.deleting(state, target, old, dry_run=dry_run)
         new = _marked(state, target, stored.copy(old), options)
         try:
             if is_done(target, new):

@@ -6,34 +6,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from kubesvc.api.errors import NotAcceptable
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import KINDS, Kind
 from kubesvc.apiserver import encode
+from kubesvc.apiserver.custom.definition import version_order
 from kubesvc.apiserver.negotiation import Representation
 from kubesvc.apiserver.served import served
 from kubesvc.client.transport import Request, Response
 
 
-def answer(request: Request) -> Response | None:
-    """The discovery document at this path, or None where there is none."""
+def answer(request: Request, custom: Sequence[Kind] = ()) -> Response | None:
+    """The discovery document at this path, or None where there is none. `custom` are kinds beside the built-in ones."""
     parts = request.path.strip("/").split("/")
     if parts in (["api"], ["apis"]):
         form = encode.representation(request)
         if form.form == "aggregated":
-            return _aggregated(form, legacy=parts == ["api"])
-        return encode.tree(_versions() if parts == ["api"] else _group_list())
+            return _aggregated(form, custom, legacy=parts == ["api"])
+        return encode.tree(_versions() if parts == ["api"] else _group_list(custom))
     _refuse_aggregated(request)
     match parts:
         case ["api", version]:
-            return _resources("", version)
+            return _resources("", version, ())
         case ["apis", group]:
-            return encode.tree(_group(group)) if group in _groups() else None
+            return encode.tree(_group(group, custom)) if group in _all_groups(custom) else None
         case ["apis", group, version]:
-            return _resources(group, version)
+            return _resources(group, version, custom)
     return None
 
 
@@ -52,8 +53,18 @@ def _groups() -> dict[str, tuple[str, ...]]:
     return {group: tuple(versions) for group, versions in found.items()}
 
 
-def _kinds(group: str, version: str) -> list[Kind]:
-    return [kind for kind in KINDS.values() if (kind.group, kind.version) == (group, version)]
+def _all_groups(custom: Sequence[Kind]) -> dict[str, tuple[str, ...]]:
+    """With the custom kinds' groups, whose versions come in the order clients should prefer them."""
+    if not custom:
+        return _groups()
+    found = {group: dict.fromkeys(versions) for group, versions in _groups().items()}
+    for kind in sorted(custom, key=lambda kind: (kind.group, version_order(kind.version))):
+        found.setdefault(kind.group, {})[kind.version] = None
+    return {group: tuple(versions) for group, versions in found.items()}
+
+
+def _kinds(group: str, version: str, custom: Sequence[Kind]) -> list[Kind]:
+    return [kind for kind in (*KINDS.values(), *custom) if (kind.group, kind.version) == (group, version)]
 
 
 # ── legacy ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -63,8 +74,8 @@ def _versions() -> JSON:
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
 
 
-def _group(group: str) -> JSON:
-    versions = [{"groupVersion": f"{group}/{version}", "version": version} for version in _groups()[group]]
+def _group(group: str, custom: Sequence[Kind]) -> JSON:
+    versions = [{"groupVersion": f"{group}/{version}", "version": version} for version in _all_groups(custom)[group]]
     return {
         "kind": "APIGroup",
         "apiVersion": "v1",
@@ -74,13 +85,14 @@ def _group(group: str) -> JSON:
     }
 
 
-def _group_list() -> JSON:
-    groups = [{k: v for k, v in _group(group).items() if k not in ("kind", "apiVersion")} for group in _groups()]
+def _group_list(custom: Sequence[Kind]) -> JSON:
+    found = [_group(group, custom) for group in _all_groups(custom)]
+    groups = [{k: v for k, v in group.items() if k not in ("kind", "apiVersion")} for group in found]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
-def _resources(group: str, version: str) -> Response | None:
-    kinds = _kinds(group, version)
+def _resources(group: str, version: str, custom: Sequence[Kind]) -> Response | None:
+    kinds = _kinds(group, version, custom)
     if not kinds:
         return None
     return encode.tree(
@@ -122,8 +134,8 @@ def _resource(kind: Kind) -> Iterable[JSON]:
 # ── aggregated ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _aggregated(form: Representation, *, legacy: bool) -> Response:
-    groups = {"": ("v1",)} if legacy else _groups()
+def _aggregated(form: Representation, custom: Sequence[Kind], *, legacy: bool) -> Response:
+    groups = {"": ("v1",)} if legacy else _all_groups(custom)
     items = [
         {
             "metadata": {"name": group} if group else {},
@@ -131,7 +143,7 @@ def _aggregated(form: Representation, *, legacy: bool) -> Response:
                 {
                     "version": version,
                     "freshness": "Current",
-                    "resources": [_aggregated_resource(kind) for kind in _kinds(group, version)],
+                    "resources": [_aggregated_resource(kind) for kind in _kinds(group, version, custom)],
                 }
                 for version in versions
             ],

@@ -12,6 +12,7 @@ from kubesvc.api.errors import ApiError
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 from kubesvc.apiserver import stored, tables
+from kubesvc.apiserver.custom.kind import CustomKind
 from kubesvc.apiserver.negotiation import YAML_TYPE, Representation, negotiate
 from kubesvc.apiserver.state import State
 from kubesvc.client.transport import Request, Response
@@ -100,8 +101,8 @@ def _many(state: State, form: Representation, kind: Kind, page: Page, continue_t
         items = [_partial(form, stored.tree_of(item)) for item in page.items]
         shape = {"kind": "PartialObjectMetadataList", "apiVersion": _META + form.version}
         return tree({**shape, "metadata": metadata, "items": items})
-    body = b'{"kind":"%sList","apiVersion":"%s","metadata":%s,"items":[%s]}' % (
-        kind.kind.encode(),
+    body = b'{"kind":"%s","apiVersion":"%s","metadata":%s,"items":[%s]}' % (
+        (kind.list_kind if isinstance(kind, CustomKind) else f"{kind.kind}List").encode(),
         kind.api_version.encode(),
         _encode(metadata),
         b",".join([stored.stamped(kind, item.value, item.revision) for item in page.items]),

@@ -53,6 +53,19 @@ def _drop_unknown_in(value: Any, field: Field, path: str) -> Iterator[str]:
             yield from _drop_unknown_in(item, field.values, f"{path}.{key}")
 
 
+def drop_unknown_in_metadata(tree: JSON) -> list[str]:
+    """The same for an object of which only the metadata is known here."""
+    return [f'unknown field "{path}"' for path in _drop_unknown_in(tree.get("metadata"), _METADATA, "metadata")]
+
+
+def check_metadata(tree: JSON) -> list[Cause]:
+    """A cause for each value of the metadata that isn't of its field's type."""
+    return list(_wrong_in(tree.get("metadata"), _METADATA, "metadata"))
+
+
+_METADATA = Field(ref="io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
+
+
 def check_types(kind: Kind, tree: JSON) -> list[Cause]:
     """A cause for each value of `tree` that isn't of its field's type."""
     return [] if fits(kind, tree) else list(_wrong(tree, schema.type_of(kind), ""))

@@ -7,27 +7,39 @@ broken handshake. One that isn't signed by the clients' CA never gets through th
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Sequence
 
+import aiohttp
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
-from kubesvc.api.errors import TooLarge
+from kubesvc.api.errors import ApiError, BadRequest, RequestTimeout, TooLarge
 from kubesvc.apiserver import encode
 from kubesvc.apiserver.config import ApiConfig
-from kubesvc.apiserver.routing import streamed
+from kubesvc.apiserver.fairness import Seats
+from kubesvc.apiserver.routing import is_true, streamed
 from kubesvc.client.takeover import take_over
 from kubesvc.client.transport import Handler, Request, Response, Upgrade, User
+
+log = logging.getLogger(__name__)
+_http_log = logging.getLogger(f"{__name__}.http")
+_http_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+"""Of aiohttp's own: what isn't HTTP is answered 400, and whoever sends it doesn't fill our log."""
 
 _LARGEST_BODY = 3 << 20  # bytes, as upstream's limit for a request
 _KEEP_ALIVE = 3600.0  # seconds: clients reuse connections, and a TLS handshake is dear
 _CLOSE_SECONDS = 0.5
+_BODY_SECONDS = 30.0
+_PATIENCE = 30.0  # seconds that a watcher may leave its connection full
 
 
 class Listener:
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
+        self._seats = Seats()
         self._runner: web.ServerRunner | None = None
 
     async def start(self, sockets: Sequence[socket.socket], config: ApiConfig) -> None:
@@ -39,6 +51,7 @@ class Listener:
             ),
             handler_cancellation=True,  # a client that has gone ends its idle watch
             access_log=None,
+            logger=_http_log,
             keepalive_timeout=_KEEP_ALIVE,
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=_CLOSE_SECONDS, handle_signals=False)
@@ -55,24 +68,34 @@ class Listener:
     async def _answer(self, incoming: web.BaseRequest) -> web.StreamResponse:
         content = incoming.content.iter_any() if incoming.body_exists and streamed(incoming.path) else None
         try:
-            body = await incoming.read() if incoming.body_exists and content is None else b""
-        except web.HTTPRequestEntityTooLarge:
-            error = TooLarge(f"Request entity too large: limit is {_LARGEST_BODY}")
-            return _whole(encode.failure(error))
+            body = await _read(incoming) if incoming.body_exists and content is None else b""
+        except ApiError as error:
+            refused = _whole(encode.failure(error))
+            if isinstance(error, RequestTimeout):
+                refused.force_close()
+            return refused
+        user = _user(incoming)
         request = Request(
             incoming.method,
             incoming.path,
             incoming.query,
             _headers(incoming),
             body,
-            _user(incoming),
+            user,
             incoming.rel_url.raw_query_string,
             incoming.rel_url.raw_path,
             content,
         )
-        response = await self._handler(request)
+        try:
+            await self._seats.take(user.name if user else "")
+        except ApiError as error:
+            return _whole(encode.failure(error))
+        try:
+            response = await self._handler(request)
+        finally:
+            self._seats.give_back()
         if response.stream is not None:
-            return await _stream(incoming, response)
+            return await _stream(incoming, response, _PATIENCE if is_true(request.query, "watch") else None)
         if response.upgrade is not None:
             return await _upgrade(incoming, response.upgrade)
         return _whole(response)
@@ -92,7 +115,22 @@ def _whole(response: Response) -> web.Response:
     return web.Response(status=response.status, body=response.body, headers=headers)
 
 
-async def _stream(incoming: web.BaseRequest, response: Response) -> web.StreamResponse:
+async def _read(incoming: web.BaseRequest) -> bytes:
+    """The whole body. Raises TooLarge, and RequestTimeout for one that comes drop by drop."""
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            return await incoming.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise TooLarge(f"Request entity too large: limit is {_LARGEST_BODY}") from error
+    except TimeoutError as error:
+        raise RequestTimeout(f"the body of the request didn't arrive within {_BODY_SECONDS:g} s") from error
+    except (web.HTTPException, aiohttp.ClientError, OSError, ValueError) as error:
+        raise BadRequest(f"the body of the request can't be read: {error}") from error
+
+
+async def _stream(incoming: web.BaseRequest, response: Response, patience: float | None) -> web.StreamResponse:
+    """With `patience`, in seconds, a client that doesn't read for so long is dropped: it can watch again from where it
+    was, and nothing is kept for it meanwhile."""
     assert response.stream is not None
     answer = web.StreamResponse(status=response.status, headers=response.headers)
     if response.content_type:
@@ -102,10 +140,15 @@ async def _stream(incoming: web.BaseRequest, response: Response) -> web.StreamRe
     await answer.prepare(incoming)
     try:
         async for chunk in response.stream:
-            await answer.write(chunk)
+            async with asyncio.timeout(patience):
+                await answer.write(chunk)
         await answer.write_eof()
     except ConnectionError:  # the client has gone, as watchers do
         pass
+    except TimeoutError:
+        log.info("%s: dropped a watch whose client doesn't read", incoming.path)
+        if incoming.transport is not None:
+            incoming.transport.abort()
     finally:
         if isinstance(response.stream, AsyncGenerator):
             await response.stream.aclose()

@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from kubesvc.apiserver.routing import Target
+from kubesvc.apiserver.routing import Target, is_true
 from kubesvc.client.transport import Request, Response
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -167,7 +167,7 @@ def _verb(request: Request, target: Target) -> str:
     if target.subresource in _CONNECTS:
         return "CONNECT"
     if request.method == "GET" and not target.name:
-        return "WATCH" if request.query.get("watch") in ("1", "true") else "LIST"
+        return "WATCH" if is_true(request.query, "watch") else "LIST"
     if request.method == "DELETE" and not target.name:
         return "DELETECOLLECTION"
     return _VERBS.get(request.method, "other")

@@ -28,8 +28,9 @@ def v2() -> bytes:
     """/openapi/v2 as JSON."""
     kinds = list(KINDS.values())
     paths = {path: item for kind in kinds for path, item in paths_of(kind, V2).items()}
-    definitions = _definitions(kinds, V2)
-    return msgspec.json.encode({"swagger": "2.0", "info": _info(), "paths": paths, "definitions": definitions})
+    return msgspec.json.encode(
+        {"swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions(kinds, V2)}
+    )
 
 
 @cache
@@ -51,14 +52,14 @@ def v3(group_version_path: str) -> bytes | None:
     return msgspec.json.encode(
         {
             "openapi": "3.0.0",
-            "info": _info(),
+            "info": info(),
             "paths": {path: item for kind in kinds for path, item in paths_of(kind, V3).items()},
-            "components": {"schemas": _definitions(kinds, V3)},
+            "components": {"schemas": definitions(kinds, V3)},
         }
     )
 
 
-def _info() -> JSON:
+def info() -> JSON:
     return {"title": "kubesvc", "version": f"v{schema.schema().version}"}
 
 
@@ -72,10 +73,16 @@ def _digest() -> str:
 # ── types ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _definitions(kinds: list[Kind], prefix: str) -> JSON:
-    """Every type that `kinds` reach, by name."""
+def definitions(kinds: list[Kind], prefix: str, more: tuple[str, ...] = ()) -> JSON:
+    """Every type that `kinds` and the types called `more` reach, by name."""
     roots = {schema.type_name(kind): kind for kind in kinds}
-    waiting = [*roots, _META + "DeleteOptions", _META + "Status", *(body for kind in kinds for body in bodies(kind))]
+    waiting = [
+        *roots,
+        *more,
+        _META + "DeleteOptions",
+        _META + "Status",
+        *(body for kind in kinds for body in bodies(kind)),
+    ]
     found: JSON = {
         _INT_OR_STRING: {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]},
         _QUANTITY: {"oneOf": [{"type": "string"}, {"type": "number"}]},

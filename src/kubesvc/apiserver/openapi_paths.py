@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from kubesvc.api import schema
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
+from kubesvc.apiserver.custom.kind import CustomKind
 from kubesvc.apiserver.patch import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
 from kubesvc.apiserver.served import Subresource, served
 
 V3, V2 = "#/components/schemas/", "#/definitions/"
 GVK = "x-kubernetes-group-version-kind"
 PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH)
+CUSTOM_PATCHES = (JSON_PATCH, MERGE_PATCH)
 
 _SENT = ("dryRun", "fieldManager", "fieldValidation")
 # verb -> the query parameters that clients look for
@@ -44,6 +46,13 @@ _LOG = ("container", "follow", "limitBytes", "previous", "sinceSeconds", "sinceT
 _METHODS = {"list": "get", "get": "get", "create": "post", "update": "put", "patch": "patch", "delete": "delete",
             "deletecollection": "delete"}  # fmt: skip
 _PROXY_METHODS = ("get", "put", "post", "delete", "patch")
+
+
+def type_name(kind: Kind) -> str:
+    """The name of the kind's type in the documents: com.example.v1.Widget of a custom kind."""
+    if isinstance(kind, CustomKind):
+        return ".".join([*reversed(kind.group.split(".")), kind.version, kind.kind])
+    return schema.type_name(kind)
 
 
 def gvk(kind: Kind | Subresource) -> JSON:
@@ -83,12 +92,12 @@ def _item(kind: Kind, prefix: str, verbs: tuple[str, ...], named: tuple[str, ...
     for verb in verbs:
         if verb in kind.verbs:
             suffix = "ForAllNamespaces" if everywhere else ""
-            item[_METHODS[verb]] = _operation(kind, prefix, verb, gvk(kind), schema.type_name(kind), suffix)
+            item[_METHODS[verb]] = _operation(kind, prefix, verb, gvk(kind), type_name(kind), suffix)
     return item | _in_path(kind, prefix, named, everywhere=everywhere)
 
 
 def _subresource(kind: Kind, prefix: str, name: str, sub: Subresource) -> JSON:
-    body = schema.schema().kinds[f"{sub.group}/{sub.version}/{sub.kind}"] if sub.kind else schema.type_name(kind)
+    body = schema.schema().kinds[f"{sub.group}/{sub.version}/{sub.kind}"] if sub.kind else type_name(kind)
     item: JSON = {}
     for verb in sub.verbs:
         if name == "log":
@@ -121,10 +130,10 @@ def _id(kind: Kind) -> str:
     return f"{kind.group.title().replace('.', '')}{kind.version.title()}{kind.kind}"
 
 
-def _operation(kind: Kind, prefix: str, verb: str, about: JSON, type_name: str, suffix: str = "") -> JSON:
-    """`about` is the kind of the bodies, `type_name` their type."""
+def _operation(kind: Kind, prefix: str, verb: str, about: JSON, body_type: str, suffix: str = "") -> JSON:
+    """`about` is the kind of the bodies, `body_type` their type."""
     method = "list" if verb == "list" else "deletecollection" if verb == "deletecollection" else _METHODS[verb]
-    body = {"$ref": prefix + type_name}
+    body = {"$ref": prefix + body_type}
     answer = {"description": "OK", "content": {"application/json": {"schema": body}}}
     operation: JSON = {
         "operationId": f"{method}{_id(kind)}{suffix}",
@@ -135,7 +144,8 @@ def _operation(kind: Kind, prefix: str, verb: str, about: JSON, type_name: str, 
     }
     if verb not in ("create", "update", "patch"):
         return operation
-    media = PATCHES if verb == "patch" else ("*/*",)
+    patches = CUSTOM_PATCHES if isinstance(kind, CustomKind) else PATCHES
+    media = patches if verb == "patch" else ("*/*",)
     if prefix == V3:
         operation["requestBody"] = {"content": {name: {"schema": body} for name in media}, "required": True}
     else:

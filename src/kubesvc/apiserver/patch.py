@@ -15,14 +15,19 @@ from typing import Any
 import msgspec
 
 from kubesvc.api import schema
-from kubesvc.api.errors import BadRequest, Cause, Invalid, UnsupportedMediaType, invalid
+from kubesvc.api.errors import BadRequest, Cause, Invalid, TooLarge, UnsupportedMediaType, invalid
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 from kubesvc.apiserver import strategic
+from kubesvc.apiserver.custom.kind import CustomKind
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+
+
+_MOST_OPERATIONS = 10_000
+_MOST_COPIED = 3 << 20  # bytes: each copy may double what is there
 
 
 class PatchError(Exception):
@@ -32,13 +37,14 @@ class PatchError(Exception):
 def apply(kind: Kind, current: JSON, patch: bytes, content_type: str) -> JSON:
     """`current` with `patch` applied. Raises BadRequest, Invalid or UnsupportedMediaType."""
     content_type = content_type.partition(";")[0].strip()
-    if content_type not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH):
-        accepted = ", ".join((JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, "application/apply-patch+yaml"))
+    known = (JSON_PATCH, MERGE_PATCH) if isinstance(kind, CustomKind) else (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH)
+    if content_type not in known:
+        accepted = ", ".join((*known, "application/apply-patch+yaml"))
         why = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
         raise UnsupportedMediaType(why)
     try:
         decoded = msgspec.json.decode(patch)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError) as error:
         raise BadRequest(f"error decoding patch: {error}") from error
     if content_type == JSON_PATCH:
         return _json_patch(kind, current, decoded)
@@ -69,9 +75,17 @@ def merge(current: Any, patch: Any) -> Any:
 def _json_patch(kind: Kind, current: JSON, operations: Any) -> JSON:
     if not isinstance(operations, list) or not all(isinstance(o, dict) for o in operations):
         raise BadRequest("error decoding patch: a JSON patch is a list of operations")
+    if len(operations) > _MOST_OPERATIONS:
+        why = f"The allowed maximum operations in a JSON patch is {_MOST_OPERATIONS}, got {len(operations)}"
+        raise TooLarge(why)
     tree: Any = copy.deepcopy(current)
+    copied = 0
     for operation in operations:
         try:
+            if operation.get("op") == "copy" and isinstance(source := operation.get("from"), str):
+                copied += len(msgspec.json.encode(_get(tree, source)))
+                if copied > _MOST_COPIED:
+                    raise TooLarge(f"a JSON patch may copy {_MOST_COPIED} bytes at most")
             tree = _operate(tree, operation)
         except PatchError as error:
             raise _failed(kind, current, str(error)) from error

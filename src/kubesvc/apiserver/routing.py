@@ -8,12 +8,17 @@ What follows `/proxy` is a path of somebody else's.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import msgspec
 
 from kubesvc.api.registry import NAMESPACE, Kind, served
 from kubesvc.client.transport import Request
 
 PROXY = "proxy"
+
+Find = Callable[[str, str, str], Kind | None]
+"""(group, version, plural) -> the kind served there."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -25,7 +30,7 @@ class Target(msgspec.Struct, frozen=True):
     subresource: str = ""
 
 
-def resolve(path: str) -> Target | None:
+def resolve(path: str, find: Find = served) -> Target | None:
     """The target of a resource path, or None where no kind is served."""
     parts = path.strip("/").split("/")
     if parts[0] == "api" and len(parts) > 2:
@@ -39,7 +44,7 @@ def resolve(path: str) -> Target | None:
         namespace, rest = rest[1], rest[2:]
     if len(rest) > 3 and rest[2] == PROXY:
         rest = rest[:3]
-    kind = served(group, version, rest[0])
+    kind = find(group, version, rest[0])
     if kind is None or len(rest) > 3 or "" in rest or (namespace and not kind.namespaced):
         return None
     name = rest[1] if len(rest) > 1 else ""
@@ -49,6 +54,11 @@ def resolve(path: str) -> Target | None:
     if name and kind.namespaced and not namespace:
         return None
     return Target(kind, namespace, name, subresource)
+
+
+def is_true(query: Mapping[str, str], name: str) -> bool:
+    """A parameter that is a boolean. As upstream, whatever isn't false or 0 is true: clients in Python send True."""
+    return name in query and query[name].lower() not in ("false", "0")
 
 
 def of_old(request: Request) -> Request:

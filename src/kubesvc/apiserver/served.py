@@ -23,6 +23,7 @@ SUBRESOURCES: dict[str, Subresource] = {
     "status": Subresource("", "", "", ("get", "patch", "update")),
     "scale": Subresource("autoscaling", "v1", "Scale", ("get", "patch", "update")),
     "binding": Subresource("", "v1", "Binding", ("create",)),
+    "ephemeralcontainers": Subresource("", "", "", ("get", "patch", "update")),
     "eviction": Subresource("policy", "v1", "Eviction", ("create",)),
     "finalize": Subresource("", "", "", ("update",)),
     "log": Subresource("", "", "", ("get",)),

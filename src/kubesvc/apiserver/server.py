@@ -11,10 +11,14 @@ from kubesvc.apiserver import bootstrap, stored
 from kubesvc.apiserver.access import rbac
 from kubesvc.apiserver.chain import chain
 from kubesvc.apiserver.config import ApiConfig
+from kubesvc.apiserver.custom.following import Following
 from kubesvc.apiserver.listener import Listener
 from kubesvc.apiserver.nodes import Nodes
 from kubesvc.apiserver.state import State
-from kubesvc.client.transport import Handler
+from kubesvc.apiserver.webhooks import register
+from kubesvc.apiserver.webhooks.calling import Caller
+from kubesvc.client.session import Session
+from kubesvc.client.transport import Handler, LocalTransport
 from kubesvc.store.protocol import Store
 
 
@@ -33,6 +37,7 @@ class ApiServer:
         self._config = config
         self._nodes = Nodes(config)
         self._state = State(store, config.cluster, self._nodes)
+        self._state.webhooks.caller = Caller()
         self.handler: Handler = chain(self._state)
         self._listener = Listener(self.handler)
         self._tasks: list[asyncio.Task[None]] = []
@@ -42,13 +47,25 @@ class ApiServer:
         since = await self._state.hints.load()
         self._tasks.append(asyncio.create_task(self._state.hints.run(since), name="apiserver-hints"))
         await self._load_rbac()
+        await self._load_webhooks()
         await bootstrap.run(self.handler, self._config)
+        await self._follow_kinds()
         self._state.ready = True
+
+    async def _follow_kinds(self) -> None:
+        following = Following(self._state, Session(LocalTransport(self.handler, bootstrap.SELF)))
+        since = await following.load()
+        self._tasks.append(asyncio.create_task(following.run(since), name="apiserver-custom-kinds"))
 
     async def _load_rbac(self) -> None:
         for kind in rbac.KINDS:
             for item in (await self._state.store.list(stored.collection(kind))).items:
                 self._state.rbac.put(kind, *stored.name_of(item.key), stored.tree_of(item))
+
+    async def _load_webhooks(self) -> None:
+        for kind in register.KINDS:
+            for item in (await self._state.store.list(stored.collection(kind))).items:
+                self._state.webhooks.put(kind, stored.name_of(item.key)[1], stored.tree_of(item))
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Answer on these bound sockets, over TLS, until `close`."""
@@ -58,6 +75,7 @@ class ApiServer:
         """End every connection and watch."""
         await self._listener.close()
         await self._nodes.close()
+        await self._state.webhooks.caller.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -12,12 +12,15 @@ from kubesvc.api.registry import stored as stored_kinds
 from kubesvc.apiserver import stored
 from kubesvc.apiserver.access.rbac import Rbac
 from kubesvc.apiserver.admission import Cluster, Context
+from kubesvc.apiserver.custom.kinds import Kinds
+from kubesvc.apiserver.custom.openapi import Documents
 from kubesvc.apiserver.hints import Hints
 from kubesvc.apiserver.lines import Lines
 from kubesvc.apiserver.metrics import Metrics
 from kubesvc.apiserver.nodes import Nodes
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.storecheck import StoreCheck
+from kubesvc.apiserver.webhooks.register import Register
 from kubesvc.store.protocol import Store, Versioned
 
 Clock = Callable[[], datetime]
@@ -37,6 +40,9 @@ class State:
         self.clock = clock
         self.random = random or Random()
         self.hints = Hints(store)
+        self.kinds = Kinds()
+        self.documents = Documents()
+        self.webhooks = Register()
         self.rbac = Rbac()
         self.tried = StoreCheck(store)
         self.lines = Lines()
@@ -59,7 +65,7 @@ class State:
     async def count(self) -> dict[str, int]:
         """Resource -> how many objects of it there are."""
         found: dict[str, int] = {}
-        for kind in stored_kinds():
+        for kind in (*stored_kinds(), *self.kinds.served):
             page = await self.store.list(stored.collection(kind), limit=1)
             found[kind.resource] = len(page.items) + page.remaining
         return found

@@ -51,10 +51,12 @@ def head(kind: Kind) -> bytes:
 
 def encode(kind: Kind, tree: JSON) -> bytes:
     """The bytes to store for `tree`."""
+    api_version = kind.api_version
     if kind.stored_as is not None:
         kind, tree = views.stored_kind(kind), views.keep(kind, tree)
+        api_version = tree["apiVersion"]
     whole = {
-        "apiVersion": kind.api_version,
+        "apiVersion": api_version,
         "kind": kind.kind,
         "metadata": {k: v for k, v in tree["metadata"].items() if k not in _NOT_STORED},
     }

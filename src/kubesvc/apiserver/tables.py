@@ -13,7 +13,9 @@ from typing import Any
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 from kubesvc.apiserver import views
-from kubesvc.apiserver.printing import access, cluster, limits, network, pods, workloads
+from kubesvc.apiserver.custom import columns
+from kubesvc.apiserver.custom.kind import CustomKind
+from kubesvc.apiserver.printing import access, balancing, cluster, limits, network, pods, workloads
 from kubesvc.apiserver.printing.columns import AGE, NAME, Printer
 from kubesvc.apiserver.printing.duration import age
 
@@ -24,6 +26,7 @@ _PRINTERS: dict[tuple[str, str], Printer] = {
     **network.PRINTERS,
     **cluster.PRINTERS,
     **limits.PRINTERS,
+    **balancing.PRINTERS,
 }  # (group, plural) -> its printer
 
 
@@ -38,7 +41,10 @@ def table(
     kind: Kind, objects: Sequence[JSON], now: datetime, *, resource_version: str, include: str = "Metadata"
 ) -> JSON:
     """A Table of `objects`, as stored; `include` (None, Metadata or Object) is what a row carries of its own."""
-    printer = _PRINTERS.get(kind.stored_as or (kind.group, kind.plural), _PLAIN)
+    if isinstance(kind, CustomKind):
+        printer = columns.printer(kind)
+    else:
+        printer = _PRINTERS.get(kind.stored_as or (kind.group, kind.plural), _PLAIN)
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",

@@ -13,6 +13,7 @@ from kubesvc.apiserver.managed.changes import Writer, record_update
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.warnings import warn
+from kubesvc.apiserver.webhooks import asking
 from kubesvc.apiserver.writers import writer_of
 from kubesvc.apiserver.writing import ATTEMPTS, Raced, admit, commit
 from kubesvc.client.transport import Request, Response
@@ -86,11 +87,15 @@ async def modify(
         if wanted and wanted != old["metadata"]["resourceVersion"]:
             raise conflict(target.kind.resource, target.name, STALE)
         _keep_owned(target, new, old)
+        if asked := admitted and asking.concerns(state, target.kind):
+            await asking.mutate(state, target, new, old, dry_run=dry_run)
         if admitted:
             admit(target.kind, new, old, state.context(target.subresource))
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         if new == old:
             return current
+        if asked:
+            await asking.validate(state, target, new, old, dry_run=dry_run)
         if writer is not None:
             record_update(target.kind, old, new, writer)
         try:

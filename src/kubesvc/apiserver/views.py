@@ -14,6 +14,8 @@ from collections.abc import Callable
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import EVENT, EVENTS_EVENT, HORIZONTAL_POD_AUTOSCALER_V1, Kind, find
 from kubesvc.apiserver import autoscaling
+from kubesvc.apiserver.custom import structural
+from kubesvc.apiserver.custom.kind import CustomKind
 
 # kind of the view -> (name of a field there, name as stored)
 _NAMES: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {
@@ -39,7 +41,7 @@ _CONVERT: dict[tuple[str, str], tuple[Callable[[JSON], JSON], Callable[[JSON], J
 
 def stored_kind(kind: Kind) -> Kind:
     """The kind whose objects are stored: `kind` itself unless it is a view."""
-    if kind.stored_as is None:
+    if kind.stored_as is None or isinstance(kind, CustomKind):
         return kind
     return find(*kind.stored_as) or EVENT
 
@@ -48,6 +50,8 @@ def show(kind: Kind, tree: JSON) -> JSON:
     """A stored object in the shape of `kind`."""
     if kind.stored_as is None:
         return tree
+    if isinstance(kind, CustomKind):
+        return _in_version(kind, tree)
     if convert := _CONVERT.get((kind.api_version, kind.plural)):
         return convert[0](tree)
     return _renamed(kind, tree, {stored: shown for shown, stored in _names(kind)})
@@ -57,9 +61,19 @@ def keep(kind: Kind, tree: JSON) -> JSON:
     """An object of `kind` in the shape that is stored."""
     if kind.stored_as is None:
         return tree
+    if isinstance(kind, CustomKind):
+        return tree | {"apiVersion": f"{kind.group}/{kind.storage}"}
     if convert := _CONVERT.get((kind.api_version, kind.plural)):
         return convert[1](tree)
     return _renamed(stored_kind(kind), tree, dict(_names(kind)))
+
+
+def _in_version(kind: CustomKind, tree: JSON) -> JSON:
+    """A stored object in this version: without what its schema doesn't keep, with the defaults of today."""
+    tree = {**tree, "apiVersion": kind.api_version}
+    structural.prune(kind.schema, tree, root=True)
+    structural.default(kind.schema, tree)
+    return tree
 
 
 def field_path(kind: Kind, path: str) -> str:

@@ -17,14 +17,13 @@ from kubesvc.api.registry import Kind
 from kubesvc.apiserver import encode, selection, stored
 from kubesvc.apiserver.list import check_options, read, refuse_future, revision_of, too_old
 from kubesvc.apiserver.negotiation import JSON_TYPE, Representation
-from kubesvc.apiserver.routing import Target
+from kubesvc.apiserver.routing import Target, is_true
 from kubesvc.apiserver.selection import Selection
 from kubesvc.apiserver.state import State
 from kubesvc.client.transport import Request, Response
 from kubesvc.store.protocol import Compacted, StoreEvent, Versioned
 
 _LONGEST = 1800  # seconds a watch without timeoutSeconds lives; then the client watches on
-_TRUE = ("1", "true")
 
 
 async def watch(state: State, request: Request, target: Target) -> Response:
@@ -42,7 +41,7 @@ async def watch(state: State, request: Request, target: Target) -> Response:
     since = revision_of(text)
     await refuse_future(state, since)
     initial = _initial_events(query)
-    bookmarks = query.get("allowWatchBookmarks", "") in _TRUE
+    bookmarks = is_true(query, "allowWatchBookmarks")
     deadline = asyncio.get_running_loop().time() + (revision_of(query.get("timeoutSeconds", "")) or _LONGEST)
     follow = Follow(state, target, selected, form, bookmarks=bookmarks, deadline=deadline)
     if initial or (initial is None and not since):
@@ -52,8 +51,7 @@ async def watch(state: State, request: Request, target: Target) -> Response:
 
 def _initial_events(query: Mapping[str, str]) -> bool | None:
     """sendInitialEvents, None where it isn't given."""
-    text = query.get("sendInitialEvents")
-    return None if text is None else text in _TRUE
+    return is_true(query, "sendInitialEvents") if "sendInitialEvents" in query else None
 
 
 class Follow:

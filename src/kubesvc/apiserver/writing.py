@@ -24,6 +24,7 @@ from kubesvc.apiserver.hints import NODE_PORTS
 from kubesvc.apiserver.ranges import read_ranges
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
+from kubesvc.apiserver.webhooks import register
 from kubesvc.store.protocol import Check, PreconditionFailed, Versioned, Write
 
 _EXTERNAL_IPS = (  # the first sentence is upstream's
@@ -139,6 +140,8 @@ async def commit(
         state.rbac.put(kind, target.namespace, name, new)
         if kind is CLUSTER_ROLE:
             await _aggregate(state)
+    if kind.group == register.GROUP:
+        state.webhooks.put(kind, name, new)
     for key_claimed, change in by_key.items():
         state.hints.note(key_claimed, taken=change.action == "claim")
     return Versioned(key, value, revision) if value is not None else None

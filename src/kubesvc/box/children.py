@@ -144,7 +144,7 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
             os.write(progress, b"API server\n")
             await ensure_addons(session, box)
             group.create_task(controllers.run(controlling, _controllers_config(box, identities)))
-            group.create_task(loadbalancer.run(balancing, LoadBalancerConfig(pools=pools)))
+            group.create_task(loadbalancer.run(balancing, LoadBalancerConfig(pools=pools, alone=True)))
             group.create_task(_report_ready(session, box, progress))
     finally:
         await server.close()
@@ -196,7 +196,7 @@ def _proxy(box: Box, identities: Identities, name: str) -> Callable[[], Coroutin
             metrics_address=(str(address), PROXY_METRICS_PORT),
             load_balancer_ranges=(box.network.pool,),
         )
-        announcer = AnnounceConfig(node_name=name, pools=(box.network.pool,))
+        announcer = AnnounceConfig(node_name=name, pools=(box.network.pool,), runtime=box.run_path / "bgp")
         async with _session(identities.nodes[name].proxy) as session, asyncio.TaskGroup() as group:
             group.create_task(proxy.run(session, config))
             group.create_task(announce.run(session, announcer))

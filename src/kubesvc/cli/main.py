@@ -24,6 +24,10 @@ COMMANDS = {
     "kubeconfig": ("kubesvc.cli.kubeconfig:kubeconfig", "Print the path of a box's kubeconfig."),
     "proxy": ("kubesvc.cli.proxy:proxy", "Be a node's proxy in any Kubernetes cluster, in place of kube-proxy."),
     "dns": ("kubesvc.cli.dns:dns", "Be the DNS of any Kubernetes cluster, in place of CoreDNS."),
+    "loadbalancer": (
+        "kubesvc.cli.loadbalancer:loadbalancer",
+        "Be the controller of Services of type LoadBalancer, in any Kubernetes cluster.",
+    ),
     "image": ("kubesvc.cli.image:image", "Load, pull, list and remove a box's images."),
     "node": ("kubesvc.cli.node:node", "Add nodes to a running box, and remove them."),
     "apply": ("kubesvc.cli.kubectl:apply", "Make objects be as a manifest says."),

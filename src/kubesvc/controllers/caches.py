@@ -6,7 +6,7 @@ kept at all, since nothing reads them here.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 from kubesvc.api import registry
@@ -54,6 +54,8 @@ class Caches:
 
     def __init__(self, session: Session) -> None:
         self.of: dict[tuple[str, str], Informer[Any]] = {}
+        self.custom: dict[tuple[str, str], Kind] = {}  # (group, kind) -> the custom kind
+        self._told: list[Callable[[Kind], None]] = []
         self._session = session
         self.pods = self._typed(registry.POD, Pod, slim_pod)
         self.nodes = self._typed(registry.NODE, Node)
@@ -103,6 +105,27 @@ class Caches:
         informer: Informer[Any] = Informer(self._session, kind, view, project=project)
         self.of[kind.group, kind.plural] = informer
         return informer
+
+    def on_kind(self, told: Callable[[Kind], None]) -> None:
+        """`told` is called with each kind that is cached from then on: those that definitions define."""
+        self._told.append(told)
+
+    def add(self, kind: Kind) -> Informer[Any]:
+        """Cache a custom kind; the informer is the caller's to run."""
+        informer: Informer[Any] = Informer(self._session, kind, Object, project=bare)
+        informer.index("owner", _owners)
+        self.of[kind.group, kind.plural] = informer
+        self.custom[kind.group, kind.kind] = kind
+        for told in self._told:
+            told(kind)
+        return informer
+
+    def drop(self, kind: Kind) -> None:
+        del self.of[kind.group, kind.plural], self.custom[kind.group, kind.kind]
+
+    def kind_named(self, api_version: str, kind: str) -> Kind | None:
+        """The kind of an owner reference, built in or custom; a custom one in whichever version is cached."""
+        return registry.by_kind(api_version, kind) or self.custom.get((api_version.partition("/")[0], kind))
 
     def __iter__(self) -> Iterator[Informer[Any]]:
         return iter(self.of.values())

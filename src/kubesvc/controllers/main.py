@@ -10,6 +10,7 @@ from kubesvc.client.informer import wait_synced
 from kubesvc.client.session import Session
 from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.context import Context, Controller, make_context
+from kubesvc.controllers.custom import CustomKindsController
 from kubesvc.controllers.daemonset.controller import DaemonSetController
 from kubesvc.controllers.deployment.controller import DeploymentController
 from kubesvc.controllers.endpoints.controller import EndpointsController
@@ -46,6 +47,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     EndpointsController,
     ServiceCidrController,
     GarbageController,
+    CustomKindsController,
 )
 
 

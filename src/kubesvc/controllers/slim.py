@@ -29,6 +29,7 @@ from kubesvc.api.core import (
     PodIP,
     PodSpec,
     PodStatus,
+    ResourceRequirements,
     Service,
     ServiceSpec,
 )
@@ -87,9 +88,9 @@ def _meta(meta: ObjectMeta, annotations: Iterable[str] = (), *, labels: bool = T
 def slim_pod(pod: Pod) -> Pod:
     spec, status = pod.spec, pod.status
     sidecars = [
-        Container(ports=c.ports, restart_policy=c.restart_policy)
+        once(Container(ports=c.ports, restart_policy=c.restart_policy, resources=_requests(c)))
         for c in spec.init_containers
-        if c.restart_policy == "Always" and c.ports
+        if c.resources.requests or (c.restart_policy == "Always" and c.ports)
     ]
     conditions = [
         Condition(
@@ -104,7 +105,11 @@ def slim_pod(pod: Pod) -> Pod:
     return Pod(
         metadata=_meta(pod.metadata, (DELETION_COST, WEIGHT)),
         spec=PodSpec(
-            containers=[once(Container(ports=c.ports)) for c in spec.containers if c.ports],
+            containers=[
+                once(Container(ports=c.ports, resources=_requests(c)))
+                for c in spec.containers
+                if c.ports or c.resources.requests
+            ],
             init_containers=sidecars,
             node_name=intern(spec.node_name),
             node_selector=spec.node_selector,
@@ -112,6 +117,8 @@ def slim_pod(pod: Pod) -> Pod:
             subdomain=spec.subdomain,
             host_network=spec.host_network,
             tolerations=spec.tolerations,
+            affinity=once(spec.affinity) if spec.affinity else None,
+            topology_spread_constraints=[once(c) for c in spec.topology_spread_constraints],
             scheduler_name=intern(spec.scheduler_name),
         ),
         status=PodStatus(
@@ -122,6 +129,10 @@ def slim_pod(pod: Pod) -> Pod:
             container_statuses=_told_of_containers(pod),
         ),
     )
+
+
+def _requests(container: Container) -> ResourceRequirements:
+    return ResourceRequirements(requests=container.resources.requests)
 
 
 def _told_of_containers(pod: Pod) -> list[ContainerStatus]:

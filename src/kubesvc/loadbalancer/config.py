@@ -3,34 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from pathlib import Path
 
-Range = tuple[IPv4Address, IPv4Address]
-"""First and last address, both included."""
+from kubesvc.api.balancing import Range
+
+POOL_CLASS = "kubesvc.dev/pool"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadBalancerConfig:
     """The controller's. Delays are seconds."""
 
-    pools: tuple[Range, ...]
-    """Addresses to hand out; inside the node network, so that a node can answer ARP for them."""
-    load_balancer_class: str = "kubesvc.dev/pool"
-    serve_unclassed: bool = True
-    """Also serve Services without a loadBalancerClass. False beside another default load balancer."""
-    workers: int = 4
+    pools: tuple[Range, ...] = ()
+    """Addresses to hand out beside those of IPAddressPool objects: the pool `default`."""
+    load_balancer_class: str = POOL_CLASS
+    default_provider: str = "pool"
+    """The name of the provider that serves Services without a loadBalancerClass; "": another load balancer does."""
+    alone: bool = False
+    """No other load balancer is here: a class that none of ours owns is a mistake, and the Service says so."""
+    workers: int = 16  # writes of several are one commit of the store
     first_retry: float = 5.0
     last_retry: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class AnnounceConfig:
-    """One node's announcer's."""
+    """One node's announcer's. Times are seconds."""
 
     node_name: str
-    pools: tuple[Range, ...]
-    """Only addresses in here are announced: a cloud's address is that cloud's to announce."""
-    interface: str = "eth0"
+    pools: tuple[Range, ...] = ()
+    """Addresses that are announced beside those of IPAddressPool objects: a cloud's are that cloud's to announce."""
+    interfaces: tuple[str, ...] = ("eth0",)
+    """Where ARP and NDP are answered, unless an L2Advertisement names some of them."""
     announcements: int = 3
     """How often a take-over is told. More than once, since the node before may still answer a last question."""
     announcement_interval: float = 1.0
+    heartbeat: float = 0.2
+    silence: float = 0.9
+    """An announcer that isn't heard for so long is taken for dead."""
+    health: str = ""
+    """URL that answers 200 while this node can serve (the proxy's /healthz); "": it always can."""
+    bird: str = "bird"
+    """BIRD 2, as a command; asked for only once there is a BGPPeer."""
+    runtime: Path = Path("/run/kubesvc/bgp")
+    """Where BIRD's configuration and control socket are, in a directory named for the node."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -32,7 +32,7 @@ from kubesvc.client.session import Session
 from kubesvc.loadbalancer import plan
 from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.nodes import is_eligible
-from kubesvc.loadbalancer.provider import Provider, ProviderFailed, Refused
+from kubesvc.loadbalancer.provider import Change, Provider, ProviderFailed, Refused
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +65,9 @@ class Controller:
             await self._services.synced.wait()
             await self._nodes.synced.wait()
             for provider in self._providers:
+                group.create_task(provider.run(self._provider_changed))
+            for provider in self._providers:
                 await provider.adopt([s for s in self._services.items.values() if self._owner(s) is provider])
-                provider.on_capacity(self._serve_waiting)
             self._nodes.on_change(self._node_changed)
             self._services.on_change(self._service_changed)
             group.create_task(self._queue.run(self._reconcile, workers=self._config.workers))
@@ -81,12 +82,14 @@ class Controller:
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         """Only a change of the eligible set concerns us: heartbeats come every few seconds."""
         if (old is not None and is_eligible(old)) != (new is not None and is_eligible(new)):
-            for service in self._services.items.values():
-                if service.spec.type == plan.LOAD_BALANCER:
-                    self._queue.add(service.key)
+            self._look_at(k for k, s in self._services.items.items() if s.spec.type == plan.LOAD_BALANCER)
 
-    def _serve_waiting(self) -> None:
-        for key in sorted(self._waiting, key=self._age):
+    def _provider_changed(self, change: Change) -> None:
+        self._look_at(self._ensured if change is Change.RULES else self._waiting)
+
+    def _look_at(self, keys: Iterable[Key]) -> None:
+        """Oldest first: who has waited longest is served first."""
+        for key in sorted(keys, key=self._age):
             self._queue.add(key)
 
     def _age(self, key: Key) -> tuple[str, Key]:
@@ -97,7 +100,10 @@ class Controller:
         """The provider of a Service of type LoadBalancer, dying ones included; None for every other."""
         if service.spec.type != plan.LOAD_BALANCER:
             return None
-        return next((p for p in self._providers if p.owns(service)), None)
+        wanted = service.spec.load_balancer_class
+        if wanted is None:
+            return next((p for p in self._providers if p.name == self._config.default_provider), None)
+        return next((p for p in self._providers if p.owns(wanted)), None)
 
     # ── decide ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -117,13 +123,17 @@ class Controller:
             service,
             owned=owner is not None,
             remembered=key in self._ensured,
-            serve_unclassed=self._config.serve_unclassed,
+            has_default=bool(self._config.default_provider),
         )
         try:
             if step is plan.Step.ENSURE and owner is not None:
                 await self._ensure(owner, service)
             elif step is plan.Step.CLEAN_UP:
                 await self._clean_up(service)
+            elif self._config.alone and plan.is_nobodys(service):
+                wanted = service.spec.load_balancer_class
+                message = f"no load balancer here serves the loadBalancerClass {wanted!r}; leave it out for the default"
+                await self._pending(service, service.status.load_balancer, "UnknownClass", message)
         except Conflict:
             self._queue.add_after(key, STALE)
         except NotFound:

@@ -3,7 +3,7 @@
 A Service left half-way is recognised by what is durable on it: the finalizer (shared with every other load-balancer
 controller) and our own condition. The class can't be asked for once the type has left LoadBalancer, because the API
 wipes it then: so the finalizer of a Service of another type is ours to remove when our condition is there, when this
-process remembers the Service, or when we serve Services without a class.
+process remembers the Service, or when one of our providers serves Services without a class.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Step(Enum):
     CLEAN_UP = auto()
 
 
-def decide(service: Service, *, owned: bool, remembered: bool, serve_unclassed: bool) -> Step:
+def decide(service: Service, *, owned: bool, remembered: bool, has_default: bool) -> Step:
     """The step for `service`. `owned`: a provider owns its class; `remembered`: this process ensured it before."""
     finalized = LOAD_BALANCER_CLEANUP in service.metadata.finalizers
     if service.spec.type == LOAD_BALANCER:
@@ -38,7 +38,13 @@ def decide(service: Service, *, owned: bool, remembered: bool, serve_unclassed: 
             return Step.ENSURE
         return Step.CLEAN_UP if finalized else Step.IGNORE
     ours = remembered or ready_condition(service) is not None
-    return Step.CLEAN_UP if ours or (finalized and serve_unclassed) else Step.IGNORE
+    return Step.CLEAN_UP if ours or (finalized and has_default) else Step.IGNORE
+
+
+def is_nobodys(service: Service) -> bool:
+    """Whether a Service that none of our providers owns waits for a load balancer."""
+    wants = service.spec.type == LOAD_BALANCER and service.spec.load_balancer_class is not None
+    return wants and service.metadata.deletion_timestamp is None and not service.status.load_balancer.ingress
 
 
 def ready_condition(service: Service) -> Condition | None:

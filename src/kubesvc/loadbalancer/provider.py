@@ -12,6 +12,7 @@ after a crash half-way. Follows cloud-provider's LoadBalancer interface, with a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum, auto
 from typing import Protocol
 
 from kubesvc.api.core import LoadBalancerStatus, Node, Service
@@ -38,13 +39,31 @@ class ProviderFailed(LoadBalancerError):
     """A foreign error, wrapped; the controller retries with back-off."""
 
 
+class Change(Enum):
+    """What a provider learnt of the world."""
+
+    CAPACITY = auto()
+    """What was refused may now be had."""
+    RULES = auto()
+    """What was granted may no longer be right: look at every Service again."""
+
+
 class Provider(Protocol):
-    def owns(self, service: Service) -> bool:
-        """Whether a Service of type LoadBalancer is this provider's, by its loadBalancerClass."""
+    @property
+    def name(self) -> str:
+        """What --provider and --default-provider call it."""
+        ...
+
+    def owns(self, load_balancer_class: str) -> bool:
+        """Whether a Service with this loadBalancerClass is this provider's."""
+        ...
+
+    async def run(self, changed: Callable[[Change], None]) -> None:
+        """Follow what it needs to know, until cancelled, and call `changed` for what concerns Services."""
         ...
 
     async def adopt(self, services: Iterable[Service]) -> None:
-        """Learn what exists, from the Services it owns. Once, before anything else."""
+        """Learn what exists, from the Services it owns. Once, before anything else but `run`."""
         ...
 
     async def ensure(self, service: Service, nodes: Sequence[Node]) -> LoadBalancerStatus:
@@ -53,8 +72,4 @@ class Provider(Protocol):
 
     async def delete(self, service: Service) -> None:
         """Free all of it; nothing to free is fine. Raises ProviderFailed."""
-        ...
-
-    def on_capacity(self, handler: Callable[[], None]) -> None:
-        """Call `handler` whenever what was refused may now be had."""
         ...

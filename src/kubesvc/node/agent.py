@@ -8,6 +8,7 @@ from ipaddress import AddressValueError, IPv4Address
 
 from kubesvc.api.core import Pod
 from kubesvc.client.informer import Informer
+from kubesvc.kernel.nft.transaction import NftError
 from kubesvc.node import records
 from kubesvc.node.machine import Machine
 from kubesvc.node.pod import PodWorker
@@ -41,6 +42,10 @@ class Agent:
         found = {record.uid: record for _, record in records.pods(self._machine.paths.pods)}
         here = {pod.metadata.uid: pod for pod in self._informer.items.values()}
         self._reserve(found, here)
+        try:
+            self._machine.host_ports.begin(self._adopted(found))
+        except (NftError, OSError) as error:
+            log.warning("host ports can't be put right: %s; those of new pods will say so", error)
         for uid, record in found.items():
             pod = here.get(uid) or record.pod
             worker = self._begin(pod, record)
@@ -65,6 +70,10 @@ class Agent:
                 self._machine.pool.claim(uid, IPv4Address(address))
             except AddressValueError:
                 continue
+
+    @staticmethod
+    def _adopted(found: dict[str, records.PodRecord]) -> list[tuple[Pod, IPv4Address]]:
+        return [(record.pod, IPv4Address(record.address)) for record in found.values() if record.address]
 
     def _begin(self, pod: Pod, record: records.PodRecord | None = None) -> PodWorker:
         worker = self.workers[pod.metadata.uid] = PodWorker(self._machine, pod, record)

@@ -31,6 +31,7 @@ class Surroundings:
     hostname: str
     environment: Mapping[str, str]
     binds: Sequence[Bind]
+    processes: Path | None = None  # another container's PID namespace, to see its processes
 
 
 def make(
@@ -62,6 +63,7 @@ def make(
         binds=binds,
         hostname=around.hostname,
         network=None if around.network is None else str(around.network),
+        processes=None if around.processes is None else str(around.processes),
         cgroup=f"{machine.config.cgroup}/{id_}" if machine.runtime.has_cgroups else None,
         available=machine.runtime.capabilities,
         image=image,

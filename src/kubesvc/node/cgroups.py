@@ -34,6 +34,17 @@ def processes(path: str) -> set[int]:
     return found - {0}
 
 
+def oom_kills(path: str) -> int:
+    """How many processes of group `path` the kernel has killed for want of memory; 0 too where nobody counts."""
+    for root in roots():
+        for name in ("memory.events", "memory.oom_control"):
+            with suppress(OSError, ValueError):
+                lines = (root / path.lstrip("/") / name).read_text().splitlines()
+                if counts := [int(line.split()[1]) for line in lines if line.startswith("oom_kill ")]:
+                    return counts[0]
+    return 0
+
+
 def remove(path: str) -> None:
     """Remove group `path` (/kubesvc/BOX/NODE) with what is below it in every hierarchy, and parents left empty."""
     for root in roots():

@@ -36,6 +36,7 @@ class NodeConfig:
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     lease_renewal: float = 10.0  # seconds between two renewals of the node's Lease
+    health_interval: float = 10.0  # seconds between two looks at the machine's disk, memory and programs
     runtime: str = "runc"
     monitor: str = "conmon"
     withdrawal_wait: float = 2.0

@@ -1,35 +1,29 @@
-"""One container of a pod: its attempts, one after the other. It starts, adopts, probes and stops; pod.py says when.
-
-Every attempt has a bundle directory with its record, so that an agent started later goes on where this one was killed:
-
-    recorded ──► created (pid) ──► started ──► ended (exit code)
-"""
+"""One container of a pod: its attempts (attempt.py), one after the other, with hooks and probes; pod.py says when."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-
-import msgspec
+from pathlib import Path
+from typing import Any
 
 from kubesvc.api.core import Container, ContainerStatus, Pod
-from kubesvc.node import bundles, processes, records, spec, termination
+from kubesvc.node import bundles, hooks, resources, spec
+from kubesvc.node.attempt import Attempt, latest
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.config import PodPaths
 from kubesvc.node.environment import ConfigError
-from kubesvc.node.exits import LOST
+from kubesvc.node.grace import Grace
 from kubesvc.node.images.image import Image
 from kubesvc.node.images.wanted import NotYet, WantedImage
-from kubesvc.node.lifecycle import Backoff, Exit, State, View
+from kubesvc.node.lifecycle import Backoff, State, View
 from kubesvc.node.machine import Machine
-from kubesvc.node.prober import Prober, run_hook
+from kubesvc.node.prober import Prober
 from kubesvc.node.probes import Progress, Role
 from kubesvc.node.records import ContainerRecord
 from kubesvc.node.runtime import Finished, RuntimeFailure
@@ -49,14 +43,13 @@ class ContainerRunner:
         self.ended = asyncio.Event()  # nothing of this container runs
         self.ended.set()
         self._machine, self._pod, self._paths, self._changed = machine, pod, paths, changed
-        self._record: ContainerRecord | None = None
+        self._attempt: Attempt | None = None
         self._prober: Prober | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._process = -1  # a pidfd while it runs
         self._image = WantedImage(machine.images, self._event, self._image_changed)
+        self._address = ""  # where hooks and probes ask
+        self._tasks: set[asyncio.Task[None]] = set()
         self._failures = 0  # starts in a row that failed for want of something
-        self._deadline = 0.0  # of a stop under way, on the loop's clock
-        self._hurry = asyncio.Event()
+        self._grace: Grace | None = None  # of a stop under way
 
     def _set(self, view: View) -> None:
         if view != self.view:
@@ -81,10 +74,7 @@ class ContainerRunner:
     async def start(self, pod: Pod, surroundings: Callable[[Container, Image], Surroundings]) -> None:
         """Run one more attempt. A failure is in the view afterwards, never raised."""
         self._pod, name, now = pod, self.container.name, time.time()
-        self.container = next(
-            (c for c in (*pod.spec.init_containers, *pod.spec.containers) if c.name == name), self.container
-        )
-        again = self.view.exit is not None
+        self.container = next((c for c in pod.spec.every_container if c.name == name), self.container)
         try:
             self._machine.runtime.check()
             image = self._image.obtain(pod, self.container, now)
@@ -97,85 +87,76 @@ class ContainerRunner:
             reason = "CreateContainerConfigError" if isinstance(error, ConfigError) else "CreateContainerError"
             self._wait(reason, str(error), now, first=0.5, longest=10.0)
             return
-        self._failures = 0
-        attempt = self.view.attempt + 1 if again or self.view.id else self.view.attempt
-        backoff = self.view.backoff.next(now) if again else self.view.backoff
-        last = self.view.exit or self.view.last
-        id_ = secrets.token_hex(32)
-        self._record = ContainerRecord(
-            id_, name, attempt, image.shown, image.stop_signal,
-            last=last, backoff_delay=backoff.delay, backoff_since=backoff.since,
-        )  # fmt: skip
-        waiting = View(name, id=id_, image=image.shown, attempt=attempt, last=last, backoff=backoff)
+        if not self._machine.runtime.has_cgroups and (given := resources.limits(self.container.resources)):
+            told = f"limits of {' and '.join(given)} are not enforced: this node has no control groups to write to"
+            self._event("LimitsNotEnforced", told, warning=True)
+        waiting = self._next(now, image)
+        attempt = self._attempt
+        assert attempt is not None
         try:
             async with self._machine.creating:
-                bundle = self._paths.bundle(name, attempt)
-                await asyncio.to_thread(bundles.make, self._machine, pod, self.container, bundle, around, id_, image)
-                self._save()
-                log_path = self._paths.log(name, attempt)
-                log_path.parent.mkdir(parents=True, exist_ok=True)
-                runtime, plain = self._machine.runtime, self.container
-                pid = await runtime.create(
-                    id_, bundle, log_path, terminal=plain.tty, stdin=plain.stdin, stdin_once=plain.stdin_once
-                )
+                await attempt.create(pod, around, image)
                 self._event("Created", f"Created container: {name}")
-                self._save(pid=pid, pid_start=processes.start_time(pid))
-                process = os.pidfd_open(pid)
-                try:
-                    await runtime.start(id_)
-                except BaseException:
-                    os.close(process)
-                    raise
-        except (RuntimeFailure, OSError) as error:
-            await self._start_failed(waiting, str(error))
+                await attempt.start()
+        except OSError as error:  # as on a full disk: nothing of it has run
+            await attempt.clear_away()
+            self._wait("CreateContainerError", str(error), now, first=0.5, longest=10.0)
             return
-        self._save(started_at=time.time())
-        self._running(replace(waiting, started_at=time.time()), process)
+        except RuntimeFailure as error:
+            # An exit like any other, so that back-off and restartPolicy apply.
+            self._set(waiting.ended(attempt.failed(START_FAILED, str(error))))
+            self._event("Failed", f"Error: {error}", warning=True)
+            await attempt.clear_away()
+            return
+        self._failures = 0
+        self._running(replace(waiting, started_at=attempt.record.started_at))
         self._event("Started", f"Started container {name}")
         self._begin(around.address, age=0.0)
-        await asyncio.to_thread(bundles.forget_old, self._paths, name, attempt)
+        await asyncio.to_thread(bundles.forget_old, self._paths, name, attempt.record.attempt)
 
-    def _running(self, view: View, process: int) -> None:
+    def _next(self, now: float, image: Image) -> View:
+        """The attempt after the one before, of `image`, and its view until it runs."""
+        view, again = self.view, self.view.exit is not None
+        number = view.attempt + 1 if again or view.id else view.attempt
+        backoff = view.backoff.next(now) if again else view.backoff
+        id_, last = secrets.token_hex(32), view.exit or view.last
+        record = ContainerRecord(
+            id_, view.name, number, image.shown, image.stop_signal,
+            last=last, backoff_delay=backoff.delay, backoff_since=backoff.since,
+        )  # fmt: skip
+        self._attempt = Attempt(self._machine, self._paths, self.container, record)
+        return View(view.name, id=id_, image=image.shown, attempt=number, last=last, backoff=backoff)
+
+    def _running(self, view: View) -> None:
         """The container runs: watch for its end, at once."""
-        self._process = process
-        self.ended = asyncio.Event()  # a new one: who waits for the end of the attempt before keeps its own
+        assert self._attempt is not None
+        self.ended = self._attempt.ended  # who waits for the end of the attempt before keeps its own
         plain = self.container
-        ready = view.ready or plain.readiness_probe is None
-        started = view.started or plain.startup_probe is None
         hook = plain.lifecycle is not None and plain.lifecycle.post_start is not None and not view.started
-        self._set(
-            replace(
-                view,
-                state=State.RUNNING,
-                exit=None,
-                started=started and not hook,
-                ready=ready and started and not hook,
-            )
-        )
-        self._spawn(self._watch(view.id, os.dup(process)))
+        started = (view.started or plain.startup_probe is None) and not hook
+        ready = (view.ready or plain.readiness_probe is None) and started
+        self._set(replace(view, state=State.RUNNING, exit=None, started=started, ready=ready))
+        self._spawn(self._watch(self._attempt))
 
     def _begin(self, address: str, age: float) -> None:
         """After the start, or an adoption: the hook if there is one, then the probes."""
+        self._address = address
         hook = self.container.lifecycle.post_start if self.container.lifecycle else None
         if hook is None or self.view.started:
-            self._probe(address, age)
+            self._probe(age)
             return
 
         async def post_start() -> None:
-            problem = await run_hook(hook, self.container, address, self.execute, timeout=600.0)
+            problem = await hooks.run(hook, self.container, address, self.execute, timeout=600.0)
             if problem:
                 self._event("FailedPostStartHook", f"PostStartHook failed: {problem}", warning=True)
                 await self.stop(2.0, f"FailedPostStartHook: container {self.container.name} will be restarted")
                 return
             started = self.container.startup_probe is None
             self._set(replace(self.view, started=started, ready=started and self.container.readiness_probe is None))
-            self._probe(address, age)
+            self._probe(age)
 
         self._spawn(post_start())
-
-    def _probe(self, address: str, age: float) -> None:
-        self._prober = Prober(self.container, address, self.execute, self._probed, self._complained)
-        self._prober.start(started=self.view.started, ready=self.view.ready, age=age)
 
     # ── what goes wrong before it runs ───────────────────────────────────────────────────────────────────────────────
 
@@ -190,89 +171,62 @@ class ContainerRunner:
         self.retry()
         self._changed()
 
-    async def _start_failed(self, view: View, message: str) -> None:
-        """The program can't be executed: an exit like any other, so that back-off and restartPolicy apply."""
-        exit_ = Exit(START_FAILED, "StartError", time.time(), message=message, id=view.id)
-        self._save(exit=exit_)
-        self._set(view.ended(exit_))
-        self._event("Failed", f"Error: {message}", warning=True)
-        await self._machine.runtime.delete(view.id)
-
     # ── the end of an attempt ────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _watch(self, id_: str, process: int) -> None:
-        exits = self._machine.exits
-        code = await exits.wait(id_, process)
-        now = time.time()
-        reason = "Completed" if code == 0 else "Error"
-        message = self._last_words(self.view.attempt, code)
-        if code is None:
-            message = message or "the container's monitor (conmon) was gone: the exit code is unknown"
-        if code is not None and (self._paths.bundle(self.container.name, self.view.attempt) / "oom").exists():
-            reason = "OOMKilled"
-        finished = exits.finished_at(id_, now)
-        exit_ = Exit(LOST if code is None else code, reason, finished, self.view.started_at, message, id_)
+    async def _watch(self, attempt: Attempt) -> None:
+        exit_ = await attempt.finish()
         if self._prober is not None:
             self._prober.stop()
         self._set(self.view.ended(exit_))
-        os.close(self._process)
-        self._process = -1
-        self._save(exit=exit_)
-        self.ended.set()
-        await self._machine.runtime.delete(id_)
+        attempt.ended.set()
+        await attempt.clear_away()
 
-    async def stop(self, grace: float, why: str, *, hook: bool = True) -> None:
+    async def stop(self, grace: float, why: str) -> None:
         """preStop, SIGTERM, SIGKILL after `grace` seconds. Returns when it has ended. A second call can only hurry."""
-        loop, ended = asyncio.get_running_loop(), self.ended
-        if ended.is_set():
+        attempt, ended = self._attempt, self.ended
+        if attempt is None or ended.is_set():
             return
-        deadline = loop.time() + grace
-        if self._deadline:
-            self.hurry(grace)
+        if self._grace is not None:
+            self._grace.hurry(grace)
             await ended.wait()
             return
-        self._deadline = deadline
+        self._grace = Grace(grace)
         self._event("Killing", why)
         try:
             pre_stop = self.container.lifecycle.pre_stop if self.container.lifecycle else None
-            if hook and pre_stop is not None and grace > 0:
-                problem = await run_hook(pre_stop, self.container, self._address(), self.execute, timeout=grace)
-                if problem:
-                    self._event("FailedPreStopHook", f"PreStopHook failed: {problem}", warning=True)
-                self._deadline = max(self._deadline, loop.time() + MIN_GRACE)
-            self._signal(self._stop_signal())
-            while not ended.is_set() and (left := self._deadline - loop.time()) > 0:
-                self._hurry.clear()
-                waits = [asyncio.ensure_future(ended.wait()), asyncio.ensure_future(self._hurry.wait())]
-                await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                for task in waits:
-                    task.cancel()
-            if not ended.is_set():
-                self._signal(signal.SIGKILL)
+            if pre_stop is not None and grace > 0:
+                await self._pre_stop(
+                    self._grace, hooks.run(pre_stop, self.container, self._address, self.execute, grace)
+                )
+            attempt.signal(attempt.stop_signal)
+            if not await self._grace.wait(ended):
+                attempt.signal(signal.SIGKILL)
             await ended.wait()
         finally:
-            self._deadline = 0.0
+            self._grace = None
+
+    async def _pre_stop(self, grace: Grace, hook: Coroutine[Any, Any, str]) -> None:
+        """The hook, for as long as there is time and something to stop."""
+        task = asyncio.ensure_future(hook)
+        over = asyncio.Event()
+        task.add_done_callback(lambda _: over.set())
+        ended = asyncio.ensure_future(self.ended.wait())
+        ended.add_done_callback(lambda _: over.set())
+        try:
+            await grace.wait(over)
+        finally:
+            ended.cancel()
+            task.cancel()
+            await asyncio.gather(task, ended, return_exceptions=True)
+        problem = "" if self.ended.is_set() else "the grace period ran out" if task.cancelled() else task.result()
+        if problem:
+            self._event("FailedPreStopHook", f"PreStopHook failed: {problem}", warning=True)
+        grace.at_least(MIN_GRACE)
 
     def hurry(self, grace: float) -> None:
         """Shorten a stop under way to `grace` seconds from now."""
-        if self._deadline:
-            self._deadline = min(self._deadline, asyncio.get_running_loop().time() + grace)
-            self._hurry.set()
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process >= 0:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._process, number)
-
-    def _stop_signal(self) -> signal.Signals:
-        """SIGTERM, or what the image wants in its place: SIGQUIT, QUIT or 3."""
-        text = self._record.stop_signal if self._record else ""
-        if text.isdigit() and int(text) in set(signal.Signals):
-            return signal.Signals(int(text))
-        return signal.Signals.__members__.get("SIG" + text.removeprefix("SIG"), signal.SIGTERM)
-
-    def _address(self) -> str:
-        return self._prober.address if self._prober is not None else ""
+        if self._grace is not None:
+            self._grace.hurry(grace)
 
     def quiet(self) -> None:
         """The pod is going: no more liveness or startup probes; readiness goes on, as upstream."""
@@ -286,13 +240,17 @@ class ContainerRunner:
             self._prober.stop()
         for task in self._tasks:
             task.cancel()
-        if self._process >= 0:
-            os.close(self._process)
-            self._process = -1
+        if self._attempt is not None:
+            self._attempt.let_go()
 
     # ── probes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _probed(self, progress: Progress) -> None:
+    def _probe(self, age: float) -> None:
+        self._prober = Prober(self.container, self._address, self.execute, self._probed, self._complained)
+        self._prober.start(started=self.view.started, ready=self.view.ready, age=age)
+
+    def _probed(self, progress: Progress, grace: int | None) -> None:
+        """`grace`: the probe's own terminationGracePeriodSeconds."""
         if not self.view.running:
             return
         match progress.role:
@@ -300,88 +258,64 @@ class ContainerRunner:
                 self._set(replace(self.view, started=True, ready=self.container.readiness_probe is None))
             case Role.READINESS:
                 self._set(replace(self.view, ready=progress.passing))
-            case _ if not self._deadline:
+            case _ if self._grace is None:
                 role = progress.role.value.lower()
                 why = f"Container {self.container.name} failed {role} probe, will be restarted"
-                self._spawn(self.stop(float(self._pod.spec.termination_grace_period_seconds), why))
+                seconds = self._pod.spec.termination_grace_period_seconds if grace is None else grace
+                self._spawn(self.stop(float(seconds), why))
 
     def _complained(self, role: Role, message: str) -> None:
         self._event("Unhealthy", f"{role.value} probe failed: {message}", warning=True)
 
     async def execute(self, command: Sequence[str], timeout: float | None) -> Finished:
-        return await self._machine.runtime.execute(self.view.id, command, timeout)
+        """A command in what runs now. Raises TimeoutError, RuntimeFailure, OSError."""
+        if self._attempt is None:
+            raise RuntimeFailure(f"container {self.container.name} doesn't run")
+        return await self._attempt.execute(command, timeout)
+
+    @property
+    def processes(self) -> Path | None:
+        """The PID namespace of what runs now."""
+        if self._attempt is None or not self.view.running:
+            return None
+        return Path(f"/proc/{self._attempt.record.pid}/ns/pid")
 
     # ── adoption ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def adopt(self, address: str, known: ContainerStatus | None) -> bool:
         """Find what an earlier agent left of this container. `known`: its status in the API. False: nothing."""
-        name = self.container.name
-        for attempt in records.attempts(self._paths, name):
-            record = records.load(self._paths.bundle(name, attempt) / "container.json", ContainerRecord)
-            if record is not None:
-                break
-        else:
+        record = latest(self._paths, self.container.name)
+        if record is None:
             return False
-        self._record = record
+        attempt = self._attempt = Attempt(self._machine, self._paths, self.container, record)
         backoff = Backoff(record.backoff_delay, record.backoff_since)
-        view = View(name, id=record.id, image=record.image, attempt=attempt, last=record.last, backoff=backoff)
-        view = replace(view, started_at=record.started_at)
+        view = View(
+            record.name, id=record.id, image=record.image, attempt=record.attempt, last=record.last, backoff=backoff
+        )
         if record.exit is not None:
-            self.view = view.ended(record.exit)
+            self.view = replace(view, started_at=record.started_at).ended(record.exit)
             return True
-        same = known is not None and known.container_id.endswith(record.id)
         try:
-            process = processes.open_same(record.pid, record.pid_start)
-            if not record.started_at:
-                await self._machine.runtime.start(record.id)
-                view = replace(view, started_at=time.time())
-                self._save(started_at=view.started_at)
+            await attempt.start()
         except (ProcessLookupError, RuntimeFailure):
-            self._lost(view)
+            # The agent before may have been killed while it created this one.
+            self.view = replace(view, started_at=record.started_at).ended(attempt.lost())
+            self._spawn(attempt.clear_away(monitor=True))
             return True
-        if same and known is not None:
+        view = replace(view, started_at=attempt.record.started_at)
+        if known is not None and known.container_id.endswith(record.id):
             view = replace(view, started=bool(known.started), ready=known.ready)
-        self._running(view, process)
+        self._running(view)
         self._begin(address, age=max(0.001, time.time() - view.started_at))
         return True
 
-    def _lost(self, view: View) -> None:
-        """It ended, or never began, while no agent was there."""
-        exits, now = self._machine.exits, time.time()
-        code = exits.code(view.id)
-        reason = "Completed" if code == 0 else "Error" if code is not None else "ContainerStatusUnknown"
-        message = self._last_words(view.attempt, code)
-        if code is None:
-            message = message or "The container could not be located when the pod was terminated"
-        finished = exits.finished_at(view.id, now)
-        exit_ = Exit(LOST if code is None else code, reason, finished, view.started_at, message, view.id)
-        self._save(exit=exit_)
-        self.view = view.ended(exit_)
-        self._spawn(self._clear_away(view.id))
-
-    def _last_words(self, attempt: int, code: int | None) -> str:
-        name, policy = self.container.name, self.container.termination_message_policy
-        return termination.message(self._paths.bundle(name, attempt), self._paths.log(name, attempt), policy, code)
-
-    async def _clear_away(self, id_: str) -> None:
-        """The agent before was killed while it created this one: the monitor may be at it still."""
-        await asyncio.to_thread(processes.kill, processes.with_argument(id_))
-        await self._machine.runtime.delete(id_)
-
     # ── small things ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _save(self, **changes: object) -> None:
-        assert self._record is not None
-        self._record = msgspec.structs.replace(self._record, **changes)
-        bundle = self._paths.bundle(self.container.name, self._record.attempt)
-        if bundle.is_dir():
-            records.save(bundle / "container.json", self._record)
 
     def _event(self, reason: str, message: str, *, warning: bool = False) -> None:
         self._machine.tell(self._pod, reason, message, container=self.container.name, warning=warning)
 
-    def _spawn(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
 

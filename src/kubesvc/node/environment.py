@@ -111,9 +111,8 @@ def decode(value: str) -> bytes:
 
 def referenced(pod: Pod) -> tuple[set[str], set[str]]:
     """The names of the ConfigMaps and of the Secrets that the pod's containers and volumes refer to."""
-    maps: set[str] = set()
-    secrets: set[str] = set()
-    for container in (*pod.spec.init_containers, *pod.spec.containers):
+    maps, secrets = mounted(pod)
+    for container in pod.spec.every_container:
         for source in container.env_from:
             maps |= {source.config_map_ref.name} if source.config_map_ref else set()
             secrets |= {source.secret_ref.name} if source.secret_ref else set()
@@ -121,6 +120,13 @@ def referenced(pod: Pod) -> tuple[set[str], set[str]]:
             value = variable.value_from or EnvVarSource()
             maps |= {value.config_map_key_ref.name} if value.config_map_key_ref else set()
             secrets |= {value.secret_key_ref.name} if value.secret_key_ref else set()
+    return maps, secrets
+
+
+def mounted(pod: Pod) -> tuple[set[str], set[str]]:
+    """Those of the pod's volumes alone."""
+    maps: set[str] = set()
+    secrets: set[str] = set()
     for volume in pod.spec.volumes:
         maps |= {volume.config_map.name} if volume.config_map else set()
         secrets |= {volume.secret.secret_name} if volume.secret else set()

@@ -133,8 +133,10 @@ def is_sidecar(container: Container) -> bool:
 
 
 def plan(spec: PodSpec, views: Mapping[str, View], now: float) -> Plan:
-    """The next step. `views` has one entry for every container, init containers included."""
+    """The next step. `views` has one entry for every container, init and ephemeral ones included."""
     planner = _Planner(views, now)
+    for container in spec.ephemeral_containers:  # whatever the others do, and once
+        planner.consider(container.name, "Never")
     for container in spec.init_containers:
         view = views[container.name]
         if is_sidecar(container):

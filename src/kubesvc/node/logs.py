@@ -107,10 +107,10 @@ async def read(path: Path, options: Options, ended: asyncio.Event) -> AsyncItera
     watch = Inotify() if options.follow else None
     try:
         while True:
-            if watch is not None:
-                watch.add(path, IN_MODIFY | IN_ATTRIB)
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
+                if watch is not None:  # this file, whatever has the name by now
+                    watch.add(Path(f"/proc/self/fd/{file}"), IN_MODIFY | IN_ATTRIB)
                 if options.tail is not None:
                     os.lseek(file, tail_offset(file, options.tail), os.SEEK_SET)
                 limit = Limit(options.limit)
@@ -147,12 +147,15 @@ async def _read(
             if text:
                 yield text
             await asyncio.sleep(0)
-        elif watch is None or over:
+        elif watch is None or over or _left_behind(file):
             return
         else:
             await _either(watch, ended)
-            if os.fstat(file).st_nlink == 0 and not os.pread(file, 1, os.lseek(file, 0, os.SEEK_CUR)):
-                return
+
+
+def _left_behind(file: int) -> bool:
+    """Whether there is a newer file, and nothing more in this one."""
+    return os.fstat(file).st_nlink == 0 and not os.pread(file, 1, os.lseek(file, 0, os.SEEK_CUR))
 
 
 async def _either(watch: Inotify, ended: asyncio.Event) -> None:

@@ -14,6 +14,8 @@ from kubesvc.kernel.links import Links
 from kubesvc.node import etc
 from kubesvc.node.config import NodeConfig, Paths
 from kubesvc.node.exits import Exits
+from kubesvc.node.followed import Followed
+from kubesvc.node.hostports import HostPorts
 from kubesvc.node.images.wanted import Images
 from kubesvc.node.ipam import AddressPool
 from kubesvc.node.runtime import Runtime
@@ -41,6 +43,8 @@ class Machine:
     resolver: etc.Resolver  # the machine's own
     withdrawal: Withdrawal
     images: Images
+    followed: Followed
+    host_ports: HostPorts
     creating: asyncio.Semaphore = field(default_factory=_slots)
 
     @property
@@ -49,6 +53,7 @@ class Machine:
 
     def tell(self, pod: Pod, reason: str, message: str, *, container: str = "", warning: bool = False) -> None:
         """An Event about a pod or one of its containers, as the kubelet's."""
-        part = "initContainers" if any(c.name == container for c in pod.spec.init_containers) else "containers"
+        parts = (("initContainers", pod.spec.init_containers), ("ephemeralContainers", pod.spec.ephemeral_containers))
+        part = next((name for name, found in parts if any(c.name == container for c in found)), "containers")
         path = f"spec.{part}{{{container}}}" if container else ""
         self.events.record(COMPONENT, POD, pod, WARNING if warning else NORMAL, reason, message, field_path=path)

@@ -17,10 +17,12 @@ from kubesvc.client.events import Recorder
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
 from kubesvc.kernel.links import Links
-from kubesvc.node import etc, lease, registration, routes
+from kubesvc.node import etc, health, lease, registration, routes
 from kubesvc.node.agent import Agent
 from kubesvc.node.config import NodeConfig
 from kubesvc.node.exits import Exits
+from kubesvc.node.followed import Followed
+from kubesvc.node.hostports import HostPorts
 from kubesvc.node.images.puller import Puller
 from kubesvc.node.images.store import Store
 from kubesvc.node.images.wanted import Images
@@ -38,8 +40,8 @@ SETTLE = 0.3  # seconds: a pod's start comes first, its story after
 
 async def run(session: Session, config: NodeConfig) -> None:
     """Runs until cancelled. Raises OSError when the node's address can't be served on."""
-    config.paths.make()
     found = registration.facts(config, f"v1.36.0+kubesvc-{kubesvc.__version__}")
+    await _make_paths(session, config, found)
     nodes = Informer(session, registry.NODE, Node)
     pods = Informer(session, registry.POD, Pod, fields=f"spec.nodeName={config.node_name}")
     exits = Exits(config.paths.exits)
@@ -50,6 +52,20 @@ async def run(session: Session, config: NodeConfig) -> None:
                 group.create_task(_serve(group, session, config, found, nodes, pods, exits, links))
         finally:
             exits.close()
+
+
+async def _make_paths(session: Session, config: NodeConfig, found: registration.Facts) -> None:
+    """Where pods live on disk. While it can't be, the node says so instead of being there."""
+    while True:
+        try:
+            config.paths.make()
+            return
+        except OSError as error:
+            problem = f"{error.filename or config.run_dir}: {error.strerror}"
+        log.error("node %s can't run pods: %s", config.node_name, problem)
+        told = health.conditions(health.Observed(problems=(problem,)))
+        await registration.register(session, config, found, told)
+        await asyncio.sleep(config.health_interval)
 
 
 async def _serve(
@@ -64,7 +80,7 @@ async def _serve(
 ) -> None:
     group.create_task(nodes.run())
     group.create_task(pods.run())
-    await registration.register(session, config, found)
+    await registration.register(session, config, found, health.conditions(health.observe(config)))
     group.create_task(registration.heartbeat(session, config, found, nodes))
     group.create_task(lease.keep(session, config))
     network = await _pod_network(nodes, config.node_name)
@@ -86,6 +102,8 @@ async def _serve(
         etc.parse_resolver(_text(config)),
         Withdrawal(session, nodes, config.withdrawal_wait),
         Images(store, Puller(store, config.image_network), config.docker_config, reader.secret),
+        Followed(session),
+        HostPorts(),
     )
     agent = Agent(machine, pods)
     group.create_task(NodeServer(config, agent).run())

@@ -11,31 +11,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import time
-from ipaddress import AddressValueError, IPv4Address
 
 from kubesvc.api import registry
-from kubesvc.api.core import Container, Pod, Service
+from kubesvc.api.core import Container, Pod
 from kubesvc.api.errors import ApiError, Conflict, NotFound
 from kubesvc.api.meta import JSON, Condition
 from kubesvc.client.session import Unreachable
-from kubesvc.kernel import mounts
-from kubesvc.node import claims, environment, etc, lifecycle, podnet, records, status, volumes
+from kubesvc.node import lifecycle, status
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.container import ContainerRunner
-from kubesvc.node.environment import ConfigError, Sources
+from kubesvc.node.environment import ConfigError
 from kubesvc.node.etc import HostnameTooLong
-from kubesvc.node.images.image import Image, base_environment
+from kubesvc.node.hostports import HostPortRefused
+from kubesvc.node.images.image import Image
 from kubesvc.node.ipam import Exhausted
 from kubesvc.node.machine import Machine
 from kubesvc.node.publisher import Publisher
 from kubesvc.node.records import PodRecord
-from kubesvc.node.spec import Bind
+from kubesvc.node.sandbox import Sandbox
 
 log = logging.getLogger(__name__)
 
-Failures = (OSError, ApiError, Unreachable, ConfigError, HostnameTooLong, Exhausted)
+Failures = (OSError, ApiError, Unreachable, ConfigError, HostnameTooLong, Exhausted, HostPortRefused)
 
 
 class PodWorker:
@@ -46,26 +44,27 @@ class PodWorker:
         self.uid = pod.metadata.uid
         self.paths = machine.paths.pod(self.uid)
         self._machine = machine
-        self._record = record
-        self._address = record.address if record else ""
+        self._wake = asyncio.Event()
+        self._sandbox = Sandbox(machine, self.paths, self._wake.set, record)
         self._started_at = record.started_at if record else time.time()
         self._conditions: list[Condition] = list(pod.status.conditions)
-        self._wake = asyncio.Event()
         self._gone = False  # no longer in the API
         self._forced = asyncio.Event()  # whoever deletes it wants no waiting
-        self._ready = False  # the network, volumes and files are there
         self._ended = False
-        self._sources = Sources({}, {})
-        self._services: list[Service] = []
-        everything = (*pod.spec.init_containers, *pod.spec.containers)
-        self.runners = {c.name: ContainerRunner(machine, pod, c, self.paths, self._changed) for c in everything}
+        self.runners = {c.name: self._runner(c) for c in pod.spec.every_container}
         self._publisher = Publisher(machine.session, pod.namespace, pod.name, self.uid, self._status)
         self._finished = record is None and pod.status.phase in ("Succeeded", "Failed")
+
+    def _runner(self, container: Container) -> ContainerRunner:
+        return ContainerRunner(self._machine, self.pod, container, self.paths, self._changed)
 
     # ── what others tell it ──────────────────────────────────────────────────────────────────────────────────────────
 
     def update(self, pod: Pod) -> None:
         before, self.pod = self.pod, pod
+        for container in pod.spec.ephemeral_containers:
+            if container.name not in self.runners:
+                self.runners[container.name] = self._runner(container)
         if before.spec != pod.spec:
             for runner in self.runners.values():
                 runner.retry()
@@ -76,6 +75,8 @@ class PodWorker:
                 self._forced.set()
         if before.spec != pod.spec or before.metadata.deletion_timestamp != pod.metadata.deletion_timestamp:
             self._wake.set()
+        if (before.metadata.labels, before.metadata.annotations) != (pod.metadata.labels, pod.metadata.annotations):
+            self._sandbox.outdated()  # they may be in a volume
         if before.status.conditions != pod.status.conditions:
             if self._publisher.overruled(pod.status.conditions):  # as by a controller that took this node for lost
                 self._conditions = list(pod.status.conditions)
@@ -115,6 +116,7 @@ class PodWorker:
             await self._terminate()
         finally:
             publisher.cancel()
+            self._machine.followed.leave(self.pod)
             for runner in self.runners.values():
                 runner.leave()
 
@@ -127,18 +129,23 @@ class PodWorker:
 
     async def _adopt(self) -> None:
         """Take over what an earlier agent left running; without a record, count from what the API remembers."""
-        statuses = {s.name: s for s in (*self.pod.status.container_statuses, *self.pod.status.init_container_statuses)}
-        if self._record is None:
+        told = self.pod.status
+        everyone = (*told.container_statuses, *told.init_container_statuses, *told.ephemeral_container_statuses)
+        statuses = {s.name: s for s in everyone}
+        record = self._sandbox.record
+        if record is None:
             for name, runner in self.runners.items():
                 known = statuses.get(name)
                 if known is not None and known.container_id:
                     runner.count_from(known.restart_count + 1)
             return
-        address = self._record.address or str(self._machine.config.node_ip)
+        address = record.address or str(self._machine.config.node_ip)
         found = [await runner.adopt(address, statuses.get(name)) for name, runner in self.runners.items()]
         if any(found):
             log.info("pod %s/%s: adopted", *self.pod.key)
         self._finished = self.pod.status.phase in ("Succeeded", "Failed")
+        if any(found) and not self._finished:
+            self._sandbox.follow(self.pod)
         self._changed()
 
     async def _step(self) -> float | None:
@@ -148,11 +155,13 @@ class PodWorker:
             self._back_off(self.runners[name], seconds)
         if plan.finished:
             self._finished = True
-            await self._leave_network()
+            await self._sandbox.leave_network(self.pod)
             self._publisher.changed()
         elif plan.start:
-            await self._surround()
+            await self._sandbox.prepare(self.pod)
             await asyncio.gather(*(self.runners[name].start(self.pod, self._for_container) for name in plan.start))
+        if not plan.finished:
+            await self._sandbox.refresh(self.pod)
         return plan.wake
 
     def _back_off(self, runner: ContainerRunner, seconds: float) -> None:
@@ -169,77 +178,10 @@ class PodWorker:
         self._machine.tell(self.pod, "BackOff", text, container=view.name, warning=True)
         self._publisher.changed()
 
-    # ── what the containers need around them ─────────────────────────────────────────────────────────────────────────
-
-    async def _surround(self) -> None:
-        """Network, volumes and files, once; ConfigMaps, Secrets and Services, as they are at each start."""
-        reader = self._machine.reader
-        network = asyncio.ensure_future(self._network())
-        try:
-            self._sources, self._services = await asyncio.gather(reader.sources(self.pod), reader.services(self.pod))
-        finally:
-            await asyncio.wait((network,))
-        network.result()
-        if not self._ready:
-            await asyncio.to_thread(self._files)
-            self._ready = True
-
-    async def _network(self) -> None:
-        if self._ready:
-            return
-        machine, spec = self._machine, self.pod.spec
-        if spec.host_network:
-            self._address = str(machine.config.node_ip)
-        else:
-            address = machine.pool.allocate(self.uid, _wanted(self._address or self.pod.status.pod_ip))
-            self._address = str(address)
-        self.paths.root.mkdir(parents=True, exist_ok=True)
-        self._record = PodRecord(self.pod, "" if spec.host_network else self._address, self._started_at)
-        records.save(self.paths.record, self._record)
-        if not spec.host_network:
-            await asyncio.to_thread(
-                podnet.attach, machine.links, machine.config.node_ip, self.uid, self.paths.netns, address
-            )
-
-    def _files(self) -> None:
-        config, folder = self._machine.config, self.paths.etc
-        host_ip = str(config.node_ip)
-        fields = lambda path: environment.field_value(path, self.pod, self._address, host_ip)  # noqa: E731
-        volumes.prepare(claims.resolve(self.pod, self._sources), self.paths, self._sources, fields)
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.pod.spec.host_network:
-            hosts = etc.hosts_of_node(config.hosts.read_text() if config.hosts.exists() else "", self.pod)
-        else:
-            hosts = etc.hosts(self.pod, self._address, config.dns_domain)
-        (folder / "hosts").write_text(hosts)
-        (folder / "hostname").write_text(self._hostname() + "\n")
-        servers = [str(address) for address in config.cluster_dns]
-        wanted = etc.resolver(self.pod, self._machine.resolver, servers, config.dns_domain)
-        resolver, told = etc.within_limits(wanted)
-        (folder / "resolv.conf").write_text(resolver.render())
-        for message in told:
-            self._machine.tell(self.pod, "DNSConfigForming", message, warning=True)
-
-    def _hostname(self) -> str:
-        config = self._machine.config
-        return etc.kernel_hostname(self.pod, config.node_name, config.dns_domain)
-
     def _for_container(self, container: Container, image: Image) -> Surroundings:
         """Raises ConfigError."""
-        variables = environment.build(
-            container,
-            self.pod,
-            self._sources,
-            self._services,
-            address=self._address,
-            host_ip=str(self._machine.config.node_ip),
-            base=base_environment(image, environment.PATH, self._hostname()),
-        )
-        names = ("hosts", "hostname", "resolv.conf")
-        files = [Bind(str(self.paths.etc / name), f"/etc/{name}") for name in names]
-        binds = [*files, *volumes.binds(claims.resolve(self.pod, self._sources), container, self.paths)]
-        network = None if self.pod.spec.host_network else self.paths.netns
-        return Surroundings(self._address, network, self._hostname(), variables, binds)
+        target = self.runners.get(container.target_container_name)
+        return self._sandbox.around(self.pod, container, image, target.processes if target is not None else None)
 
     def _explain(self, error: Exception) -> None:
         """Why the pod can't begin yet, where people look: its events and its containers' states."""
@@ -262,7 +204,7 @@ class PodWorker:
             self.pod,
             views,
             time.time(),
-            address=self._address,
+            address=self._sandbox.address,
             host_ip=str(self._machine.config.node_ip),
             started_at=self._started_at,
             ended=self._ended,
@@ -295,7 +237,7 @@ class PodWorker:
         left = max(0.0, grace - (time.monotonic() - begun))
         await self._stop_all([r for n, r in self.runners.items() if n in sidecars], left)
         self._ended = True
-        if not self._gone and self._record is not None:
+        if not self._gone and self._sandbox.record is not None:
             self._publisher.changed()
             try:
                 async with asyncio.timeout(5.0):
@@ -304,21 +246,11 @@ class PodWorker:
                 log.warning("pod %s/%s: its last status could not be written", *self.pod.key)
         for runner in self.runners.values():
             await runner.settled()
-        await self._leave_network()
-        await asyncio.to_thread(self._remove_files)
+        await self._sandbox.remove(self.pod)
         await self._delete_object()
 
     async def _stop_all(self, runners: list[ContainerRunner], grace: float) -> None:
         await asyncio.gather(*(r.stop(grace, f"Stopping container {r.container.name}") for r in runners))
-
-    async def _leave_network(self) -> None:
-        if not self.pod.spec.host_network:
-            await asyncio.to_thread(podnet.detach, self._machine.links, self.uid, self.paths.netns)
-        self._machine.pool.release(self.uid)
-
-    def _remove_files(self) -> None:
-        mounts.unmount_all(self.paths.root)
-        shutil.rmtree(self.paths.root, ignore_errors=True)
 
     async def _delete_object(self) -> None:
         delay = 0.05
@@ -334,10 +266,3 @@ class PodWorker:
                 log.warning("pod %s/%s: can't be deleted yet: %s", *self.pod.key, error)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
-
-
-def _wanted(text: str) -> IPv4Address | None:
-    try:
-        return IPv4Address(text)
-    except AddressValueError:
-        return None

@@ -19,8 +19,9 @@ from kubesvc.api.errors import AlreadyExists, ApiError
 from kubesvc.api.meta import JSON, format_time
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import STRATEGIC_PATCH, Session, Unreachable
-from kubesvc.node import lease
+from kubesvc.node import health, lease
 from kubesvc.node.config import NodeConfig
+from kubesvc.node.health import Conditions
 from kubesvc.node.runtime import RuntimeFailure, find_program
 
 log = logging.getLogger(__name__)
@@ -28,15 +29,6 @@ log = logging.getLogger(__name__)
 HEARTBEAT = 300.0  # seconds between statuses when nothing changes, as upstream
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 MAX_PODS = 110
-
-# type -> (status, reason, message), in upstream's words
-CONDITIONS = {
-    "MemoryPressure": ("False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-    "DiskPressure": ("False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-    "PIDPressure": ("False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-    "NetworkUnavailable": ("False", "RouteCreated", "kubesvc routes every node's pods"),
-    "Ready": ("True", "KubeletReady", "kubelet is posting ready status"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +92,7 @@ def node_labels(config: NodeConfig, found: Facts) -> dict[str, str]:
     return own | dict(config.labels)
 
 
-def node_status(config: NodeConfig, found: Facts, now: str, since: Mapping[str, str]) -> JSON:
+def node_status(config: NodeConfig, found: Facts, now: str, since: Mapping[str, str], told: Conditions) -> JSON:
     """`since` maps a condition's type -> when it became what it is."""
     capacity = {"cpu": str(found.cpus), "memory": f"{found.memory}Ki", "pods": str(MAX_PODS)}
     return {
@@ -117,7 +109,7 @@ def node_status(config: NodeConfig, found: Facts, now: str, since: Mapping[str, 
                 "lastHeartbeatTime": now,
                 "lastTransitionTime": since.get(name, now),
             }
-            for name, (status, reason, message) in CONDITIONS.items()
+            for name, (status, reason, message) in told.items()
         ],
         "capacity": capacity,
         "allocatable": capacity,
@@ -137,12 +129,12 @@ def node_status(config: NodeConfig, found: Facts, now: str, since: Mapping[str, 
     }
 
 
-async def register(session: Session, config: NodeConfig, found: Facts) -> None:
+async def register(session: Session, config: NodeConfig, found: Facts, told: Conditions) -> None:
     """Make the Node, or bring an existing one's labels and status up to date. Tries until it works."""
     delay = 0.05
     while True:
         try:
-            await _register(session, config, found)
+            await _register(session, config, found, told)
             return
         except (ApiError, Unreachable) as error:
             log.warning("node %s can't be registered: %s; again in %.2f s", config.node_name, error, delay)
@@ -150,11 +142,11 @@ async def register(session: Session, config: NodeConfig, found: Facts) -> None:
             delay = min(delay * 2, 2.0)
 
 
-async def _register(session: Session, config: NodeConfig, found: Facts) -> None:
+async def _register(session: Session, config: NodeConfig, found: Facts, told: Conditions) -> None:
     own = node_labels(config, found)
     name = config.node_name
     since: dict[str, str] = {}
-    status = node_status(config, found, format_time(datetime.now(UTC)), since)
+    status = node_status(config, found, format_time(datetime.now(UTC)), since, told)
     try:
         # Upstream's API server takes a new Node's status with it: one write, and the scheduler can use the node.
         await session.create(registry.NODE, {"metadata": {"name": name, "labels": own}, "status": status})
@@ -164,36 +156,48 @@ async def _register(session: Session, config: NodeConfig, found: Facts) -> None:
     if any(known["metadata"].get("labels", {}).get(key) != value for key, value in own.items()):
         await session.patch(registry.NODE, "", name, {"metadata": {"labels": own}})
     for condition in known.get("status", {}).get("conditions", []):
-        if condition["status"] == CONDITIONS.get(condition["type"], ("",))[0]:
+        if condition["status"] == told.get(condition["type"], ("",))[0]:
             since[condition["type"]] = condition.get("lastTransitionTime") or format_time(datetime.now(UTC))
-    await _patch_status(session, config, found, since)
-
-
-async def _patch_status(session: Session, config: NodeConfig, found: Facts, since: Mapping[str, str]) -> None:
-    patch = {"status": node_status(config, found, format_time(datetime.now(UTC)), since)}
-    await session.patch(registry.NODE, "", config.node_name, patch, subresource="status", patch_type=STRATEGIC_PATCH)
+    patch = {"status": node_status(config, found, format_time(datetime.now(UTC)), since, told)}
+    await session.patch(registry.NODE, "", name, patch, subresource="status", patch_type=STRATEGIC_PATCH)
 
 
 async def heartbeat(session: Session, config: NodeConfig, found: Facts, nodes: Informer[Node]) -> None:
-    """Say every few minutes that the node is as it was, and at once when it was taken for lost; a deleted Node is made
-    again."""
+    """Look at the machine every few seconds. Say how the node is when that has changed, every few minutes when nothing
+    has, and at once when it was taken for lost; a deleted Node is made again."""
     doubted = asyncio.Event()
+    told = health.conditions(health.observe(config))
 
     def look(old: Node | None, new: Node | None) -> None:
-        if new is not None and new.name == config.node_name and not new.ready:
-            doubted.set()
+        if new is not None and new.name == config.node_name:
+            said = next((c.status for c in new.status.conditions if c.type == "Ready"), "")
+            if said != told["Ready"][0]:
+                doubted.set()
 
     nodes.on_change(look)
+    loop = asyncio.get_running_loop()
+    due = loop.time() + HEARTBEAT
     while True:
+        now = health.conditions(health.observe(config))
+        if doubted.is_set() or now != told or loop.time() >= due:
+            _log_changes(config, told, now)
+            told = now
+            if doubted.is_set():
+                doubted.clear()
+                try:
+                    await lease.renew(session, config)
+                except (ApiError, Unreachable) as error:
+                    log.warning("node %s: its Lease can't be renewed: %s", config.node_name, error)
+            await register(session, config, found, told)
+            due = loop.time() + HEARTBEAT * random.uniform(0.9, 1.0)
         try:
-            async with asyncio.timeout(HEARTBEAT * random.uniform(0.9, 1.0)):
+            async with asyncio.timeout(config.health_interval):
                 await doubted.wait()
         except TimeoutError:
             pass
-        if doubted.is_set():
-            doubted.clear()
-            try:
-                await lease.renew(session, config)
-            except (ApiError, Unreachable) as error:
-                log.warning("node %s: its Lease can't be renewed: %s", config.node_name, error)
-        await register(session, config, found)
+
+
+def _log_changes(config: NodeConfig, before: Conditions, now: Conditions) -> None:
+    for name, (status, _, message) in now.items():
+        if before[name][0] != status:
+            log.warning("node %s: %s is %s: %s", config.node_name, name, status, message)

@@ -109,6 +109,7 @@ class Runtime:
             environment = {"PATH": SEARCH, "_OCI_SYNCPIPE": str(theirs)}
             process = await asyncio.create_subprocess_exec(
                 *command,
+                cwd=bundle,  # where conmon leaves a file after an OOM
                 env=environment,
                 pass_fds=(theirs,),
                 stdin=asyncio.subprocess.DEVNULL,

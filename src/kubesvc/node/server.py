@@ -23,7 +23,7 @@ from aiohttp import web
 from kubesvc.api.errors import ApiError, BadRequest, Forbidden, NotFound, Unauthorized
 from kubesvc.api.meta import parse_time
 from kubesvc.kernel import netns
-from kubesvc.node import attach, exec, logs, portforward, proxying
+from kubesvc.node import attach, exec, logs, portchannels, portforward, proxying
 from kubesvc.node.agent import Agent
 from kubesvc.node.clients import Client, Wanted
 from kubesvc.node.clients import serve as serve_client
@@ -152,7 +152,10 @@ class NodeServer:
         if namespace is not None and not netns.is_namespace(namespace):
             raise BadRequest(f"unable to forward port because pod {worker.pod.name} is not running")
         name = f"{worker.pod.name}_{worker.pod.namespace}"
-        return await portforward.serve(request, portforward.Inside(namespace, name, worker.uid))
+        inside = portforward.Inside(namespace, name, worker.uid)
+        if portchannels.wanted(request):
+            return await portchannels.serve(request, inside)
+        return await portforward.serve(request, inside)
 
 
 def _wanted(request: web.Request) -> Wanted:

@@ -65,7 +65,7 @@ class Reader:
         """The namespace's Services, not older than `revision`."""
         while True:
             task = self._services.get(namespace)
-            if task is None:
+            if task is None or task.done():  # done, and its callbacks still to come: waiting for it again never ends
                 # Pods of other namespaces need default/kubernetes alone, so the list is small where it matters.
                 task = asyncio.get_running_loop().create_task(self._list_now(namespace))
                 self._services[namespace] = task

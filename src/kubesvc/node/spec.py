@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from kubesvc.api.core import Container, Pod
 from kubesvc.api.meta import JSON
+from kubesvc.node import resources
 from kubesvc.node.environment import ConfigError, expand
 from kubesvc.node.images import image as images
 from kubesvc.node.images.accounts import Account
@@ -122,12 +123,14 @@ def build(
     binds: Sequence[Bind],
     hostname: str,
     network: str | None,
+    processes: str | None = None,
     cgroup: str | None,
     available: Collection[str],
     image: Image,
     account: Account,
 ) -> JSON:
-    """config.json. `network`: the path of the pod's namespace, None for the node's own; `cgroup` None: none is made;
+    """config.json. `network`: the path of the pod's namespace, None for the node's own; `processes`: that
+    of a PID namespace to share; `cgroup` None: none is made;
     `available`: the capabilities the machine has. Raises ConfigError."""
     granted = capabilities(container, available)
     process = {
@@ -155,11 +158,13 @@ def build(
             "io.kubernetes.container.name": container.name,
         },
     }
+    if processes is not None:
+        namespaces[0]["path"] = processes
     if network is not None:
         namespaces.append({"type": "network", "path": network})
     linux: JSON = {"namespaces": namespaces, "maskedPaths": list(MASKED), "readonlyPaths": list(READ_ONLY)}
     if cgroup is not None:
         linux["cgroupsPath"] = cgroup
-        linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
+        linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}], **resources.build(container.resources)}
     config["linux"] = linux
     return config

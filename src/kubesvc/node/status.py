@@ -180,6 +180,10 @@ def build(
         ),
         "containerStatuses": [container_status(c, views[c.name]) for c in pod.spec.containers],
     }
+    if pod.spec.ephemeral_containers:
+        found["ephemeralContainerStatuses"] = [
+            container_status(c, views[c.name]) for c in pod.spec.ephemeral_containers
+        ]
     if pod.spec.init_containers:
         found["initContainerStatuses"] = [container_status(c, views[c.name]) for c in pod.spec.init_containers]
     if address:

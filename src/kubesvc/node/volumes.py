@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from kubesvc.api.core import Container, HostPathVolume, Pod
 from kubesvc.kernel import mounts
 from kubesvc.node import contents
 from kubesvc.node.config import PodPaths
-from kubesvc.node.contents import Fields
+from kubesvc.node.contents import Fields, Files
 from kubesvc.node.environment import ConfigError, Sources
 from kubesvc.node.spec import Bind
 
@@ -41,7 +41,7 @@ def prepare(pod: Pod, paths: PodPaths, sources: Sources, fields: Fields) -> None
             files = contents.of_volume(volume, pod, sources, fields)
         except ConfigError as error:
             raise ConfigError(f'MountVolume.SetUp failed for volume "{volume.name}" : {error}') from error
-        _write(target, files.data, files.modes, files.default)
+        _write(target, files)
 
 
 def _kernel_size(limit: int | str | None) -> str:
@@ -77,21 +77,71 @@ def _host_path(wanted: HostPathVolume) -> None:
             raise ConfigError(f"hostPath type check failed: {path} is not a {name}")
 
 
-def _write(target: Path, found: Mapping[str, bytes], modes: Mapping[str, int], default: int) -> None:
+def refresh(pod: Pod, paths: PodPaths, sources: Sources, fields: Fields) -> None:
+    """Bring the files of running volumes up to date; those of a source that is gone stay. Raises ConfigError."""
+    for volume in pod.spec.volumes:
+        target = paths.volume(volume.name)
+        if volume.empty_dir is not None or volume.host_path is not None or not (target / "..data").is_symlink():
+            continue
+        try:
+            files = contents.of_volume(volume, pod, sources, fields)
+        except ConfigError as error:
+            raise ConfigError(f'MountVolume.SetUp failed for volume "{volume.name}" : {error}') from error
+        _replace(target, files)
+
+
+def _write(target: Path, files: Files) -> None:
     whole = target.with_name(target.name + ".new")
     shutil.rmtree(whole, ignore_errors=True)
-    data = whole / "..1"
-    data.mkdir(parents=True)
+    whole.mkdir(parents=True)
+    _fill(whole / "..1", files)
     (whole / "..data").symlink_to("..1")
-    for name, content in found.items():
+    _link(whole, files)
+    whole.rename(target)
+
+
+def _replace(target: Path, files: Files) -> None:
+    """The new files at once, by one rename: who has an old one open goes on reading it."""
+    before = (target / "..data").resolve()
+    if _same(before, files):
+        return
+    after = target / f"..{int(before.name[2:]) + 1}"
+    shutil.rmtree(after, ignore_errors=True)
+    _fill(after, files)
+    turning = target / "..data_tmp"
+    turning.unlink(missing_ok=True)
+    turning.symlink_to(after.name)
+    turning.rename(target / "..data")
+    _link(target, files)
+    shutil.rmtree(before)
+
+
+def _fill(data: Path, files: Files) -> None:
+    data.mkdir()
+    for name, content in files.data.items():
         path = data / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        path.chmod(modes.get(name, default))
-        top = PurePosixPath(name).parts[0]
-        if not (whole / top).is_symlink():
-            (whole / top).symlink_to(f"..data/{top}")
-    whole.rename(target)
+        path.chmod(files.modes.get(name, files.default))
+
+
+def _link(target: Path, files: Files) -> None:
+    """A link to each of the files or directories on top, and no other."""
+    wanted = {PurePosixPath(name).parts[0] for name in files.data}
+    for name in wanted:
+        if not (target / name).is_symlink():
+            (target / name).symlink_to(f"..data/{name}")
+    for path in target.iterdir():
+        if path.is_symlink() and path.name not in {"..data", *wanted}:
+            path.unlink()
+
+
+def _same(data: Path, files: Files) -> bool:
+    found = {str(path.relative_to(data)): path for path in data.rglob("*") if path.is_file()}
+    return found.keys() == files.data.keys() and all(
+        path.read_bytes() == files.data[name] and path.stat().st_mode & 0o7777 == files.modes.get(name, files.default)
+        for name, path in found.items()
+    )
 
 
 def binds(pod: Pod, container: Container, paths: PodPaths) -> list[Bind]:

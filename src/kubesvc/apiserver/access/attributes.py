@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kubesvc.apiserver.routing import Target
+from kubesvc.apiserver.routing import Target, is_true
 from kubesvc.client.transport import Request, User
 
 MASTERS = "system:masters"
@@ -40,7 +40,7 @@ def of(request: Request, target: Target | None) -> Attributes:
     if not name:
         verb = _COLLECTION.get(request.method, verb)
         if verb == "list":
-            if request.query.get("watch") in ("1", "true"):
+            if is_true(request.query, "watch"):
                 verb = "watch"
             name = _selected(request.query.get("fieldSelector", ""))
     namespace = target.namespace

@@ -66,7 +66,7 @@ async def refusal(state: State, user: User, wanted: Attributes, request: Request
     if not state.rbac.allow(user, wanted):
         return wanted.refusal(user.name)
     if name := node.node_of(user):
-        pods = await _bound(state, wanted.namespace, name) if node.needs_pods(wanted) else []
+        pods = await _bound(state, wanted, name) if node.needs_pods(wanted) else []
         selector = f"spec.nodeName={name}" if request is None else request.query.get("fieldSelector", "")
         named = _named(request) if wanted.verb == "create" else ""
         if why := node.refusal(name, wanted, pods, selector=selector, named=named):
@@ -100,9 +100,16 @@ def refuse_escalation(state: State, user: User | None, kind: Kind, new: JSON, ol
         raise Forbidden(f'{kind.resource} "{name}" is forbidden: {why}', details={"name": name, "kind": kind.plural})
 
 
-async def _bound(state: State, namespace: str, name: str) -> list[JSON]:
-    """The pods of a namespace that are on a node."""
-    page = await state.store.list(stored.collection(POD, namespace))
+async def _bound(state: State, wanted: Attributes, name: str) -> list[JSON]:
+    """The pods of a namespace that are on a node; of a request about one pod, that one alone, also where there is none
+    any more: that it isn't found is then the request's to say."""
+    if wanted.resource.partition("/")[0] == POD.plural and wanted.name:
+        one = await state.store.get(stored.key(POD, wanted.namespace, wanted.name))
+        if one is None:
+            return [{"metadata": {"name": wanted.name}}]
+        tree = stored.tree_of(one)
+        return [tree] if (tree.get("spec") or {}).get("nodeName") == name else []
+    page = await state.store.list(stored.collection(POD, wanted.namespace))
     trees = (state.lines.tree(item.key, item.value, item.revision) for item in page.items)
     return [tree for tree in trees if (tree.get("spec") or {}).get("nodeName") == name]
 

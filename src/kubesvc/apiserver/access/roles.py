@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from kubesvc.api.meta import JSON
+from kubesvc.api.registry import GROUP as BALANCING
 from kubesvc.api.registry import RBAC, stored
 
 AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 _AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
 _READ, _ALL = "get list watch", "create delete deletecollection get list patch update watch"
 _WRITE = "create delete deletecollection patch update"
+GARBAGE = f"{_READ} delete deletecollection"
 _CORE, _WORK = "''", "apps"
 
 Rule = tuple[str, ...]
@@ -54,7 +56,7 @@ def _garbage() -> Iterator[Rule]:
     """What is collected, and what is in a namespace that goes, is of any kind; whoever watches it may end it."""
     for group in sorted({kind.group for kind in stored()}):
         plurals = " ".join(kind.plural for kind in stored() if kind.group == group)
-        yield f"{_READ} delete deletecollection patch", group or _CORE, plurals
+        yield f"{GARBAGE} patch", group or _CORE, plurals
 
 
 ROLES: dict[str, tuple[Rule, ...]] = {
@@ -100,7 +102,8 @@ ROLES: dict[str, tuple[Rule, ...]] = {
         *_EVENTS,
         ("delete get list watch", _CORE, "pods"),
         ("patch update", _CORE, "pods/status"),
-        ("get", _CORE, "configmaps persistentvolumeclaims persistentvolumes secrets"),
+        (_READ, _CORE, "configmaps secrets"),
+        ("get", _CORE, "persistentvolumeclaims persistentvolumes"),
         ("create get list patch update watch", "coordination.k8s.io", "leases"),
     ),
     # ── our own rooms ────────────────────────────────────────────────────────────────────────────────────────────
@@ -112,10 +115,16 @@ ROLES: dict[str, tuple[Rule, ...]] = {
     ),
     "system:kubesvc:node": (("list watch", "discovery.k8s.io", "endpointslices"),),
     "system:kubesvc:load-balancer": (
-        ("list watch", _CORE, "nodes"),
+        ("list watch", _CORE, "namespaces nodes"),
         ("list patch watch", _CORE, "services"),
         ("patch", _CORE, "services/status"),
+        ("list watch", BALANCING, "ipaddresspools"),
+        ("patch", BALANCING, "ipaddresspools/status"),
         *_EVENTS,
+    ),
+    "system:kubesvc:announcer": (
+        ("list watch", BALANCING, "bgpadvertisements bgppeers ipaddresspools l2advertisements"),
+        ("patch", BALANCING, "bgppeers/status"),
     ),
     "system:kubesvc:controllers": (
         *_garbage(),
@@ -140,6 +149,10 @@ ROLES: dict[str, tuple[Rule, ...]] = {
     ),
 }
 
+CUSTOM_KINDS = "system:kubesvc:custom-kinds"
+"""ClusterRole of the controllers on what definitions define: its rules follow the definitions."""
+ROLES[CUSTOM_KINDS] = ()
+
 AGGREGATED = {"admin": "admin", "edit": "edit", "view": "view"}
 """ClusterRole -> which label's roles it is made of."""
 
@@ -162,7 +175,9 @@ _BINDINGS: dict[str, tuple[str, ...]] = {  # ClusterRole -> its subjects
     "system:kubesvc:node": ("Group:system:nodes",),
     "system:kubesvc:dns": ("User:system:kubesvc:dns",),
     "system:kubesvc:load-balancer": ("User:system:kubesvc:load-balancer",),
+    "system:kubesvc:announcer": ("User:system:kube-proxy",),  # on our nodes the two are one process
     "system:kubesvc:controllers": ("User:system:kubesvc:controllers",),
+    CUSTOM_KINDS: ("User:system:kubesvc:controllers",),
 }
 
 _LOCAL: dict[str, tuple[str, Rule, tuple[str, ...]]] = {  # Role -> its namespace, its rule, its subjects
@@ -176,6 +191,12 @@ _LOCAL: dict[str, tuple[str, Rule, tuple[str, ...]]] = {  # Role -> its namespac
     "system:kubesvc:proxy": (
         "kube-node-lease",
         ("create get patch", "coordination.k8s.io", "leases"),
+        ("User:system:kube-proxy",),
+    ),
+    # the password of BGP peers, and no other Secret
+    "system:kubesvc:announcer": (
+        "kube-system",
+        ("get", _CORE, "secrets", "bgp-password"),
         ("User:system:kube-proxy",),
     ),
 }

@@ -23,7 +23,9 @@ from kubesvc.api.registry import Kind
 from kubesvc.apiserver.admission import metadata, service_claims
 from kubesvc.apiserver.admission.context import ClaimChange, Cluster, Context, Taken
 from kubesvc.apiserver.admission.rules import Rules
-from kubesvc.apiserver.fields import check_types
+from kubesvc.apiserver.custom import instances
+from kubesvc.apiserver.custom.kind import CustomKind
+from kubesvc.apiserver.fields import check_metadata, check_types
 
 __all__ = [
     "ClaimChange",
@@ -62,6 +64,9 @@ def default(kind: Kind, tree: JSON) -> None:
 
     A tree of the wrong types is left as it is: `validate` will say so.
     """
+    if isinstance(kind, CustomKind):
+        instances.default(kind, tree)
+        return
     _drop_nulls(tree)
     tree.setdefault("metadata", {})
     try:
@@ -95,6 +100,10 @@ def _drop_nulls(node: JSON | list[Any]) -> None:
 
 def prepare(kind: Kind, new: JSON, old: JSON | None, context: Context) -> None:
     """Put right what the server owns, in place: status apart from spec, generation, metadata, allocated fields."""
+    if isinstance(kind, CustomKind):
+        if not check_metadata(new):
+            instances.prepare(kind, new, old, context)
+        return
     rules = _rules(kind)
     try:
         if old is None:
@@ -117,6 +126,8 @@ def _count(new: JSON, old: JSON | None) -> None:
 
 def validate(kind: Kind, new: JSON, old: JSON | None, context: Context) -> list[Cause]:
     """Why `new` can't be stored; empty when it can."""
+    if isinstance(kind, CustomKind):
+        return check_metadata(new) or instances.validate(kind, new, old, context)
     if wrong := check_types(kind, new):
         return wrong
     rules = _rules(kind)
@@ -129,6 +140,8 @@ def validate(kind: Kind, new: JSON, old: JSON | None, context: Context) -> list[
 def warnings(kind: Kind, tree: JSON) -> list[str]:
     """Texts for Warning headers: what is deprecated, what is ignored, what nothing here acts on."""
     found: list[str] = []
+    if isinstance(kind, CustomKind):
+        return found
     try:
         found = list(_rules(kind).warnings(tree))
     except _MISTYPED:

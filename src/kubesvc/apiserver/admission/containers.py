@@ -6,33 +6,27 @@ Source: pkg/apis/core/validation/validation.go, validateContainers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
+from kubesvc.api.quantity import quantity
 from kubesvc.apiserver.admission import names
 from kubesvc.apiserver.admission.causes import duplicate, forbidden, invalid, not_found, not_supported, required
 
 NEGATIVE = "must be greater than or equal to 0"
 PROTOCOLS = ("SCTP", "TCP", "UDP")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
-_SCALES = {
-    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1), "k": Decimal(10**3),
-    "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12), "P": Decimal(10**15), "E": Decimal(10**18),
-    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40), "Pi": Decimal(2**50),
-    "Ei": Decimal(2**60),
-}  # fmt: skip
 
 
-def validate(spec: JSON, path: str) -> Iterator[Cause]:
-    """Every container of the pod spec at `path`."""
+def validate(spec: JSON, path: str, *more: str) -> Iterator[Cause]:
+    """Every container of the pod spec at `path`; also those of the lists `more`."""
     if not spec.get("containers"):
         yield required(f"{path}.containers")
     volumes = {v.get("name") for v in spec.get("volumes") or ()}
     seen: set[str] = set()  # container names
     host_ports: set[tuple[Any, ...]] = set()  # (protocol, host IP, host port)
-    for group in ("initContainers", "containers"):
+    for group in ("initContainers", "containers", *more):
         for index, container in enumerate(spec.get(group) or ()):
             here = f"{path}.{group}[{index}]"
             name = container.get("name") or ""
@@ -176,16 +170,6 @@ def _handler(handler: JSON, path: str) -> Iterator[Cause]:
             yield from (invalid(f"{path}.{kind}.port", port, why) for why in problems)
     if "httpGet" in given and handler["httpGet"].get("scheme") not in ("HTTP", "HTTPS"):
         yield not_supported(f"{path}.httpGet.scheme", handler["httpGet"].get("scheme"), ("HTTP", "HTTPS"))
-
-
-def quantity(text: Any) -> Decimal | None:
-    """The number a quantity such as 100m or 1Gi stands for, or None when it can't be read."""
-    text = str(text)
-    digits = text.rstrip("numkKMGTPEi") if not text[-1:].isdigit() else text
-    try:
-        return Decimal(digits) * _SCALES[text[len(digits) :]]
-    except (InvalidOperation, KeyError):
-        return None
 
 
 def _resources(resources: JSON, path: str) -> Iterator[Cause]:

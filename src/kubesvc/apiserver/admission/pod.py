@@ -12,7 +12,7 @@ from typing import Any
 from kubesvc.api import registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import containers, metadata, names, pod_defaults, unserved
+from kubesvc.apiserver.admission import containers, ephemeral, metadata, names, pod_defaults, unserved
 from kubesvc.apiserver.admission.causes import duplicate, forbidden, invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.rules import Rules, keep_status
@@ -29,6 +29,8 @@ _MAY_CHANGE = (
 
 
 def prepare(new: JSON, old: JSON | None, context: Context) -> None:
+    if old is not None and context.subresource == ephemeral.SUBRESOURCE:
+        ephemeral.prepare(new, old)
     keep_status(new, old, context)
     if old is None:
         new["status"] = {"phase": "Pending", "qosClass": qos_class(new.get("spec") or {})}
@@ -50,8 +52,12 @@ def qos_class(spec: JSON) -> str:
 def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
     if context.subresource == "status":
         return []
+    if old is not None and context.subresource == ephemeral.SUBRESOURCE:
+        return list(ephemeral.validate(new, old))
     spec = new.get("spec") or {}
     causes = list(validate_spec(spec, "spec"))
+    if old is None and spec.get("ephemeralContainers"):
+        causes.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
     if old is not None and context.subresource != "binding":
         causes += _update(spec, old.get("spec") or {})
     return causes

@@ -46,7 +46,7 @@ def template(spec: JSON) -> None:
             spec[name] = value
     spec.setdefault("terminationGracePeriodSeconds", 30)
     spec.setdefault("securityContext", {})
-    for container in containers(spec):
+    for container in (*containers(spec), *_objects(spec.get("ephemeralContainers"))):
         _container(container)
     for volume in _objects(spec.get("volumes")):
         _volume(volume)

@@ -14,8 +14,6 @@ _SERVED_VOLUMES = ("name", "emptyDir", "configMap", "secret", "downwardAPI", "pr
 
 # a field of a spec -> whether its value asks for something that isn't done, and what happens instead
 _POD: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "affinity": (bool, "the pod is scheduled without it"),
-    "topologySpreadConstraints": (bool, "pods are spread over nodes by their own number alone"),
     "priorityClassName": (bool, "no pod makes way for another"),
     "runtimeClassName": (bool, "the machine's own runtime is used"),
     "hostPID": (bool, "the pod has process ids of its own"),
@@ -25,7 +23,6 @@ _POD: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 _CONTAINER: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "resources": (lambda value: bool(value and value.get("limits")), "limits are not enforced"),
     "volumeDevices": (bool, "there are no block devices"),
 }
 
@@ -50,8 +47,6 @@ def in_pod_spec(spec: JSON, path: str) -> Iterator[str]:
         for index, container in enumerate(spec.get(section) or ()):
             where = f"{path}.{section}[{index}]"
             yield from _told(_CONTAINER, container, where)
-            yield from _ports(container, where)
-            yield from _probes(container, where)
     for index, volume in enumerate(spec.get("volumes") or ()):
         for source in volume:
             if source not in _SERVED_VOLUMES:
@@ -62,15 +57,3 @@ def _told(fields: dict[str, tuple[Callable[[Any], bool], str]], tree: JSON, path
     for field, (asks, instead) in fields.items():
         if asks(tree.get(field)):
             yield f"{path}.{field} is stored, but not acted on yet: {instead}"
-
-
-def _ports(container: JSON, path: str) -> Iterator[str]:
-    for index, port in enumerate(container.get("ports") or ()):
-        if port.get("hostPort"):
-            yield f"{path}.ports[{index}].hostPort is stored, but not acted on yet: use a Service of type NodePort"
-
-
-def _probes(container: JSON, path: str) -> Iterator[str]:
-    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
-        if (container.get(name) or {}).get("grpc"):
-            yield f"{path}.{name}.grpc is stored, but not acted on yet: use httpGet, tcpSocket or exec"

@@ -11,8 +11,11 @@ from typing import Any, Literal
 import msgspec
 
 from kubesvc.api import schema
+from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 from kubesvc.api.schema import Field
+from kubesvc.apiserver.custom.kind import CustomKind
+from kubesvc.apiserver.custom.structural import PRESERVE, values_of
 
 Form = Literal["leaf", "struct", "map", "keyed", "set"]
 
@@ -66,7 +69,58 @@ LEAF = Shape("leaf")
 
 def of(kind: Kind) -> Shape:
     """The shape of a kind's objects."""
+    if isinstance(kind, CustomKind):
+        return _of_custom(kind)
     return _struct(schema.type_name(kind))
+
+
+def _of_custom(kind: CustomKind) -> Shape:
+    """Made once for each schema; a definition that changes has another."""
+    known = _customs.get(id(kind.schema))
+    if known is None or known[0] is not kind.schema:
+        if len(_customs) >= _MOST_CUSTOM:
+            _customs.clear()
+        shape = _open(kind.schema)
+        if shape.form != "struct":
+            shape = Shape("struct")
+        metadata = _struct("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
+        shape.fields = {**shape.fields, "apiVersion": ("f:apiVersion", LEAF), "kind": ("f:kind", LEAF),
+                        "metadata": ("f:metadata", metadata)}  # fmt: skip
+        shape.always = frozenset(("metadata",))
+        known = _customs[id(kind.schema)] = (kind.schema, shape)
+    return known[1]
+
+
+_MOST_CUSTOM = 512
+_customs: dict[int, tuple[JSON, Shape]] = {}  # id of a schema -> the schema, which keeps the id its own; its shape
+
+
+def _open(found: JSON) -> Shape:
+    """A structural schema's shape. What it leaves open merges by name, and its lists as wholes."""
+    if found.get("x-kubernetes-map-type") == "atomic":
+        return LEAF
+    if found.get("type") == "array":
+        kind = found.get("x-kubernetes-list-type")
+        if kind not in ("map", "set"):
+            return LEAF
+        shape = Shape("keyed" if kind == "map" else "set")
+        shape.inner, shape.keys = _open(found["items"]), tuple(sorted(found.get("x-kubernetes-list-map-keys") or ()))
+        return shape
+    values = values_of(found)
+    if found.get("properties"):
+        shape = Shape("struct")
+        shape.fields = {name: (f"f:{name}", _open(field)) for name, field in found["properties"].items()}
+        shape.inner = ANYTHING if found.get(PRESERVE) else None
+        return shape
+    if values is not None:
+        shape = Shape("map")
+        shape.inner = _open(values)
+        return shape
+    return ANYTHING if found.get(PRESERVE) else LEAF
+
+
+ANYTHING = Shape("map")
+ANYTHING.inner = ANYTHING
 
 
 @cache

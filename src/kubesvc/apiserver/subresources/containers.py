@@ -57,8 +57,9 @@ async def read_node(state: State, name: str) -> Node:
 def _choose(pod: Pod, container: str) -> str:
     names = [c.name for c in pod.spec.containers]
     initial = [c.name for c in pod.spec.init_containers]
+    ephemeral = [c.name for c in pod.spec.ephemeral_containers]
     if container:
-        if container not in names + initial:
+        if container not in names + initial + ephemeral:
             raise BadRequest(f"container {container} is not valid for pod {pod.name}")
         return container
     if len(names) == 1:
@@ -101,5 +102,6 @@ def refuse_not_running(place: Place, subresource: str) -> None:
 
 
 def _status(pod: Pod, name: str) -> ContainerStatus | None:
-    statuses = (*pod.status.container_statuses, *pod.status.init_container_statuses)
+    told = pod.status
+    statuses = (*told.container_statuses, *told.init_container_statuses, *told.ephemeral_container_statuses)
     return next((status for status in statuses if status.name == name), None)

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import aiohttp
 
 from kubesvc.api.errors import BadRequest, Cause, invalid
-from kubesvc.apiserver.routing import Target
+from kubesvc.apiserver.routing import Target, is_true
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.subresources.containers import locate, refuse_unstarted
 from kubesvc.client.transport import Request, Response
@@ -23,7 +23,7 @@ async def get(state: State, request: Request, target: Target) -> Response:
     query = request.query
     _check(query)
     place = await locate(state, target, query.get("container", ""))
-    refuse_unstarted(place, previous=query.get("previous", "") in ("1", "true"))
+    refuse_unstarted(place, previous=is_true(query, "previous"))
     passed = urlencode([(name, query[name]) for name in _PASSED_ON if query.get(name)])
     path = f"/containerLogs/{place.path}" + (f"?{passed}" if passed else "")
     answer = await state.nodes.get(place.node, path)

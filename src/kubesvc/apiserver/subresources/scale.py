@@ -6,6 +6,8 @@ from kubesvc.api.errors import BadRequest, Cause, invalid
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 from kubesvc.apiserver import body, encode, patch, stored
+from kubesvc.apiserver.custom.kind import CustomKind, Scale
+from kubesvc.apiserver.printing.columns import at
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.update import Change, modify
@@ -16,7 +18,7 @@ SCALE = Kind("autoscaling", "v1", "Scale", "scales", "scale", True)
 
 
 async def get(state: State, request: Request, target: Target) -> Response:
-    return encode.tree(_scale(stored.tree_of(await state.read(target))))
+    return encode.tree(_scale(target.kind, stored.tree_of(await state.read(target))))
 
 
 async def update(state: State, request: Request, target: Target) -> Response:
@@ -34,9 +36,13 @@ async def _apply(state: State, request: Request, target: Target, change: Change)
     """Set the replicas to what `change` makes of the present Scale."""
 
     def rescaled(old: JSON) -> JSON:
-        wanted = change(_scale(old))
+        wanted = change(_scale(target.kind, old))
         new = stored.copy(old)
-        new.setdefault("spec", {})["replicas"] = _replicas(target, wanted)
+        *parents, last = _places(target.kind).replicas.split(".")
+        inner = new
+        for name in parents:
+            inner = inner.setdefault(name, {})
+        inner[last] = _replicas(target, wanted)
         if version := (wanted.get("metadata") or {}).get("resourceVersion"):
             new["metadata"]["resourceVersion"] = version
         return new
@@ -45,7 +51,7 @@ async def _apply(state: State, request: Request, target: Target, change: Change)
     item = await modify(
         state, whole, rescaled, writer=writer_of(state, request, target), dry_run=body.write_options(request).dry_run
     )
-    return encode.tree(_scale(stored.tree_of(item)))
+    return encode.tree(_scale(target.kind, stored.tree_of(item)))
 
 
 def _replicas(target: Target, scale: JSON) -> int:
@@ -58,17 +64,29 @@ def _replicas(target: Target, scale: JSON) -> int:
     return replicas
 
 
-def _scale(tree: JSON) -> JSON:
-    metadata, spec, status = tree["metadata"], tree.get("spec") or {}, tree.get("status") or {}
+_BUILT_IN = Scale("spec.replicas", "status.replicas")
+
+
+def _places(kind: Kind) -> Scale:
+    return kind.scale or _BUILT_IN if isinstance(kind, CustomKind) else _BUILT_IN
+
+
+def _scale(kind: Kind, tree: JSON) -> JSON:
+    metadata, places = tree["metadata"], _places(kind)
+    replicas, ready = at(tree, *places.replicas.split(".")), at(tree, *places.status_replicas.split("."))
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     scale: JSON = {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {field: metadata[field] for field in kept if field in metadata},
-        "spec": {"replicas": spec.get("replicas", 1)},
-        "status": {"replicas": status.get("replicas", 0)},
+        "spec": {"replicas": replicas if replicas is not None else 0 if isinstance(kind, CustomKind) else 1},
+        "status": {"replicas": ready or 0},
     }
-    if selector := _selector_text(spec.get("selector") or {}):
+    if isinstance(kind, CustomKind):
+        selector = at(tree, *places.selector.split(".")) if places.selector else ""
+    else:
+        selector = _selector_text((tree.get("spec") or {}).get("selector") or {})
+    if selector:
         scale["status"]["selector"] = selector
     return scale
 

@@ -11,7 +11,10 @@ import msgspec
 from kubesvc.api.apps import DaemonSet
 from kubesvc.api.core import Node, Pod
 from kubesvc.api.meta import JSON, ObjectMeta
-from kubesvc.controllers.scheduler.plan import Candidate, refusal, tolerates
+from kubesvc.controllers.scheduler import nodeaffinity
+from kubesvc.controllers.scheduler.plan import refusal
+from kubesvc.controllers.scheduler.snapshot import Candidate
+from kubesvc.controllers.scheduler.taints import tolerates
 
 _TOLERATED = (
     ("not-ready", "NoExecute"),
@@ -46,9 +49,9 @@ def should_start(pod: Pod, node: Node) -> bool:
 
 
 def may_stay(pod: Pod, node: Node) -> bool:
-    """What runs is only driven out by another selector or a NoExecute taint."""
+    """What runs is only driven out by another selector or affinity, or a NoExecute taint."""
     if pod.spec.node_name and pod.spec.node_name != node.name:
         return False
-    if not pod.spec.node_selector.items() <= node.metadata.labels.items():
+    if not nodeaffinity.matches(pod, node):
         return False
     return all(tolerates(pod.spec.tolerations, t) for t in node.spec.taints if t.effect == "NoExecute")

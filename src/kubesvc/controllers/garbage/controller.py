@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kubesvc.api import registry
 from kubesvc.api.errors import NotFound
 from kubesvc.api.meta import Object, OwnerReference
 from kubesvc.api.registry import Kind
@@ -35,6 +34,7 @@ class GarbageController:
         self.queue: WorkQueue[Item] = WorkQueue("garbage")
         for informer in self._caches:
             self._follow(informer.kind)
+        self._caches.on_kind(self._follow)
 
     async def run(self) -> None:
         await self.queue.run(self.reconcile, workers=self._context.config.workers)
@@ -64,7 +64,7 @@ class GarbageController:
         for kind, dependent in self._dependents(gone.metadata.uid):
             self.queue.add(_item(kind, dependent))
         for reference in gone.metadata.owner_references:
-            kind_of_owner = registry.by_kind(reference.api_version, reference.kind)
+            kind_of_owner = self._caches.kind_named(reference.api_version, reference.kind)
             if kind_of_owner is not None:
                 namespace = gone.namespace if kind_of_owner.namespaced else ""
                 self.queue.add(Item(kind_of_owner.group, kind_of_owner.plural, namespace, reference.name))
@@ -73,11 +73,11 @@ class GarbageController:
         return [(i.kind, item) for i in self._caches for item in i.by_index("owner", uid)]
 
     async def reconcile(self, key: Item) -> None:
-        kind = registry.find(key.group, key.plural)
-        informer = self._caches.for_kind(kind) if kind else None
+        informer = self._caches.of.get((key.group, key.plural))
         item: Object | None = informer.get(key.namespace, key.name) if informer else None
-        if kind is None or item is None:
+        if informer is None or item is None:
             return
+        kind = informer.kind
         owners: dict[str, Owner] = {}
         for reference in item.metadata.owner_references:
             state = await self._state(item, reference)
@@ -100,7 +100,7 @@ class GarbageController:
             await self._context.writer.delete(kind, item, propagation=decided.delete)
 
     async def _state(self, item: Object, reference: OwnerReference) -> Owner | None:
-        kind = registry.by_kind(reference.api_version, reference.kind)
+        kind = self._caches.kind_named(reference.api_version, reference.kind)
         if kind is None:
             return None
         namespace = item.namespace if kind.namespaced else ""

@@ -32,9 +32,19 @@ class NamespaceController:
             informer = self._caches.for_kind(kind)
             if informer is not None:
                 informer.on_change(self._content_changed)
+        self._caches.on_kind(self._kind_added)
 
     async def run(self) -> None:
         await self.queue.run(self.reconcile, workers=4)
+
+    def _kind_added(self, kind: Kind) -> None:
+        informer = self._caches.for_kind(kind)
+        if kind.namespaced and informer is not None:
+            informer.on_change(self._content_changed)
+
+    def _contents(self) -> list[Kind]:
+        """Whatever may be in a namespace."""
+        return [*CONTENTS, *(kind for kind in self._caches.custom.values() if kind.namespaced)]
 
     def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
         if new is not None:
@@ -88,14 +98,15 @@ class NamespaceController:
 
     async def _empty(self, name: str) -> None:
         """Everything at once; each object with its own grace period and finalizers."""
-        await together(self._context.session.delete_collection(kind, name) for kind in CONTENTS)
+        await together(self._context.session.delete_collection(kind, name) for kind in self._contents())
 
     async def _remaining(self, name: str) -> list[str]:
         async def has_any(kind: Kind) -> bool:
             return bool((await self._context.session.list(kind, Object, namespace=name)).items)
 
-        found = await together(map(has_any, CONTENTS))
-        return [kind.resource for kind, some in zip(CONTENTS, found, strict=True) if some]
+        contents = self._contents()
+        found = await together(map(has_any, contents))
+        return [kind.resource for kind, some in zip(contents, found, strict=True) if some]
 
     async def _finalize(self, body: JSON) -> None:
         try:

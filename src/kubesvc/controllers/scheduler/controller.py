@@ -17,10 +17,13 @@ from kubesvc.client.session import STRATEGIC_PATCH
 from kubesvc.controllers.context import Context
 from kubesvc.controllers.ownership import controller_of
 from kubesvc.controllers.readiness import condition, is_active
-from kubesvc.controllers.scheduler.plan import Candidate, Decision, host_ports, plan
+from kubesvc.controllers.scheduler import podaffinity, resources
+from kubesvc.controllers.scheduler.plan import Decision, host_ports, plan
+from kubesvc.controllers.scheduler.snapshot import Candidate
 
 Key = tuple[str, str]
 COMPONENT = "default-scheduler"
+FULL = 100  # pods on a node, from which on it matters which of them have finished
 
 
 def waits(pod: Pod | None) -> bool:
@@ -40,6 +43,7 @@ class SchedulerController:
         self._caches = context.caches
         self._unplaced: dict[Key, None] = {}  # pods that fit nowhere, in the order they came
         self.queue: WorkQueue[Key] = WorkQueue("scheduler")
+        self._caches.pods.index("repels", lambda p: (True,) if podaffinity.repels(p) else ())
         self._caches.pods.on_change(self._pod_changed)
         self._caches.nodes.on_change(self._node_changed)
 
@@ -51,6 +55,8 @@ class SchedulerController:
             self.queue.add(new.key)
         elif old is not None and old.spec.node_name and (new is None or pod_is_finished(new)):
             self._try_again()  # room was made
+        elif new is not None and (old is None or _place(old) != _place(new)):
+            self._try_again()  # somebody to be near to, or further from
         if new is None and old is not None:
             self._unplaced.pop(old.key, None)
 
@@ -68,7 +74,8 @@ class SchedulerController:
         if pod is None or not waits(pod):
             self._unplaced.pop(key, None)
             return
-        decision = plan(pod, self._candidates(pod))
+        namespaces = {n.name: n.metadata.labels for n in self._caches.namespaces.items.values()}
+        decision = plan(pod, self._candidates(pod), namespaces)
         if decision.node:
             await self._bind(pod, decision.node)
             self._unplaced.pop(key, None)
@@ -77,14 +84,30 @@ class SchedulerController:
             await self._tell(pod, decision)
 
     def _candidates(self, pod: Pod) -> list[Candidate]:
-        pods = self._caches.pods
+        """The nodes, with as much of what runs there as decides about this pod."""
         siblings = Counter(p.spec.node_name for p in self._siblings(pod) if is_active(p))
-        wants_ports = bool(host_ports(pod))
+        wants_ports, wants_resources = bool(host_ports(pod)), bool(resources.requests(pod))
+        looks = podaffinity.looks(pod) or bool(pod.spec.topology_spread_constraints)
+        repelling: dict[str, list[Pod]] = {}
+        for other in self._caches.pods.by_index("repels", True):
+            repelling.setdefault(other.spec.node_name, []).append(other)
         found = []
         for node in self._caches.nodes.items.values():
-            there = pods.by_index("node", node.name) if wants_ports else []
-            taken = frozenset(h for p in there if not pod_is_finished(p) for h in host_ports(p))
-            found.append(Candidate(node, siblings[node.name], pods.count("node", node.name), taken))
+            count = self._caches.pods.count("node", node.name)
+            there: list[Pod] = []
+            if wants_ports or wants_resources or looks or count >= FULL:
+                there = [p for p in self._caches.pods.by_index("node", node.name) if not pod_is_finished(p)]
+                count = len(there)
+            found.append(
+                Candidate(
+                    node,
+                    siblings[node.name],
+                    count,
+                    frozenset(h for p in there for h in host_ports(p)) if wants_ports else frozenset(),
+                    resources.requested(there) if wants_resources else {},
+                    there if looks else [p for p in repelling.get(node.name, ()) if not pod_is_finished(p)],
+                )
+            )
         return found
 
     def _siblings(self, pod: Pod) -> list[Pod]:
@@ -127,6 +150,10 @@ class SchedulerController:
         self._context.recorder.record(COMPONENT, POD, pod, "Warning", "FailedScheduling", decision.message)
 
 
+def _place(pod: Pod) -> object:
+    return pod.spec.node_name, pod.metadata.labels
+
+
 def _facts(node: Node) -> object:
-    ready = condition(node.status.conditions, "Ready")
-    return (node.spec, node.metadata.labels, ready.status if ready else "")
+    said = {c.type: c.status for c in node.status.conditions}
+    return (node.spec, node.metadata.labels, node.status.allocatable, said)

@@ -1,38 +1,22 @@
-"""Which node a pod goes to, or why it fits nowhere.
+"""Which node a pod goes to, or why it fits nowhere. Pure.
 
-Filters, in upstream's order and words: unschedulable, taints, node selector, free host ports. Of the nodes left: the
-one with the fewest pods of the same owner (a Service's replicas spread), then the fewest pods at all, then the first
-name. A node that isn't Ready counts as tainted not-ready:NoSchedule, which a pod may tolerate. Resources, affinity and
-priorities are left out: nothing here accounts for them.
+Filters, in upstream's order and words: taints, node affinity, host ports, resources, topology spread, affinity between
+pods. Of the nodes left, the first by: taints that would rather not have it; the weights of what the pod prefers; how
+crowded its spread's domains are; the fewest pods of the same owner (a Service's replicas spread); the fewest pods at
+all; the name. Priorities are left out: no pod makes way for another.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from kubesvc.api.core import Node, Pod, Taint, Toleration
-
-UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "NoSchedule")
-NOT_READY = Taint("node.kubernetes.io/not-ready", "NoSchedule")
-
-
-class HostPort(NamedTuple):
-    protocol: str
-    port: int
-    address: str  # "" and 0.0.0.0 are all of them
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A node with what runs there: how many pods of the same owner, how many at all, which host ports are taken."""
-
-    node: Node
-    siblings: int = 0
-    pods: int = 0
-    host_ports: frozenset[HostPort] = field(default_factory=frozenset)
+from kubesvc.api.core import Pod
+from kubesvc.controllers.scheduler import nodeaffinity, resources, taints
+from kubesvc.controllers.scheduler.podaffinity import PodRules
+from kubesvc.controllers.scheduler.snapshot import Candidate, HostPort, Namespaces
+from kubesvc.controllers.scheduler.spread import Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,39 +45,43 @@ def _collide(wanted: frozenset[HostPort], taken: frozenset[HostPort]) -> bool:
     )
 
 
-def tolerates(tolerations: Sequence[Toleration], taint: Taint) -> bool:
-    """Whether one of `tolerations` covers `taint`: an empty key with Exists covers all, an empty effect every one."""
-    return any(
-        (not t.effect or t.effect == taint.effect)
-        and (t.key == taint.key or (not t.key and t.operator == "Exists"))
-        and (t.operator == "Exists" or t.value == taint.value)
-        for t in tolerations
-    )
-
-
 def refusal(pod: Pod, candidate: Candidate) -> str:
-    """Why the pod can't run there, in upstream's words; "" when it can."""
-    node, tolerations = candidate.node, pod.spec.tolerations
-    if node.spec.unschedulable and not tolerates(tolerations, UNSCHEDULABLE):
-        return "node(s) were unschedulable"
-    taints = [*node.spec.taints, *([] if node.ready else [NOT_READY])]
-    for taint in taints:
-        if taint.effect in ("NoSchedule", "NoExecute") and not tolerates(tolerations, taint):
-            return f"node(s) had untolerated taint {{{taint.key}: {taint.value}}}"
-    if not pod.spec.node_selector.items() <= node.metadata.labels.items():
-        return "node(s) didn't match Pod's node affinity/selector"
+    """Why the pod can't run there, as far as the node itself and its ports say; "" when it can."""
+    if reason := taints.refusal(pod, candidate.node):
+        return reason
+    if not nodeaffinity.matches(pod, candidate.node):
+        return nodeaffinity.REASON
     if _collide(host_ports(pod), candidate.host_ports):
         return "node(s) didn't have free ports for the requested pod ports"
     return ""
 
 
-def plan(pod: Pod, candidates: Sequence[Candidate]) -> Decision:
+def plan(pod: Pod, candidates: Sequence[Candidate], namespaces: Namespaces | None = None) -> Decision:
     if not candidates:
         return Decision("", "no nodes available to schedule pods")
-    refusals = {c.node.name: refusal(pod, c) for c in candidates}
-    fitting = [c for c in candidates if not refusals[c.node.name] and c.node.metadata.deletion_timestamp is None]
+    alive = [c for c in candidates if c.node.metadata.deletion_timestamp is None]
+    rules, spread, wanted = PodRules(pod, alive, namespaces or {}), Spread(pod, alive), resources.requests(pod)
+
+    def reasons(candidate: Candidate) -> list[str]:
+        if candidate.node.metadata.deletion_timestamp is not None:
+            return ["node(s) were being deleted"]
+        if reason := refusal(pod, candidate):
+            return [reason]
+        if lacking := resources.lacking(wanted, candidate):
+            return lacking
+        reason = spread.refusal(candidate) or rules.refusal(candidate)
+        return [reason] if reason else []
+
+    def place(candidate: Candidate) -> tuple[int, int, int, int, int, str]:
+        node = candidate.node
+        preferred = nodeaffinity.preference(pod, node) + rules.preference(candidate)
+        crowded = spread.cost(candidate)
+        return taints.unwelcome(pod, node), -preferred, crowded, candidate.siblings, candidate.pods, node.name
+
+    refusals = [reasons(candidate) for candidate in candidates]
+    fitting = [c for c, refused in zip(candidates, refusals, strict=True) if not refused]
     if fitting:
-        return Decision(min(fitting, key=lambda c: (c.siblings, c.pods, c.node.name)).node.name)
-    reasons = Counter(r or "node(s) were being deleted" for r in refusals.values())
-    told = ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items()))
+        return Decision(min(fitting, key=place).node.name)
+    counted = Counter(reason for refused in refusals for reason in refused)
+    told = ", ".join(sorted(f"{count} {reason}" for reason, count in counted.items()))
     return Decision("", f"0/{len(candidates)} nodes are available: {told}.")

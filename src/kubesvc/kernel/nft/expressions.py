@@ -25,10 +25,13 @@ CT_STATUS_DNAT = 0x20
 NETWORK, TRANSPORT = 1, 2
 # enum nft_dynset_ops
 UPDATE, DELETE = 1, 2
+# route types, linux/rtnetlink.h
+RTN_LOCAL = 2
 # enum nft_verdicts
 DROP, ACCEPT, JUMP, GOTO, RETURN = 0, 1, -3, -4, -5
 
 _REJECT_TCP_RST, _REJECT_ICMPX, _ICMPX_PORT_UNREACH = 1, 2, 1
+_FIB_RESULT_ADDRTYPE, _FIB_DADDR = 3, 1 << 1
 _NUMGEN_RANDOM = 1
 _NAT_DNAT = 1
 _RANDOM_FULLY = 1 << 4
@@ -92,6 +95,17 @@ class SetMeta(Expression):
 
     def attributes(self) -> bytes:
         return be32(2, self.key) + be32(3, register(self.source))
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationType(Expression):
+    """Load what kind of address (RTN_*) the packet's destination is to this namespace."""
+
+    name: ClassVar[str] = "fib"
+    into: int = 0
+
+    def attributes(self) -> bytes:
+        return be32(1, register(self.into)) + be32(2, _FIB_RESULT_ADDRTYPE) + be32(3, _FIB_DADDR)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,62 +1,90 @@
-"""Which node answers for which load-balancer address. Pure: every node computes the same answer from the same objects.
+"""Which node answers for which load-balancer address on a segment. Pure: every node computes the same from the same.
 
-There is no leader and no lock: rendezvous hashing gives each (address, node) a weight, and the eligible node of the
-most weight announces. When a node comes or goes, only the addresses it gains or loses move. Two nodes whose caches
-differ for a moment may both answer; the one that takes over says so more than once, and the last word wins in the
-neighbours' tables.
+There is no leader and no lock: rendezvous hashing gives each (address, node) a weight, and of the nodes that may, the
+one of most weight announces. When a node comes or goes, only the addresses it gains or loses move. Two nodes whose
+caches differ for a moment may both answer; the one that takes over says so more than once, and the last word wins in
+the neighbours' tables.
 
-    eligible          Ready, not excluded (`nodes.is_eligible`)
-    policy Cluster    any eligible node: its proxy reaches every endpoint
-    policy Local      an eligible node with a ready endpoint; when no endpoint is ready anywhere, one with an endpoint
-                      that still serves while it terminates; none at all: nobody answers, as there is nowhere to go
+    may announce      alive on this segment, Ready, not excluded (`nodes.is_eligible`), named by an L2Advertisement
+    policy Cluster    any of these: its proxy reaches every endpoint
+    policy Local      those with a ready endpoint; when no endpoint is ready anywhere, those with an endpoint that still
+                      serves while it terminates; none at all: nobody answers, as there is nowhere to go
+    a cordoned node   only when there is no other: whoever drains it needn't wait for more
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from ipaddress import ip_address
 
+from kubesvc.api.balancing import Address
 from kubesvc.api.core import Service
 from kubesvc.api.discovery import Endpoint
-from kubesvc.loadbalancer.config import Range
+from kubesvc.loadbalancer.announce.adverts import L2Rule
+from kubesvc.loadbalancer.providers.pools import Pool
 
 
 @dataclass(frozen=True, slots=True)
 class Vip:
     """An address to be announced. `hosts`: the nodes with an endpoint, for policy Local; None when any node will do."""
 
-    address: IPv4Address
+    address: Address
     hosts: frozenset[str] | None = None
+    pool: str = ""
 
 
-def elect(address: IPv4Address, nodes: Iterable[str]) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node that is alive on the segment and may take traffic. `interface`: its own name for its way there."""
+
+    name: str
+    interface: str = "eth0"
+    cordoned: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def elect(address: Address, nodes: Iterable[str]) -> str | None:
     """The announcer of `address` among `nodes`; None when there are none."""
     return max(nodes, key=lambda node: (_weight(address, node), node), default=None)
 
 
-def claims(node: str, vips: Iterable[Vip], eligible: Collection[str]) -> frozenset[IPv4Address]:
-    """The addresses that `node` answers for."""
-    return frozenset(
-        vip.address
-        for vip in vips
-        if node == elect(vip.address, eligible if vip.hosts is None else [n for n in eligible if n in vip.hosts])
-    )
+def announcer(vip: Vip, members: Sequence[Member], rules: Sequence[L2Rule]) -> str | None:
+    """The node that answers for `vip` on a segment with these members; None: nobody."""
+    may = [
+        m
+        for m in members
+        if (vip.hosts is None or m.name in vip.hosts) and any(r.covers(vip.pool, m.labels, m.interface) for r in rules)
+    ]
+    return elect(vip.address, [m.name for m in may if not m.cordoned] or [m.name for m in may])
 
 
-def addresses(service: Service, pools: Sequence[Range]) -> list[IPv4Address]:
-    """The addresses of our pools that a Service's status shows, and that packets reach nodes with."""
+def claims(node: str, vips: Iterable[Vip], members: Sequence[Member], rules: Sequence[L2Rule]) -> frozenset[Address]:
+    """The addresses that `node` answers for. Of two Services that share one, each must be served by the node."""
+    hosts: dict[Address, Vip] = {}
+    for vip in vips:
+        shared = hosts.get(vip.address)
+        if shared is not None and shared.hosts is not None:
+            both = shared.hosts if vip.hosts is None else shared.hosts | vip.hosts
+            vip = Vip(vip.address, both, vip.pool)
+        hosts[vip.address] = vip
+    return frozenset(address for address, vip in hosts.items() if node == announcer(vip, members, rules))
+
+
+def addresses(service: Service, pools: Sequence[Pool]) -> list[tuple[Address, str]]:
+    """The addresses of our pools that a Service's status shows, and that packets reach nodes with; with the pool."""
     if service.spec.type != "LoadBalancer":
         return []
-    found: list[IPv4Address] = []
+    found: list[tuple[Address, str]] = []
     for ingress in service.status.load_balancer.ingress:
         try:
-            address = IPv4Address(ingress.ip)
-        except AddressValueError:  # IPv6, or a hostname
+            address = ip_address(ingress.ip)
+        except ValueError:  # a hostname
             continue
-        if ingress.ip_mode in (None, "VIP") and any(first <= address <= last for first, last in pools):
-            found.append(address)
+        if ingress.ip_mode in (None, "VIP") and (pool := next((p for p in pools if address in p), None)):
+            found.append((address, pool.name))
     return found
 
 
@@ -70,5 +98,6 @@ def hosts(endpoints: Sequence[Endpoint]) -> frozenset[str]:
     return ready or frozenset(e.node_name for e in endpoints if e.serving and e.terminating and e.node_name)
 
 
-def _weight(address: IPv4Address, node: str) -> bytes:
+@lru_cache(maxsize=1 << 14)
+def _weight(address: Address, node: str) -> bytes:
     return hashlib.blake2b(address.packed + node.encode(), digest_size=8).digest()

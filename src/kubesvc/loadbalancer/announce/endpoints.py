@@ -40,11 +40,11 @@ class EndpointHosts:
             slices.on_sync(self._changed)
             self._followed[key] = (slices, self._group.create_task(slices.run()))
 
-    def of(self, service: Key) -> frozenset[str] | None:
-        """The nodes that can serve it; None when that isn't known yet."""
+    def of(self, service: Key, version: int) -> frozenset[str] | None:
+        """The nodes that can serve it in this IP family; None when that isn't known yet."""
         found = self._followed.get(service)
         if found is None or not found[0].synced.is_set():
             return None
         return hosts(
-            [e for s in found[0].items.values() if s.address_type == "IPv4" for e in s.endpoints],
+            [e for s in found[0].items.values() if s.address_type == f"IPv{version}" for e in s.endpoints],
         )

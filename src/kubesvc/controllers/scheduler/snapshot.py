@@ -1,0 +1,33 @@
+"""What a decision is made from: the nodes, what runs there, and the namespaces' labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import NamedTuple
+
+from kubesvc.api.core import Node, Pod
+
+
+class HostPort(NamedTuple):
+    protocol: str
+    port: int
+    address: str  # "" and 0.0.0.0 are all of them
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A node with what runs there: how many pods of the same owner, how many at all, which host ports are taken, how
+    much of each resource is requested, and the pods themselves, where rules look at them."""
+
+    node: Node
+    siblings: int = 0
+    pods: int = 0
+    host_ports: frozenset[HostPort] = field(default_factory=frozenset)
+    requested: Mapping[str, Decimal] = field(default_factory=dict)
+    there: Sequence[Pod] = ()
+
+
+Namespaces = Mapping[str, Mapping[str, str]]
+"""name -> labels."""

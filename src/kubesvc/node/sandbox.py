@@ -1,0 +1,172 @@
+"""What the containers of a pod share: its network and host ports, its volumes, its files in /etc. pod.py says when.
+
+prepare    once: an address, a namespace, volumes, hosts and resolv.conf; before each start: what variables are of
+refresh    while it runs: volumes made of objects that have changed
+remove     everything, in the other order
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable
+from ipaddress import AddressValueError, IPv4Address
+from pathlib import Path
+
+from kubesvc.api.core import Container, Pod, Service
+from kubesvc.kernel import mounts
+from kubesvc.node import claims, environment, etc, podnet, records, volumes
+from kubesvc.node.bundles import Surroundings
+from kubesvc.node.config import PodPaths
+from kubesvc.node.environment import ConfigError, Sources
+from kubesvc.node.images.image import Image, base_environment
+from kubesvc.node.machine import Machine
+from kubesvc.node.records import PodRecord
+from kubesvc.node.spec import Bind
+
+
+class Sandbox:
+    """Of one pod. `record` is what is on disk of it; `changed` is called when `refresh` has something to do."""
+
+    def __init__(
+        self, machine: Machine, paths: PodPaths, changed: Callable[[], None], record: PodRecord | None
+    ) -> None:
+        self.record = record
+        self.address = record.address if record else ""
+        self._machine, self._paths, self._changed = machine, paths, changed
+        self._started_at = record.started_at if record else time.time()
+        self._connected = False  # the network is there
+        self._ready = False  # the network, volumes and files are there
+        self._followed = False  # changes of what its volumes are made of are told
+        self._stale = False  # there was one
+        self._sources = Sources({}, {})
+        self._services: list[Service] = []
+
+    # ── before a start ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def prepare(self, pod: Pod) -> None:
+        """Network, volumes and files, once; ConfigMaps, Secrets and Services, as they are at each start.
+
+        Raises OSError, ApiError, Unreachable, ConfigError, HostnameTooLong, Exhausted, HostPortRefused.
+        """
+        reader = self._machine.reader
+        network = asyncio.ensure_future(self._network(pod))
+        try:
+            self._sources, self._services = await asyncio.gather(reader.sources(pod), reader.services(pod))
+        finally:
+            await asyncio.wait((network,))
+        network.result()
+        if not self._ready:
+            await asyncio.to_thread(self._files, pod)
+            self._ready = True
+            self.follow(pod)
+
+    async def _network(self, pod: Pod) -> None:
+        if self._connected:
+            return
+        machine, own = self._machine, not pod.spec.host_network
+        uid, node_ip = pod.metadata.uid, machine.config.node_ip
+        given = machine.pool.allocate(uid, _wanted(self.address or pod.status.pod_ip)) if own else node_ip
+        self.address = str(given)
+        self._paths.root.mkdir(parents=True, exist_ok=True)
+        self.record = PodRecord(pod, self.address if own else "", self._started_at)
+        records.save(self._paths.record, self.record)
+        if own:
+            await asyncio.to_thread(podnet.attach, machine.links, node_ip, uid, self._paths.netns, given)
+            machine.host_ports.open(pod, given)
+        self._connected = True
+
+    def _files(self, pod: Pod) -> None:
+        config, folder = self._machine.config, self._paths.etc
+        volumes.prepare(
+            claims.resolve(pod, self._sources), self._paths, self._sources, lambda path: self._field(pod, path)
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        if pod.spec.host_network:
+            hosts = etc.hosts_of_node(config.hosts.read_text() if config.hosts.exists() else "", pod)
+        else:
+            hosts = etc.hosts(pod, self.address, config.dns_domain)
+        (folder / "hosts").write_text(hosts)
+        (folder / "hostname").write_text(self._hostname(pod) + "\n")
+        servers = [str(address) for address in config.cluster_dns]
+        wanted = etc.resolver(pod, self._machine.resolver, servers, config.dns_domain)
+        resolver, told = etc.within_limits(wanted)
+        (folder / "resolv.conf").write_text(resolver.render())
+        for message in told:
+            self._machine.tell(pod, "DNSConfigForming", message, warning=True)
+
+    def _hostname(self, pod: Pod) -> str:
+        config = self._machine.config
+        return etc.kernel_hostname(pod, config.node_name, config.dns_domain)
+
+    def _field(self, pod: Pod, path: str) -> str:
+        return environment.field_value(path, pod, self.address, str(self._machine.config.node_ip))
+
+    def around(self, pod: Pod, container: Container, image: Image, processes: Path | None) -> Surroundings:
+        """What one container of an image gets; `processes`: the PID namespace that it shares. Raises ConfigError."""
+        hostname = self._hostname(pod)
+        variables = environment.build(
+            container,
+            pod,
+            self._sources,
+            self._services,
+            address=self.address,
+            host_ip=str(self._machine.config.node_ip),
+            base=base_environment(image, environment.PATH, hostname),
+        )
+        files = [Bind(str(self._paths.etc / name), f"/etc/{name}") for name in ("hosts", "hostname", "resolv.conf")]
+        binds = [*files, *volumes.binds(claims.resolve(pod, self._sources), container, self._paths)]
+        network = None if pod.spec.host_network else self._paths.netns
+        return Surroundings(self.address, network, hostname, variables, binds, processes)
+
+    # ── while it runs ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def follow(self, pod: Pod) -> None:
+        """From now on, what is mounted is kept as its objects are."""
+        self._followed = True
+        self._machine.followed.follow(pod, self.outdated)
+
+    def outdated(self) -> None:
+        """Something that a volume may be made of has changed."""
+        self._stale = True
+        self._changed()
+
+    async def refresh(self, pod: Pod) -> None:
+        """What is mounted, as it is now, if it has changed. Raises OSError."""
+        if not (self._stale and self._followed):
+            return
+        self._stale = False
+        sources = self._machine.followed.sources(pod)
+        if sources is None:
+            return
+        try:
+            await asyncio.to_thread(volumes.refresh, pod, self._paths, sources, lambda path: self._field(pod, path))
+        except ConfigError as error:
+            self._machine.tell(pod, "FailedMount", str(error), warning=True)
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def leave_network(self, pod: Pod) -> None:
+        """Nothing of the pod runs any more: its address is free. Again is fine."""
+        self._machine.followed.leave(pod)
+        if not pod.spec.host_network:
+            self._machine.host_ports.close(pod)
+            await asyncio.to_thread(podnet.detach, self._machine.links, pod.metadata.uid, self._paths.netns)
+        self._machine.pool.release(pod.metadata.uid)
+
+    async def remove(self, pod: Pod) -> None:
+        """Everything, files too."""
+        await self.leave_network(pod)
+        await asyncio.to_thread(self._remove_files)
+
+    def _remove_files(self) -> None:
+        mounts.unmount_all(self._paths.root)
+        shutil.rmtree(self._paths.root, ignore_errors=True)
+
+
+def _wanted(text: str) -> IPv4Address | None:
+    try:
+        return IPv4Address(text)
+    except AddressValueError:
+        return None

@@ -1,0 +1,153 @@
+"""BGP with a real router: FRR learns addresses, spreads connections over the nodes, and is told when one must not."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kubesvc.api.registry import BGP_ADVERTISEMENT, BGP_PEER
+from support.box import eventually
+from support.segment import Frr, Network, frr, network
+
+VIP, VIP6 = "10.7.0.1", "fd00:7::1"
+ROUTER = """
+hostname router
+bfd
+ profile fast
+  receive-interval 100
+  transmit-interval 100
+ exit
+exit
+router bgp 64513
+ bgp router-id 10.9.0.1
+ no bgp ebgp-requires-policy
+ no bgp default ipv4-unicast
+ bgp bestpath as-path multipath-relax
+ bgp graceful-restart
+ timers bgp 30 90
+"""
+NODE4 = """
+ neighbor {address} remote-as {asn}
+ neighbor {address} password hush
+ neighbor {address} bfd profile fast
+ neighbor {address} passive
+ address-family ipv{version} unicast
+  neighbor {address} activate
+  maximum-paths 8
+ exit-address-family
+"""
+
+
+def configuration(*addresses: str, asn: int = 64512) -> str:
+    sessions = (NODE4.format(address=a, asn=asn, version=6 if ":" in a else 4) for a in addresses)
+    return ROUTER + "".join(sessions) + "exit\n"
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Iterator[Network]:
+    with network("bgp", tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def router(net: Network) -> Iterator[Frr]:
+    with frr(net.router, configuration("10.9.0.11", "10.9.0.12", "fd00:9::11", "fd00:9::12")) as running:
+        yield running
+
+
+def peer(net: Network, **more: object) -> None:
+    bfd = {"receiveInterval": 100, "transmitInterval": 100, "detectMultiplier": 3}
+    spec = {"myASN": 64512, "peerASN": 64513, "password": "hush", "bfd": bfd, "connectTime": "1s", **more}
+    net.create(BGP_PEER, "router", spec | {"peerAddress": "10.9.0.1"})
+    net.create(BGP_PEER, "router6", spec | {"peerAddress": "fd00:9::1"})
+
+
+def routes(router: Frr, address: str) -> set[str]:
+    """The next hops of an address in the router's BGP table."""
+    version = "ipv6" if ":" in address else "ipv4"
+    found = json.loads(router.show(f"show bgp {version} unicast {address} json"))
+    return {path["peer"]["peerId"] for path in found.get("paths", ())}
+
+
+def until_routed(router: Frr, address: str, *peers: str) -> None:
+    eventually(lambda: routes(router, address) == set(peers), 30, f"{address} by {peers}")
+
+
+def reached(net: Network, address: str, times: int = 40) -> set[str]:
+    return {net.answers(net.client, address) for _ in range(times)}
+
+
+def test_every_node_announces_and_connections_are_spread(net: Network, router: Frr) -> None:
+    """Both families, MD5, communities; a node that ends in order withdraws at once, one that vanishes within BFD's
+    time; a Service of policy Local only where its endpoints are."""
+    peer(net)
+    net.create(BGP_ADVERTISEMENT, "all", {"ipAddressPools": ["pool"], "communities": ["64512:100"]})
+    announcers = {name: net.announce(name) for name in net.nodes}
+    net.service("web", VIP, VIP6)
+    until_routed(router, VIP, "10.9.0.11", "10.9.0.12")
+    until_routed(router, VIP6, "fd00:9::11", "fd00:9::12")
+    assert "64512:100" in router.show(f"show bgp ipv4 unicast {VIP}")
+    eventually(lambda: reached(net, VIP) == {"node1", "node2"}, 20, "both nodes are used")
+    eventually(lambda: reached(net, VIP6) == {"node1", "node2"}, 20, "both nodes are used over IPv6")
+    shown = net.get(BGP_PEER, "router")["status"]["sessions"]
+    assert {n: s["state"] for n, s in shown.items()} == {"node1": "Established", "node2": "Established"}
+    eventually(
+        lambda: net.get(BGP_PEER, "router")["status"]["sessions"]["node1"]["advertised"] == 1, 10, "it is counted"
+    )
+
+    announcers["node1"].end()
+    until_routed(router, VIP, "10.9.0.12")
+    assert reached(net, VIP) == {"node2"}
+
+    net.announce("node1")
+    until_routed(router, VIP, "10.9.0.11", "10.9.0.12")
+    net.nodes["node2"].ip("link", "set", "eth0", "down")
+    eventually(lambda: routes(router, VIP) == {"10.9.0.11"}, 5, "BFD noticed, long before the hold time")
+    assert reached(net, VIP) == {"node1"}
+    net.nodes["node2"].ip("link", "set", "eth0", "up")
+    net.nodes["node2"].ip("route", "add", "default", "via", "10.9.0.1")
+    until_routed(router, VIP, "10.9.0.11", "10.9.0.12")
+
+    net.service("local", "10.7.0.2", policy="Local")
+    net.endpoint_on("local", "node1")
+    until_routed(router, "10.7.0.2", "10.9.0.11")
+    net.endpoint_on("local")
+    until_routed(router, "10.7.0.2")
+    net.ready("node1", "False")
+    until_routed(router, VIP, "10.9.0.12")
+
+
+def test_a_graceful_restart_keeps_the_routes(net: Network, router: Frr) -> None:
+    """Forwarding goes on while the announcer is replaced."""
+    peer(net, enableGracefulRestart=True, bfd=None)
+    first = net.announce("node1")
+    net.create(BGP_ADVERTISEMENT, "all", {})
+    net.service("web", VIP)
+    until_routed(router, VIP, "10.9.0.11")
+    eventually(lambda: net.answers(net.client, VIP) == "node1", 10, "answered")
+    first.end()
+    eventually(lambda: "stale" in router.show(f"show bgp ipv4 unicast {VIP}"), 10, "kept as stale")
+    assert net.answers(net.client, VIP) == "node1"
+    net.announce("node1")
+    eventually(lambda: "stale" not in router.show(f"show bgp ipv4 unicast {VIP}"), 30, "refreshed")
+    assert routes(router, VIP) == {"10.9.0.11"}
+
+
+def test_without_bird_it_is_said_how_to_get_it(net: Network) -> None:
+    """In the log, in an event's words, and in the peer's status."""
+    announcer = net.announce("node1", "--bird", "nosuchbird")
+    peer(net)
+
+    def state() -> str:
+        sessions = net.get(BGP_PEER, "router").get("status", {}).get("sessions", {})
+        return str(sessions.get("node1", {}).get("message", ""))
+
+    eventually(lambda: "apt install bird2" in state(), 20, "the peer's status says so")
+    announcer.end(signal.SIGTERM)
+    said = announcer.log.read_text()
+    assert "BIRD 2 isn't installed on node node1" in said
+    assert "Traceback" not in said

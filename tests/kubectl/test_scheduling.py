@@ -1,0 +1,95 @@
+"""Where pods go on a real box, and what its owner reads when they go nowhere."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from support.box import eventually
+
+SPREAD = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: spread}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: spread}}
+  template:
+    metadata: {labels: {app: spread}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      affinity:
+        podAntiAffinity:
+          requiredDuringSchedulingIgnoredDuringExecution:
+          - {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: spread}}}
+      containers:
+      - {name: main, image: host, command: [sleep, "1000"]}
+"""
+
+
+@pytest.fixture
+def kubectl(three_nodes, namespace):
+    def run(*words: str, **options):
+        return three_nodes.kubectl("-n", namespace, *words, **options)
+
+    return run
+
+
+def pod(name: str, **spec) -> str:
+    container = {"name": "main", "image": "host", "command": ["sleep", "1000"], **spec.pop("container", {})}
+    whole = {"terminationGracePeriodSeconds": 1, "containers": [container], **spec}
+    return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": whole})
+
+
+def test_replicas_that_repel_each_other_have_a_node_each_and_the_fourth_none(kubectl):
+    kubectl("apply", "-f", "-", input=SPREAD)
+    kubectl("rollout", "status", "deployment/spread", "--timeout=60s")
+    placed = kubectl("get", "pods", "-l", "app=spread", "-o", "jsonpath={.items[*].spec.nodeName}").split()
+    assert len(set(placed)) == 3
+    kubectl("scale", "deployment/spread", "--replicas=4")
+    told = "0/3 nodes are available: 3 node(s) didn't match pod anti-affinity rules."
+    eventually(lambda: told in kubectl("events"), what=told)
+    kubectl("delete", "deployment", "spread")
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"nodeSelector": {"disk": "ssd"}}, "3 node(s) didn't match Pod's node affinity/selector."),
+        ({"container": {"resources": {"requests": {"cpu": "1000"}}}}, "3 Insufficient cpu."),
+    ],
+    ids=["a label no node has", "more than any node has"],
+)
+def test_what_fits_nowhere_says_why_and_runs_when_it_does_not_matter_any_more(kubectl, three_nodes, spec, told):
+    kubectl("apply", "-f", "-", input=pod("stuck", **spec))
+    eventually(lambda: f"0/3 nodes are available: {told}" in kubectl("describe", "pod", "stuck"), what=told)
+    if "nodeSelector" in spec:
+        three_nodes.kubectl("label", "node", "node2", "disk=ssd")
+        try:
+            kubectl("wait", "--for=condition=Ready", "pod/stuck", "--timeout=30s")
+            assert kubectl("get", "pod", "stuck", "-o", "jsonpath={.spec.nodeName}") == "node2"
+        finally:
+            three_nodes.kubectl("label", "node", "node2", "disk-")
+
+
+def test_a_host_port_is_had_once_a_node_and_answers(kubectl, three_nodes):
+    """Three nodes take three; the fourth is told; from a pod, each answers at its node's address."""
+    server = {
+        "command": ["python3", "-m", "http.server", "8000"],
+        "ports": [{"containerPort": 8000, "hostPort": 18080}],
+        "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1},
+    }
+    for number in range(3):
+        kubectl("apply", "-f", "-", input=pod(f"server-{number}", container=server))
+    kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+    kubectl("apply", "-f", "-", input=pod("one-too-many", container=server))
+    told = "0/3 nodes are available: 3 node(s) didn't have free ports for the requested pod ports."
+    eventually(lambda: told in kubectl("describe", "pod", "one-too-many"), what=told)
+    for number in range(3):
+        address = kubectl("get", "pod", f"server-{(number + 1) % 3}", "-o", "jsonpath={.status.hostIP}")
+        fetch = f"import urllib.request as u; print(u.urlopen('http://{address}:18080/etc/hostname').read().decode())"
+        found = kubectl("exec", f"server-{number}", "--", "python3", "-c", fetch)
+        assert found.strip() == f"server-{(number + 1) % 3}"
+    kubectl("delete", "pod", "server-0", "--wait=false")
+    kubectl("wait", "--for=condition=Ready", "pod/one-too-many", "--timeout=30s")

@@ -1,0 +1,105 @@
+"""What every provider promises, run against each: an entry in PROVIDERS joins a new one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import msgspec
+import pytest
+
+from kubesvc.api.core import LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus
+from kubesvc.api.meta import ObjectMeta
+from kubesvc.client.session import Session
+from kubesvc.loadbalancer.config import LoadBalancerConfig
+from kubesvc.loadbalancer.provider import Change, Provider
+from kubesvc.loadbalancer.providers.pool import PoolProvider
+from support.apiserver import local_session
+
+
+@dataclass(frozen=True)
+class Case:
+    """`make` gives a provider as a fresh process would; what it made before is still there."""
+
+    load_balancer_class: str
+    make: Callable[[Session], Provider]
+
+
+POOL = LoadBalancerConfig(((ip_address("192.0.2.1"), ip_address("192.0.2.4")),))  # type: ignore[arg-type]
+PROVIDERS = {"pool": Case(POOL.load_balancer_class, lambda session: PoolProvider(session, POOL))}
+
+
+@pytest.fixture(params=PROVIDERS.values(), ids=PROVIDERS.keys())
+def case(request: pytest.FixtureRequest) -> Case:
+    found: Case = request.param
+    return found
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[Session]:
+    async with local_session() as session:
+        yield session
+
+
+@asynccontextmanager
+async def started(case: Case, session: Session, *adopted: Service) -> AsyncIterator[tuple[Provider, list[Change]]]:
+    changes: list[Change] = []
+    provider = case.make(session)
+    task = asyncio.create_task(provider.run(changes.append))
+    try:
+        await asyncio.wait_for(provider.adopt(adopted), 5)
+        yield provider, changes
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def service(name: str, status: LoadBalancerStatus | None = None) -> Service:
+    return Service(
+        metadata=ObjectMeta(name=name, namespace="default", uid=f"uid-{name}"),
+        spec=ServiceSpec(type="LoadBalancer", ip_families=["IPv4"], ports=[ServicePort(port=80, node_port=30080)]),
+        status=ServiceStatus(load_balancer=status or LoadBalancerStatus()),
+    )
+
+
+async def test_it_owns_its_class_and_no_other(case: Case, session: Session) -> None:
+    provider = case.make(session)
+    assert provider.name
+    assert provider.owns(case.load_balancer_class)
+    assert not provider.owns("example.com/other")
+
+
+async def test_ensuring_twice_changes_nothing(case: Case, session: Session) -> None:
+    async with started(case, session) as (provider, _):
+        first = await provider.ensure(service("web"), [])
+        assert len(first.ingress) == 1
+        assert await provider.ensure(service("web", first), []) == first
+        assert await provider.ensure(service("web"), []) == first  # the status didn't get through
+
+
+async def test_two_services_have_a_load_balancer_each(case: Case, session: Session) -> None:
+    async with started(case, session) as (provider, _):
+        shown = await asyncio.gather(*(provider.ensure(service(name), []) for name in ("a", "b", "c")))
+        assert len({msgspec.json.encode(s) for s in shown}) == 3
+
+
+async def test_a_restart_finds_what_there_is(case: Case, session: Session) -> None:
+    async with started(case, session) as (provider, _):
+        before = {name: await provider.ensure(service(name), []) for name in ("a", "b", "c")}
+    known = [service(name, status) for name, status in before.items()]
+    async with started(case, session, *reversed(known)) as (provider, _):
+        assert {s.name: await provider.ensure(s, []) for s in reversed(known)} == before
+
+
+async def test_deleting_is_complete_and_may_be_repeated(case: Case, session: Session) -> None:
+    async with started(case, session) as (provider, changes):
+        await provider.delete(service("never-seen"))
+        assert changes == []
+        status = await provider.ensure(service("web"), [])
+        for _ in range(2):
+            await provider.delete(service("web", status))
+        assert changes in ([], [Change.CAPACITY])
+        assert (await provider.ensure(service("web"), [])).ingress

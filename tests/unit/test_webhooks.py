@@ -1,0 +1,235 @@
+"""Admission webhooks over real HTTPS: who is asked, what they may change, what happens when they fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from kubesvc.api.errors import ApiError, BadRequest, InternalError, Invalid
+from kubesvc.api.registry import CONFIG_MAP, NAMESPACE
+from kubesvc.api.registry import MUTATING_WEBHOOK_CONFIGURATION as MUTATING
+from kubesvc.api.registry import VALIDATING_WEBHOOK_CONFIGURATION as VALIDATING
+from kubesvc.client.session import Session
+from kubesvc.client.transport import LocalTransport, Request, User
+from kubesvc.store.memory import MemoryStore
+from support.apiserver import ADMIN, local_server
+from support.webhook import JSON, Webhook, patch
+
+RULE: JSON = {"operations": ["CREATE", "UPDATE", "DELETE"], "apiGroups": [""], "apiVersions": ["v1"],
+              "resources": ["configmaps"]}  # fmt: skip
+
+
+class Setting:
+    def __init__(self, handler: Any, hook: Webhook) -> None:
+        self.handler, self.hook = handler, hook
+        self.session = Session(LocalTransport(handler, ADMIN))
+
+    async def configure(self, kind: Any = VALIDATING, *, called: str = "c", path: str = "/", **more: Any) -> JSON:
+        one = {"name": "a.example.com", "clientConfig": self.hook.client(path), "rules": [RULE], "sideEffects": "None",
+               "admissionReviewVersions": ["v1"], **more}  # fmt: skip
+        return await self.session.create(kind, {"metadata": {"name": called}, "webhooks": [one]})
+
+    async def make(self, name: str = "m", *, namespace: str = "default", **more: Any) -> JSON:
+        tree = {
+            "metadata": {"name": name, "namespace": namespace, **more.pop("metadata", {})},
+            "data": {"a": "b"},
+            **more,
+        }
+        return await self.session.create(CONFIG_MAP, tree)
+
+
+@pytest.fixture
+async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
+    async with local_server() as server, Webhook(tmp_path).serving() as hook:
+        yield Setting(server.handler, hook)
+
+
+async def test_a_refusal_is_the_clients_answer(setting: Setting) -> None:
+    await setting.configure()
+    setting.hook.decide = lambda request: {"allowed": False, "status": {"message": "not today", "code": 403}}
+    with pytest.raises(ApiError) as error:
+        await setting.make()
+    assert error.value.message == 'admission webhook "a.example.com" denied the request: not today'
+    assert error.value.code == 403
+    setting.hook.decide = lambda request: {"allowed": False}
+    with pytest.raises(ApiError, match="denied the request without explanation") as error:
+        await setting.make()
+    assert error.value.code == 400
+
+
+async def test_the_review_says_who_wants_what(setting: Setting) -> None:
+    await setting.configure()
+    user = User("alice", ("system:masters", "people"))
+    await Session(LocalTransport(setting.handler, user)).create(
+        CONFIG_MAP, {"metadata": {"name": "m", "namespace": "default"}, "data": {"a": "b"}}
+    )
+    await setting.session.patch(CONFIG_MAP, "default", "m", {"data": {"a": "c"}})
+    await setting.session.delete(CONFIG_MAP, "default", "m")
+    made, changed, gone = setting.hook.asked
+    assert made["userInfo"] == {"username": "alice", "groups": ["system:masters", "people"]}
+    assert [r["operation"] for r in setting.hook.asked] == ["CREATE", "UPDATE", "DELETE"]
+    assert (made["name"], made["namespace"], made["dryRun"], made["oldObject"]) == ("m", "default", False, None)
+    assert made["kind"] == {"group": "", "version": "v1", "kind": "ConfigMap"}
+    assert made["resource"] == {"group": "", "version": "v1", "resource": "configmaps"}
+    assert (changed["object"]["data"], changed["oldObject"]["data"]) == ({"a": "c"}, {"a": "b"})
+    assert (gone["object"], gone["oldObject"]["data"]) == (None, {"a": "c"})
+
+
+async def test_a_mutating_webhook_changes_what_is_then_validated(setting: Setting) -> None:
+    await setting.configure(MUTATING)
+    setting.hook.decide = lambda request: patch({"op": "add", "path": "/data/seen", "value": "yes"})
+    assert (await setting.make())["data"] == {"a": "b", "seen": "yes"}
+    setting.hook.decide = lambda request: patch({"op": "add", "path": "/data/not allowed", "value": "x"})
+    with pytest.raises(Invalid, match="not allowed"):
+        await setting.make("n")
+    setting.hook.decide = lambda request: patch({"op": "replace", "path": "/metadata/name", "value": "x"})
+    with pytest.raises(InternalError, match="its patch changes metadata.name"):
+        await setting.make("n")
+    setting.hook.decide = lambda request: patch({"op": "remove", "path": "/nothing"})
+    with pytest.raises(InternalError, match="its patch can't be applied"):
+        await setting.make("n")
+
+
+async def test_validating_webhooks_see_what_mutating_ones_made(setting: Setting) -> None:
+    await setting.configure(MUTATING, path="/mutate")
+    await setting.configure(VALIDATING, path="/validate")
+    setting.hook.decide = lambda request: (
+        patch({"op": "add", "path": "/data/seen", "value": "yes"})
+        if request["path"] == "/mutate"
+        else {"allowed": True}
+    )
+    await setting.make()
+    first, second = setting.hook.asked
+    assert (first["object"]["data"], second["object"]["data"]) == ({"a": "b"}, {"a": "b", "seen": "yes"})
+
+
+async def test_one_that_asks_for_it_is_called_again_after_a_later_change(setting: Setting) -> None:
+    await setting.configure(MUTATING, called="a", path="/first", reinvocationPolicy="IfNeeded")
+    await setting.configure(MUTATING, called="b", path="/second")
+    setting.hook.decide = lambda request: (
+        patch({"op": "add", "path": "/data/second", "value": "x"})
+        if request["path"] == "/second"
+        else {"allowed": True}
+    )
+    await setting.make()
+    assert [r["path"] for r in setting.hook.asked] == ["/first", "/second", "/first"]
+
+
+@pytest.mark.parametrize(
+    ("change", "asked"),
+    [
+        pytest.param({}, 1, id="everything"),
+        pytest.param({"objectSelector": {"matchLabels": {"a": "b"}}}, 0, id="labels it has not"),
+        pytest.param({"objectSelector": {"matchLabels": {"x": "y"}}}, 1, id="labels it has"),
+        pytest.param({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}}}, 1, id="in"),
+        pytest.param({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "other"}}}, 0, id="out"),
+        pytest.param({"rules": [{**RULE, "operations": ["UPDATE"]}]}, 0, id="another operation"),
+        pytest.param({"rules": [{**RULE, "resources": ["secrets"]}]}, 0, id="another resource"),
+        pytest.param({"rules": [{**RULE, "resources": ["configmaps/status"]}]}, 0, id="a subresource"),
+        pytest.param({"rules": [{**RULE, "resources": ["*"]}]}, 1, id="every resource"),
+        pytest.param({"rules": [{**RULE, "apiGroups": ["apps"]}]}, 0, id="another group"),
+        pytest.param({"rules": [{**RULE, "apiVersions": ["v2"]}]}, 0, id="another version"),
+        pytest.param({"rules": [{**RULE, "scope": "Cluster"}]}, 0, id="another scope"),
+        pytest.param({"matchConditions": [{"name": "a", "expression": "object.data.a == 'b'"}]}, 1, id="a condition"),
+        pytest.param({"matchConditions": [{"name": "a", "expression": "request.dryRun"}]}, 0, id="one that is false"),
+    ],
+)
+async def test_who_is_asked(setting: Setting, change: JSON, asked: int) -> None:
+    await setting.configure(**change)
+    await setting.make(metadata={"labels": {"x": "y"}})
+    assert len(setting.hook.asked) == asked
+
+
+async def test_one_that_fails_fails_the_request_or_is_ignored(setting: Setting) -> None:
+    made = await setting.configure()
+    setting.hook.status = 500
+    with pytest.raises(InternalError, match='failed calling webhook "a.example.com"'):
+        await setting.make()
+    made["webhooks"][0]["failurePolicy"] = "Ignore"
+    await setting.session.update(VALIDATING, made)
+    await setting.make()
+
+
+async def test_one_that_hangs_is_given_up_after_its_timeout(setting: Setting) -> None:
+    await setting.configure(timeoutSeconds=1)
+    hanging = asyncio.get_running_loop().create_future()
+    setting.hook.decide = lambda request: hanging
+    with pytest.raises(InternalError, match="no answer in 1 s: context deadline exceeded"):
+        await setting.make()
+    hanging.set_result({"allowed": True})
+
+
+async def test_a_certificate_of_another_authority_is_not_believed(setting: Setting, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    stranger = Webhook(tmp_path / "other")
+    await setting.configure(
+        clientConfig={"url": f"https://127.0.0.1:{setting.hook.port}/", "caBundle": stranger.bundle}
+    )
+    with pytest.raises(InternalError, match="(?i)certificate"):
+        await setting.make()
+    assert setting.hook.asked == []
+
+
+async def test_a_dry_run_is_told_so_and_its_warnings_are_passed_on(setting: Setting) -> None:
+    await setting.configure()
+    setting.hook.decide = lambda request: {"allowed": True, "warnings": ["careful"]}
+    tree = {"metadata": {"name": "m"}, "data": {}}
+    headers = {"content-type": "application/json"}
+    body = msgspec.json.encode(tree)
+    response = await setting.handler(
+        Request("POST", CONFIG_MAP.path("default"), {"dryRun": "All"}, headers, body, ADMIN)
+    )
+    assert (response.status, response.headers["Warning"]) == (201, '299 - "careful"')
+    assert setting.hook.asked[0]["dryRun"] is True
+    assert setting.hook.asked[0]["options"]["dryRun"] == ["All"]
+
+
+async def test_answers_that_are_none_fail(setting: Setting) -> None:
+    await setting.configure()
+    setting.hook.decide = lambda request: {"uid": "another", "allowed": True}
+    with pytest.raises(InternalError, match="expected response.uid"):
+        await setting.make()
+    setting.hook.decide = lambda request: patch({"op": "add", "path": "/data/x", "value": "y"})
+    with pytest.raises(InternalError, match="must not return a patch"):
+        await setting.make()
+
+
+async def test_a_wrong_configuration_can_be_taken_back(setting: Setting) -> None:
+    everything = [{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"]}]
+    await setting.configure(rules=everything)
+    setting.hook.decide = lambda request: {"allowed": False}
+    with pytest.raises(BadRequest, match="denied"):
+        await setting.session.create(NAMESPACE, {"metadata": {"name": "x"}})
+    await setting.session.delete(VALIDATING, "", "c")
+    await setting.make()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        pytest.param({"name": "short"}, "three segments", id="name"),
+        pytest.param({"clientConfig": {"url": "http://x/"}}, "'https' is the only allowed URL scheme", id="plain HTTP"),
+        pytest.param({"clientConfig": {}}, "exactly one of url or service is required", id="no client"),
+        pytest.param({"sideEffects": "Some"}, "Unsupported value", id="side effects"),
+        pytest.param({"admissionReviewVersions": ["v1beta1"]}, "must include at least one of v1", id="versions"),
+        pytest.param({"timeoutSeconds": 31}, "between 1 and 30", id="timeout"),
+    ],
+)
+async def test_a_configuration_is_refused_in_upstreams_words(setting: Setting, change: JSON, text: str) -> None:
+    with pytest.raises(Invalid, match=text):
+        await setting.configure(**change)
+
+
+async def test_webhooks_are_there_again_after_a_restart(tmp_path: Path) -> None:
+    store = MemoryStore()
+    async with Webhook(tmp_path).serving() as hook:
+        async with local_server(store) as server:
+            await Setting(server.handler, hook).configure()
+        async with local_server(store) as server:
+            await Setting(server.handler, hook).make()
+    assert len(hook.asked) == 1
