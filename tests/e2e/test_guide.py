@@ -80,7 +80,7 @@ def test_every_command_of_the_page_does_what_the_page_says(page, three_nodes, na
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_bytes(three_nodes.kubeconfig.read_bytes())
     path = f"{NEWEST_KUBECTL.parent}:{os.environ['PATH']}"
-    environment = os.environ | {"KUBECONFIG": str(kubeconfig), "PATH": path}
+    environment = os.environ | {"KUBECONFIG": str(kubeconfig), "PATH": path, "KUBESVC_DIR": str(three_nodes.directory)}
     reader = Reader(tmp_path, environment)
     reader.type("", f"kubectl config set-context --current --namespace={namespace} >/dev/null", [])
     reader.read("README.md")

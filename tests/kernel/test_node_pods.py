@@ -206,17 +206,6 @@ async def test_a_missing_config_map_is_waited_for_and_named(bed: NodeBed) -> Non
     await bed.running("waits")
 
 
-async def test_another_image_shows_what_to_do(bed: NodeBed) -> None:
-    await bed.create("nginx", [], container={"image": "nginx:1.27"})
-    pod = await bed.until("nginx", lambda p: p.status.container_statuses and main_status(p).state.waiting)
-    waiting = main_status(pod).state.waiting
-    assert waiting.reason == "ErrImagePull"
-    assert "use `image: host`" in waiting.message
-    assert pod.status.phase == "Pending"
-    await bed.delete("nginx")
-    await bed.until_gone("nginx")
-
-
 async def test_an_exit_is_published_within_milliseconds_and_the_container_runs_again(bed: NodeBed) -> None:
     await bed.create("dies", SERVER, container={"readinessProbe": {"tcpSocket": {"port": 8000}}})
     pod = await bed.running("dies")

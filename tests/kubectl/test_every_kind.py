@@ -22,6 +22,19 @@ BINDING = {
     "subjects": [{"apiGroup": registry.RBAC, "kind": "User", "name": "x"}],
 }
 TARGET = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x"}
+DEFINITION = {
+    "scope": "Cluster",
+    "names": {"plural": "xs", "kind": "X"},
+    "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}],
+}
+WEBHOOKS = [
+    {
+        "name": "x.example.com",
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "clientConfig": {"url": "https://192.0.2.1/"},
+    }
+]
 
 # resource -> (the rest of a manifest, what `describe` says of it, a path of `explain`, a field it lists)
 KINDS: dict[str, tuple[dict[str, Any], str, str, str]] = {
@@ -97,6 +110,14 @@ KINDS: dict[str, tuple[dict[str, Any], str, str, str]] = {
                                       "bgpadvertisement.spec", "communities\t<[]string>"),
     "bgppeers.kubesvc.dev": ({"spec": {"myASN": 1, "peerASN": 2, "peerAddress": "192.0.2.1"}}, "Peer ASN: 2",
                              "bgppeer.spec", "peerAddress\t<string> -required-"),
+    "customresourcedefinitions.apiextensions.k8s.io": ({"spec": DEFINITION}, "Names: Kind: X", "crd.spec.names",
+                                                       "shortNames\t<[]string>"),
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io": (
+        {"webhooks": WEBHOOKS}, "URL: https://192.0.2.1/", "mutatingwebhookconfiguration.webhooks",
+        "reinvocationPolicy\t<string>"),
+    "validatingwebhookconfigurations.admissionregistration.k8s.io": (
+        {"webhooks": WEBHOOKS}, "URL: https://192.0.2.1/", "validatingwebhookconfiguration.webhooks",
+        "sideEffects\t<string> -required-"),
 }  # fmt: skip
 
 
@@ -120,6 +141,9 @@ def made(kubectl: Kubectl, request: pytest.FixtureRequest) -> tuple[Kind, str]:
     if kind is registry.IP_ADDRESS:
         name = f"10.124.0.{1 + int(name.rpartition('-')[2]) % 250}"
     rest = KINDS[kind.resource][0]
+    if kind is registry.CUSTOM_RESOURCE_DEFINITION:
+        rest = {"spec": {**rest["spec"], "group": f"{name}.example"}}
+        name = f"xs.{name}.example"
     if kind is registry.EVENT:
         rest = {**rest, "involvedObject": {**rest["involvedObject"], "namespace": kubectl.namespace}}
     if kind is not registry.NAMESPACE:

@@ -136,13 +136,18 @@ def test_a_kind_that_nothing_acts_on_is_answered_with_a_warning(kubectl):
     assert "Warning:" in kubectl("apply", "-f", "-", input=policy, check=False)
 
 
-def test_an_unknown_image_says_what_to_do(kubectl):
-    """ErrImagePull with a message that names the way out."""
-    kubectl("run", "pulled", "--image=nginx:1.27")
-    reason = "jsonpath={.status.containerStatuses[0].state.waiting}"
-    waiting = eventually(lambda: kubectl("get", "pod", "pulled", "-o", reason))
-    assert "ErrImagePull" in waiting or "ImagePullBackOff" in waiting
-    assert "host" in waiting
+def test_an_image_that_cannot_be_had_says_why(kubectl):
+    """ImagePullBackOff, with a message that names the image and what went wrong."""
+    kubectl("run", "pulled", "--image=127.0.0.1:9/nginx:1.27")
+
+    def waiting():
+        found = kubectl("get", "pod", "pulled", "-o", "jsonpath={.status.containerStatuses[0].state.waiting}")
+        return found if "ImagePullBackOff" in found else ""
+
+    told = eventually(waiting)
+    assert "ErrImagePull: failed to resolve reference" in told
+    assert "127.0.0.1:9/nginx:1.27" in told
+    assert "ImagePullBackOff" in kubectl("get", "pod", "pulled")
 
 
 def test_watch_shows_changes_as_they_come(three_nodes, namespace):

@@ -22,6 +22,7 @@ from pathlib import Path
 KUBESVC = Path(sys.executable).with_name("kubesvc")
 NEWEST_KUBECTL = Path(sys.executable).with_name("kubectl")
 PR_SET_PDEATHSIG = 1
+GROUPS = ("image", "node")  # commands with commands of their own
 
 
 def kubectls() -> list[str]:
@@ -103,7 +104,8 @@ class BoxUnderTest:
         self._up.communicate(timeout=60)
 
     def kubesvc(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [str(KUBESVC), words[0], "--name", self.name, "--dir", str(self.directory), *words[1:]]
+        depth = 2 if words[0] in GROUPS else 1
+        command = [str(KUBESVC), *words[:depth], "--name", self.name, "--dir", str(self.directory), *words[depth:]]
         found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert not check or found.returncode == 0, f"{command}: {found.stdout}{found.stderr}"
         assert "Traceback" not in found.stderr, found.stderr

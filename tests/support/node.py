@@ -10,8 +10,9 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_interface
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,26 @@ class NodeBed:
             assert answer.status == 200, await answer.text()
             return await answer.text()
 
+    async def log_with(self, name: str, text: str) -> str:
+        """The log, followed until `text` is in it."""
+        follow = self.url(f"/containerLogs/default/{name}/main?follow=true")
+        async with asyncio.timeout(DEADLINE), self.http() as http, http.get(follow) as answer:
+            found = ""
+            async for line in answer.content:
+                found += line.decode()
+                if text in found:
+                    return found
+        raise AssertionError(f"the log ended: {found}")
+
+    @contextmanager
+    def outside_listener(self) -> Iterator[int]:
+        """A port that takes connections and says nothing, where images are pulled."""
+        assert self.config.image_network is not None
+        with netns.socket_in(self.config.image_network) as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            yield listener.getsockname()[1]
+
     def http(self, client: str = "client") -> aiohttp.ClientSession:
         certificate = (self.directory / f"{client}.crt").read_bytes() if client else None
         key = (self.directory / f"{client}.key").read_bytes() if client else None
@@ -208,12 +229,15 @@ contexts: [{{name: test, context: {{cluster: test, user: node}}}}]
 
 
 @asynccontextmanager
-async def node_bed() -> AsyncIterator[NodeBed]:
-    """The calling task's thread is inside the node's namespace meanwhile; nothing is left afterwards."""
+async def node_bed(*, outside: bool = False) -> AsyncIterator[NodeBed]:
+    """Images are pulled in the namespace the test began in if `outside`.
+
+    The calling task's thread is inside the node's namespace meanwhile; nothing is left afterwards."""
     # Not pytest's directory: its name is long, and conmon's sockets have short ones.
     directory = Path(tempfile.mkdtemp(prefix="ksn"))
     namespace = directory / "netns"
     netns.create(namespace)
+    network = netns.current() if outside else None
     with netns.entered(namespace):
         with Links() as links:
             links.up("lo")
@@ -232,6 +256,7 @@ async def node_bed() -> AsyncIterator[NodeBed]:
         await server.start()
         await server.serve([listener])
         bed = NodeBed(directory, server, namespace, f"test-{os.getpid()}-{secrets.token_hex(3)}")
+        bed.config = replace(bed.config, image_network=network)
         informing = [asyncio.create_task(informer.run()) for informer in bed.informers]
         try:
             yield bed
@@ -243,5 +268,7 @@ async def node_bed() -> AsyncIterator[NodeBed]:
             await asyncio.gather(*informing, return_exceptions=True)
             await server.close()
             teardown(bed.config)
+    if network is not None:
+        os.close(network)
     netns.delete(namespace)
     shutil.rmtree(directory)

@@ -50,8 +50,7 @@ def test_a_pod_is_told_also_through_a_template(spec, told):
 @pytest.mark.parametrize(
     ("kind", "spec", "told"),
     [
-        (STATEFUL_SET, {"serviceName": "db"}, None),
-        (STATEFUL_SET, {"volumeClaimTemplates": [{"metadata": {"name": "data"}}]}, "claims are made, but not served"),
+        (STATEFUL_SET, {"serviceName": "db", "volumeClaimTemplates": [{"metadata": {"name": "data"}}]}, None),
         (JOB, {"backoffLimit": 3, "completionMode": "Indexed"}, None),
         (JOB, {"podFailurePolicy": {"rules": []}}, "every failure of a pod counts the same"),
         (JOB, {"backoffLimitPerIndex": 0}, "failures are counted over all indexes"),

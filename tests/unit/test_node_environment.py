@@ -31,7 +31,8 @@ from kubesvc.api.meta import ObjectMeta
 from kubesvc.node import environment, etc, spec
 from kubesvc.node.environment import ConfigError, Sources
 from kubesvc.node.etc import Resolver
-from kubesvc.node.images import HOST, ImageError, resolve
+from kubesvc.node.images.accounts import Account
+from kubesvc.node.images.image import HOST, base_environment
 from kubesvc.node.spec import Bind
 
 POD = Pod(
@@ -47,7 +48,13 @@ SOURCES = Sources(
 def build(*env: EnvVar, env_from: tuple[EnvFromSource, ...] = (), services: tuple[Service, ...] = ()) -> dict[str, str]:
     container = Container(name="c", env=list(env), env_from=list(env_from))
     return environment.build(
-        container, POD, SOURCES, services, address="10.244.0.5", host_ip="172.29.0.2", hostname="web-0"
+        container,
+        POD,
+        SOURCES,
+        services,
+        address="10.244.0.5",
+        host_ip="172.29.0.2",
+        base=base_environment(HOST, environment.PATH, "web-0"),
     )
 
 
@@ -234,16 +241,6 @@ def test_the_machines_resolv_conf_is_understood() -> None:
     assert etc.parse_resolver(text) == Resolver(("192.0.2.53",), ("a.example", "b.example"), ("rotate", "ndots:2"))
 
 
-@pytest.mark.parametrize("image", ["host", "host:latest", "kubesvc/host", "docker.io/library/host:latest"])
-def test_the_host_image_goes_by_several_names(image: str) -> None:
-    assert resolve(image) == HOST
-
-
-def test_another_image_says_what_to_do() -> None:
-    with pytest.raises(ImageError, match="use `image: host`"):
-        resolve("nginx:1.27")
-
-
 def config(container: Container, *binds: Bind, network: str | None = "/n", cgroup: str | None = "/kubesvc/x") -> dict:
     return spec.build(
         POD,
@@ -254,6 +251,8 @@ def config(container: Container, *binds: Bind, network: str | None = "/n", cgrou
         network=network,
         cgroup=cgroup,
         available=frozenset(spec.CAPABILITIES) - {"CAP_MKNOD"},
+        image=HOST,
+        account=Account(),
     )
 
 

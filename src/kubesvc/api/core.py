@@ -295,6 +295,11 @@ class EmptyDirVolume(Struct, frozen=True):
     size_limit: int | str | None = None
 
 
+class PersistentVolumeClaimVolume(Struct, frozen=True):
+    claim_name: str
+    read_only: bool = False
+
+
 class Volume(Struct, frozen=True):
     name: str
     config_map: ConfigMapVolume | None = None
@@ -303,6 +308,7 @@ class Volume(Struct, frozen=True):
     downward_api: DownwardAPIVolume | None = msgspec.field(default=None, name="downwardAPI")
     projected: ProjectedVolume | None = None
     host_path: HostPathVolume | None = None
+    persistent_volume_claim: PersistentVolumeClaimVolume | None = None
 
 
 class Toleration(Struct, frozen=True):
@@ -410,6 +416,7 @@ class PodSpec(Struct, frozen=True):
     dns_config: PodDNSConfig | None = None
     enable_service_links: bool = True
     readiness_gates: list[PodReadinessGate] = []
+    image_pull_secrets: list[LocalReference] = []
     tolerations: list[Toleration] = []
     service_account_name: str = ""
     scheduler_name: str = ""

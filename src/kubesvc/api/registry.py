@@ -352,7 +352,6 @@ PERSISTENT_VOLUME = Kind(
     ("pv",),
     (),
     ("status",),
-    acted_on=False,
 )
 PERSISTENT_VOLUME_CLAIM = Kind(
     "",
@@ -364,11 +363,8 @@ PERSISTENT_VOLUME_CLAIM = Kind(
     ("pvc",),
     (),
     ("status",),
-    acted_on=False,
 )
-STORAGE_CLASS = Kind(
-    "storage.k8s.io", "v1", "StorageClass", "storageclasses", "storageclass", False, ("sc",), acted_on=False
-)
+STORAGE_CLASS = Kind("storage.k8s.io", "v1", "StorageClass", "storageclasses", "storageclass", False, ("sc",))
 POD_DISRUPTION_BUDGET = Kind(
     "policy",
     "v1",

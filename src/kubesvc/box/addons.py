@@ -7,13 +7,15 @@ of its own node, and to another's while that one restarts.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from kubesvc.api.core import Node, Pod
 from kubesvc.api.errors import AlreadyExists, NotFound
 from kubesvc.api.meta import JSON, Object
-from kubesvc.api.registry import NODE, POD, SERVICE, Kind
+from kubesvc.api.registry import NODE, POD, SERVICE, STORAGE_CLASS, Kind
 from kubesvc.box.definition import DNS_PORT, Box
 from kubesvc.client.session import Session
+from kubesvc.controllers.persistentvolume.plan import storage_class
 
 log = logging.getLogger(__name__)
 
@@ -35,24 +37,29 @@ def kube_dns(box: Box) -> JSON:
 
 
 async def ensure_addons(session: Session, box: Box) -> None:
-    """Make sure of kube-dns, and forget nodes that this box no longer has, with their pods."""
+    """Make sure of kube-dns and of the class of volumes, and forget nodes the box no longer has, with their pods."""
     try:
         await session.create(SERVICE, kube_dns(box))
     except AlreadyExists:
         pass
+    try:
+        await session.create(STORAGE_CLASS, storage_class())
+    except AlreadyExists:
+        pass
     known = set(box.node_names)
     nodes = await session.list(NODE, Node)
-    gone = [node.name for node in nodes.items if node.name not in known]
-    if not gone:
-        return
-    pods = await session.list(POD, Pod)
-    for pod in pods.items:
-        if pod.spec.node_name in gone:
+    await forget_nodes(session, [node for node in nodes.items if node.name not in known])
+
+
+async def forget_nodes(session: Session, gone: Sequence[Node]) -> None:
+    """Delete nodes that are no longer part of the box, then the pods that were on them."""
+    for node in gone:
+        log.info("node %s is no longer part of the box", node.name)
+        await _delete(session, NODE, node)
+    names = {node.name for node in gone}
+    for pod in (await session.list(POD, Pod)).items if gone else ():
+        if pod.spec.node_name in names:
             await _delete(session, POD, pod)
-    for node in nodes.items:
-        if node.name in gone:
-            log.info("node %s is no longer part of the box", node.name)
-            await _delete(session, NODE, node)
 
 
 async def _delete(session: Session, kind: Kind, item: Object) -> None:

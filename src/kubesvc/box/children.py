@@ -16,6 +16,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,34 +69,46 @@ WARNING = "warning: "  # and one that says what its owner should know
 _HOST = Path("/proc/self/ns/net")  # the supervisor's namespace
 
 
-def children(box: Box, identities: Identities, sockets: Sockets, progress: int) -> list[Child]:
-    """Every process of the box. What becomes ready is written to the descriptor `progress`, a name a line."""
-    host = netns.current()  # kept open: the way back to the host's network, for DNS upstreams
+@dataclass(slots=True)
+class Parts:
+    """What the processes of a box are made from. Nodes come and go: a process that starts is given what holds then."""
 
-    def socket_on_host(family: int, kind: int) -> socket.socket:
-        return netns.socket_in(host, family, kind)
+    box: Box
+    identities: Identities
+    sockets: Sockets
+    progress: int  # a descriptor: what becomes ready is written to it, a name a line
+    host: int = field(default_factory=netns.current)  # kept open: the way back to the host's network
 
-    def resolvers() -> tuple[str, ...]:
-        return upstreams.find(own=[str(box.dns_ip)])
-
-    found = [
-        Child(
-            "control-plane",
-            netns.named(box.namespace("net")),
-            lambda: _control_plane(box, identities, sockets.api, progress),
-            outlives=True,
-        )
-    ]
-    for name in box.node_names:
-        namespace = netns.named(box.namespace(name))
-        found += [
-            Child(f"{name}/proxy", namespace, _proxy(box, identities, name)),
-            Child(f"{name}/dns", namespace, _dns(box, identities, name, sockets, resolvers, socket_on_host)),
-            Child(f"{name}/node", namespace, _node(box, identities, name)),
+    def children(self) -> list[Child]:
+        """Every process of the box."""
+        found = [
+            Child(
+                "control-plane",
+                netns.named(self.box.namespace("net")),
+                lambda: _control_plane(self.box, self.identities, self.sockets.api, self.progress),
+                outlives=True,
+            )
         ]
-    if sockets.published:
-        found.append(Child("publish", _HOST, lambda: publish.run(box, sockets.published)))
-    return found
+        found += [child for name in self.box.node_names for child in self.of_node(name)]
+        if self.sockets.published:
+            found.append(Child("publish", _HOST, lambda: publish.run(self.box, self.sockets.published)))
+        return found
+
+    def of_node(self, name: str) -> list[Child]:
+        box, identities = self.box, self.identities
+        namespace = netns.named(box.namespace(name))
+
+        def socket_on_host(family: int, kind: int) -> socket.socket:
+            return netns.socket_in(self.host, family, kind)
+
+        def resolvers() -> tuple[str, ...]:
+            return upstreams.find(own=[str(box.dns_ip)])
+
+        return [
+            Child(f"{name}/proxy", namespace, _proxy(box, identities, name)),
+            Child(f"{name}/dns", namespace, _dns(box, identities, name, self.sockets, resolvers, socket_on_host)),
+            Child(f"{name}/node", namespace, _node(box, identities, name, self.host)),
+        ]
 
 
 @asynccontextmanager
@@ -140,7 +153,11 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
 
 def _controllers_config(box: Box, identities: Identities) -> ControllersConfig:
     return ControllersConfig(
-        pod_cidrs=(box.pods,), ca_pem=identities.ca_pem, node_grace=box.node_grace, gone_node_grace=box.node_grace
+        pod_cidrs=(box.pods,),
+        ca_pem=identities.ca_pem,
+        node_grace=box.node_grace,
+        gone_node_grace=box.node_grace,
+        volumes=str(box.path / "volumes"),
     )
 
 
@@ -216,8 +233,9 @@ def _dns(
     return run
 
 
-def _node_config(box: Box, name: str) -> NodeConfig:
+def _node_config(box: Box, name: str, host: int | None = None) -> NodeConfig:
     pki = box.path / "pki"
+    added = box.added_node(name)
     return NodeConfig(
         box=box.name,
         node_name=name,
@@ -229,23 +247,40 @@ def _node_config(box: Box, name: str) -> NodeConfig:
         key=pki / f"{name}-serving.key",
         client_ca=pki / "ca.crt",
         port=AGENT_PORT,
+        zone=added.zone if added else "",
+        labels=added.labels if added else {},
         lease_renewal=box.node_grace / 4,
+        images=box.images,
+        image_network=host,
+        docker_config=docker_config(),
     )
 
 
-def _node(box: Box, identities: Identities, name: str) -> Callable[[], Coroutine[Any, Any, None]]:
+def _node(box: Box, identities: Identities, name: str, host: int) -> Callable[[], Coroutine[Any, Any, None]]:
     async def run() -> None:
-        config = _node_config(box, name)
+        config = _node_config(box, name, host)
         async with _session(identities.nodes[name].node) as session:
             await node_agent.run(session, config)
 
     return run
 
 
+def docker_config() -> Path:
+    """Docker's configuration of who started the box, where `docker login` leaves what it is told."""
+    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+
+
 def teardown_nodes(box: Box) -> None:
     """End every pod of the box, from what is on disk alone: no API is needed."""
-    for path in box.run_path.glob("node*"):
-        teardown(_node_config(box, path.name))
+    for path in box.run_path.glob("*/pods"):
+        teardown_node(box, path.parent.name)
+
+
+def teardown_node(box: Box, name: str) -> None:
+    """End every pod of one node, which may be no part of the box any more."""
+    known = name in box.node_names
+    config = _node_config(box, name if known else box.node_names[0])
+    teardown(config if known else replace(config, node_name=name, run_dir=box.run_path / name))
 
 
 async def _report_ready(session: Session, box: Box, progress: int) -> None:

@@ -73,6 +73,15 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
+class AddedNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A node added to a running box. `number` says which address it has; 0 before it has one."""
+
+    name: str
+    number: int = 0
+    zone: str = ""
+    labels: dict[str, str] = {}
+
+
 class Box(msgspec.Struct, frozen=True, kw_only=True):
     """A box. Made by `define`, which checks it; strings are as in box.json."""
 
@@ -97,6 +106,8 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     allow_external_ips: bool = False
     publish: tuple[str, ...] = ()  # [HOSTPORT:]NODEPORT[/udp]
     node_port_addresses: str = "primary"  # CIDRs or words, separated by commas
+    added: tuple[AddedNode, ...] = ()
+    removed: tuple[str, ...] = ()  # of node1 to nodeN
     api_port: int = 0  # on the host's 127.0.0.1
 
     @property
@@ -113,6 +124,11 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     def objects(self) -> Path:
         """The store's file."""
         return self.path / "objects.db"
+
+    @property
+    def images(self) -> Path:
+        """The store of container images, which all nodes use."""
+        return self.path / "images"
 
     @property
     def kubeconfig(self) -> Path:
@@ -165,10 +181,15 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def node_names(self) -> list[str]:
-        return [f"node{number}" for number in range(1, self.nodes + 1)]
+        own = (f"node{number}" for number in range(1, self.nodes + 1))
+        return [name for name in own if name not in self.removed] + [node.name for node in self.added]
 
     def node_ip(self, node: str) -> IPv4Address:
-        return self.network.node(int(node.removeprefix("node")))
+        found = self.added_node(node)
+        return self.network.node(found.number if found else int(node.removeprefix("node")))
+
+    def added_node(self, name: str) -> AddedNode | None:
+        return next((node for node in self.added if node.name == name), None)
 
     def namespace(self, part: str) -> str:
         """The name `ip netns` shows: kubesvc-NAME-node1, kubesvc-NAME-net."""
@@ -221,6 +242,9 @@ def define(name: str, directory: Path, options: Options, remembered: Box | None)
 def _check(box: Box) -> None:
     if not 1 <= box.nodes <= 100:
         raise BoxError(f"--nodes {box.nodes}: expected 1 to 100")
+    if any(node.number <= box.nodes for node in box.added):
+        names = ", ".join(node.name for node in box.added if node.number <= box.nodes)
+        raise BoxError(f"--nodes {box.nodes}: {names} has an address of theirs; `kubesvc node remove` it first")
     if not box.node_grace >= 1:
         raise BoxError(f"--node-grace {box.node_grace}: expected at least 1 second")
     networks = {
@@ -309,3 +333,41 @@ def names() -> list[str]:
     """Every box this machine knows of: running, or kept in the default place."""
     found = {path.parent.name for root in (RUN, DEFAULT_STATE) for path in root.glob("*/box.json")}
     return sorted(found)
+
+
+NODE_NAME = re.compile(r"[a-z][a-z0-9]{0,14}")
+NOT_NODES = frozenset(("bridge", "host", "lo", "net"))  # interfaces and namespaces of the box's own
+
+
+def with_node(box: Box, node: AddedNode) -> Box:
+    """The box with one more node, at the lowest address that is free. Raises BoxError."""
+    if not NODE_NAME.fullmatch(node.name) or node.name in NOT_NODES:
+        raise BoxError(f"node {node.name!r}: expected up to 15 lower-case letters and digits, such as node4 or east1")
+    if node.name in box.node_names:
+        raise BoxError(f"node {node.name!r} is part of box {box.name!r} already")
+    if len(box.node_names) >= 100:
+        raise BoxError("a box has at most 100 nodes")
+    own = f"node{int(node.name[4:])}" if node.name[4:].isdigit() and node.name.startswith("node") else ""
+    if own == node.name and node.name in box.removed and not (node.zone or node.labels):
+        return msgspec.structs.replace(box, removed=tuple(name for name in box.removed if name != node.name))
+    taken = {*range(1, box.nodes + 1), *(other.number for other in box.added)}
+    number = next(n for n in range(1, 102) if n not in taken)
+    wider = msgspec.structs.replace(box, added=(*box.added, msgspec.structs.replace(node, number=number)))
+    wider.node_ip(node.name)
+    pods = wider.pods
+    if pods.prefixlen <= 24 and 1 << (24 - pods.prefixlen) < len(wider.node_names):
+        raise BoxError(f"--pod-cidr {pods} has no /24 network left for node {node.name!r}; give a larger one")
+    return wider
+
+
+def without_node(box: Box, name: str) -> Box:
+    """Raises BoxError."""
+    if name not in box.node_names:
+        raise BoxError(f"box {box.name!r} has no node {name!r}: its nodes are {', '.join(box.node_names)}")
+    if len(box.node_names) == 1:
+        raise BoxError(
+            f"node {name!r} is the last of box {box.name!r}: `kubesvc down{name_flag(box.name)}` ends the box"
+        )
+    if box.added_node(name):
+        return msgspec.structs.replace(box, added=tuple(node for node in box.added if node.name != name))
+    return msgspec.structs.replace(box, removed=(*box.removed, name))

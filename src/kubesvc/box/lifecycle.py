@@ -21,8 +21,9 @@ from pathlib import Path
 
 import msgspec
 
-from kubesvc.box import children, egress, lock, network, processes, publish, sockets
+from kubesvc.box import children, control, egress, lock, network, processes, publish, sockets
 from kubesvc.box.certificates import ensure_certificates
+from kubesvc.box.changes import Changes
 from kubesvc.box.definition import RUN, Box, Options, define, find, name_flag, names, recall, remember
 from kubesvc.box.errors import AlreadyRunning, BoxError
 from kubesvc.box.publish import Published
@@ -183,13 +184,16 @@ class _Reporter:
 def _start(box: Box, listener: socket.socket, published: tuple[Published, ...], reporter: _Reporter) -> None:
     with reporter.step("certificates"):
         identities = ensure_certificates(box)
-    with reporter.step(f"network {box.node_cidr}, {box.nodes} {'node' if box.nodes == 1 else 'nodes'}"):
+    with reporter.step(
+        f"network {box.node_cidr}, {len(box.node_names)} {'node' if len(box.node_names) == 1 else 'nodes'}"
+    ):
         network.ensure(box)
         egress.ensure(box)
         listening = sockets.open_all(box, listener, published)
     began = time.monotonic()
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    supervisor = Supervisor(box.run_path, box.path / "logs", children.children(box, identities, listening, writing))
+    parts = children.Parts(box, identities, listening, writing)
+    supervisor = Supervisor(box.run_path, box.path / "logs", parts.children())
     waiting = {"API server", *(f"{node} {part}" for node in box.node_names for part in ("ready", "DNS"))}
 
     def on_progress() -> None:
@@ -213,6 +217,8 @@ def _start(box: Box, listener: socket.socket, published: tuple[Published, ...], 
                     os.close(reporter.descriptor)
 
     supervisor.on_input(reading, on_progress)
+    requests = control.listen(box)
+    supervisor.on_input(requests.fileno(), lambda: control.serve(requests, Changes(parts, supervisor).carry_out))
     supervisor.start()
     supervisor.loop()
 

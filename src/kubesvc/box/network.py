@@ -15,7 +15,7 @@ import hashlib
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
-from kubesvc.box.definition import Box
+from kubesvc.box.definition import NODE_NAME, Box
 from kubesvc.kernel import netns, sysctl
 from kubesvc.kernel.links import Links
 
@@ -80,7 +80,12 @@ def namespaces(box: Box) -> list[Path]:
 
 def _is_part(part: str) -> bool:
     """Whether this is a part's name: another box's name may begin as ours does."""
-    return part == "net" or (part.startswith("node") and part[4:].isdigit())
+    return NODE_NAME.fullmatch(part) is not None
+
+
+def remove_node(box: Box, name: str) -> None:
+    """Take away one node's namespace, and its link with it."""
+    netns.delete(netns.named(box.namespace(name)))
 
 
 def remove(box: Box) -> None:

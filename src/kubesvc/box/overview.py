@@ -135,7 +135,7 @@ async def overview(box: Box) -> Overview:
 
 async def _ask(session: Session, box: Box, found: Overview) -> None:
     nodes = await session.list(NODE, Node)
-    for node in sorted(nodes.items, key=lambda node: int(node.name.removeprefix("node") or 0)):
+    for node in sorted(nodes.items, key=lambda node: (len(node.name), node.name)):
         address = node.internal_ips[0] if node.internal_ips else ""
         found.nodes.append(NodeLine(node.name, node.ready, address, node.spec.pod_cidr, box.namespace(node.name)))
     addresses = [line.address for line in found.nodes if line.address]

@@ -58,12 +58,15 @@ def _udp(namespace: Path, address: IPv4Address, port: int) -> socket.socket:
 def open_all(box: Box, on_host: socket.socket, published: tuple[Published, ...]) -> Sockets:
     """Every listening socket of the box, with those made on the host before; its network must be there."""
     inside = _tcp(netns.named(box.namespace("net")), box.network.api, API_PORT)
-    dns = {}
-    for node in box.node_names:
-        namespace, address = netns.named(box.namespace(node)), box.node_ip(node)
-        dns[node] = (
-            _udp(namespace, address, DNS_PORT),
-            _tcp(namespace, address, DNS_PORT),
-            _tcp(namespace, address, DNS_HEALTH_PORT),
-        )
+    dns = {node: open_node(box, node) for node in box.node_names}
     return Sockets((on_host, inside), dns, published)
+
+
+def open_node(box: Box, node: str) -> tuple[socket.socket, socket.socket, socket.socket]:
+    """A node's DNS sockets."""
+    namespace, address = netns.named(box.namespace(node)), box.node_ip(node)
+    return (
+        _udp(namespace, address, DNS_PORT),
+        _tcp(namespace, address, DNS_PORT),
+        _tcp(namespace, address, DNS_HEALTH_PORT),
+    )

@@ -104,6 +104,27 @@ class Supervisor:
             self._spawn(entry)
         self._save()
 
+    def add(self, child: Child) -> None:
+        """Keep one more alive."""
+        entry = _Running(child)
+        self._running.append(entry)
+        self._spawn(entry)
+        self._save()
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Stop those called so, and don't start them again."""
+        going = [entry for entry in self._running if entry.child.name in names]
+        self._running = [entry for entry in self._running if entry not in going]
+        self._stop([entry for entry in going if entry.pid])
+        self._save()
+
+    def restart(self, name: str) -> None:
+        """Stop the one called so, if there is one: it starts again with what holds now."""
+        for entry in self._running:
+            if entry.child.name == name and entry.pid:
+                self._stop([entry])
+                entry.restart_at = time.monotonic()
+
     def loop(self) -> None:
         """Watch over the children until told to stop; then stop them."""
         waker, wakee = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -118,7 +139,8 @@ class Supervisor:
                     with contextlib.suppress(BlockingIOError):
                         os.read(waker, 512)
                 elif descriptor in watched:
-                    self._reap(watched[descriptor])
+                    if watched[descriptor].pid:  # not removed since
+                        self._reap(watched[descriptor])
                 elif descriptor in self._inputs:
                     self._inputs[descriptor]()
             self._restart_due()

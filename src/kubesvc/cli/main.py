@@ -28,6 +28,13 @@ COMMANDS = {
         "kubesvc.cli.loadbalancer:loadbalancer",
         "Be the controller of Services of type LoadBalancer, in any Kubernetes cluster.",
     ),
+    "image": ("kubesvc.cli.image:image", "Load, pull, list and remove a box's images."),
+    "node": ("kubesvc.cli.node:node", "Add nodes to a running box, and remove them."),
+    "apply": ("kubesvc.cli.kubectl:apply", "Make objects be as a manifest says."),
+    "get": ("kubesvc.cli.kubectl:get", "List objects."),
+    "delete": ("kubesvc.cli.kubectl:delete", "Delete objects."),
+    "logs": ("kubesvc.cli.kubectl:logs", "Print the log of a container."),
+    "exec": ("kubesvc.cli.kubectl:exec_", "Run COMMAND in a container."),
     "demo": ("kubesvc.cli.demo:demo", "Show what a Service does, on three nodes, with real traffic."),
 }
 
@@ -67,7 +74,9 @@ def cli() -> None:
 def main() -> None:
     """The program: known errors become one line and exit status 1, never a traceback."""
     try:
-        cli(standalone_mode=False)
+        code = cli(standalone_mode=False)
+        if isinstance(code, int):  # click gives an Exit back as its code
+            sys.exit(code)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:

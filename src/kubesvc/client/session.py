@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Generic, TypeVar
+from urllib.parse import parse_qsl
 
 import aiohttp
 import msgspec
@@ -17,7 +18,7 @@ import msgspec
 from kubesvc.api.errors import ApiError, from_status
 from kubesvc.api.meta import JSON, ListMeta, Object
 from kubesvc.api.registry import Kind
-from kubesvc.client.transport import Request, Response, Transport
+from kubesvc.client.transport import HttpTransport, Request, Response, Transport
 
 T = TypeVar("T", bound=Object)
 
@@ -99,9 +100,10 @@ class Session:
         query: Mapping[str, str] | None = None,
         body: bytes = b"",
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> Response:
         """One request; raises ApiError for every status of 400 and more."""
-        headers = {"accept": "application/json", "user-agent": "kubesvc"}
+        headers = {"accept": accept, "user-agent": "kubesvc"}
         if body:
             headers["content-type"] = content_type
         try:
@@ -111,6 +113,30 @@ class Session:
         if response.status >= 400:
             raise _error(response)
         return response
+
+    def websocket(self, path: str, protocol: str) -> AbstractAsyncContextManager[aiohttp.ClientWebSocketResponse]:
+        """A WebSocket to `path`, its query included, as exec speaks it. Raises Unreachable, ApiError on entering."""
+        return self._websocket(path, protocol)
+
+    @asynccontextmanager
+    async def _websocket(self, path: str, protocol: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        if not isinstance(self._transport, HttpTransport):
+            raise TypeError("a session within the server has no WebSockets")
+        try:
+            async with self._transport.websocket(path, protocol) as socket:
+                yield socket
+        except aiohttp.WSServerHandshakeError as error:
+            raise await self._refused(path, error) from error
+        except (OSError, aiohttp.ClientError, TimeoutError) as error:
+            raise Unreachable(f"{path}: {error or type(error).__name__}") from error
+
+    async def _refused(self, path: str, error: aiohttp.WSServerHandshakeError) -> ApiError:
+        """What the server said in place of an upgrade: asked once more without one."""
+        plain, _, query = path.partition("?")
+        answer = await self._transport.send(Request("GET", plain, dict(parse_qsl(query)), {}))
+        if answer.status == error.status and answer.body:
+            return _error(answer)
+        return from_status({"message": error.message}, error.status)
 
     async def _object(self, method: str, path: str, **options: Any) -> JSON:
         response = await self.raw(method, path, **options)

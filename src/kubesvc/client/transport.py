@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from kubesvc.client.tunnel import Duplex
 
@@ -109,7 +110,7 @@ class HttpTransport:
         return self._http
 
     async def send(self, request: Request) -> Response:
-        watching = request.query.get("watch") in ("1", "true")
+        watching = not {"1", "true"}.isdisjoint((request.query.get("watch"), request.query.get("follow")))
         headers = dict(request.headers)
         if token := self._token():
             headers["authorization"] = f"Bearer {token}"
@@ -128,6 +129,12 @@ class HttpTransport:
             return Response(answer.status, headers=headers, content_type=content_type, stream=_lines(answer))
         async with answer:
             return Response(answer.status, await answer.read(), headers, content_type)
+
+    def websocket(self, path: str, protocol: str) -> Any:
+        """aiohttp's context of a WebSocket to `path`, which holds its query."""
+        headers = {"authorization": f"Bearer {token}"} if (token := self._token()) else {}
+        url = URL(self._server + path, encoded=True)
+        return self._session().ws_connect(url, protocols=(protocol,), headers=headers, max_msg_size=0)
 
     async def close(self) -> None:
         if self._http is not None:

@@ -25,6 +25,7 @@ from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.meta import Object
 from kubesvc.api.networking import ServiceCIDR
 from kubesvc.api.registry import Kind
+from kubesvc.api.storage import PersistentVolume, PersistentVolumeClaim, StorageClass
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
 from kubesvc.controllers.ownership import controller_of
@@ -74,6 +75,9 @@ class Caches:
         self.daemon_sets = self._typed(registry.DAEMON_SET, DaemonSet)
         self.jobs = self._typed(registry.JOB, Job)
         self.controller_revisions = self._typed(registry.CONTROLLER_REVISION, ControllerRevision)
+        self.claims = self._typed(registry.PERSISTENT_VOLUME_CLAIM, PersistentVolumeClaim)
+        self.volumes = self._typed(registry.PERSISTENT_VOLUME, PersistentVolume)
+        self.storage_classes = self._typed(registry.STORAGE_CLASS, StorageClass)
         for kind in registry.stored():
             if kind not in NOT_CACHED and (kind.group, kind.plural) not in self.of:
                 self.of[kind.group, kind.plural] = Informer(session, kind, Object, project=bare)

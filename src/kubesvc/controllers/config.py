@@ -19,6 +19,7 @@ class ControllersConfig:
     node_grace: float = 40.0  # seconds without a renewed Lease after which a node counts as unreachable
     gone_node_grace: float = 40.0  # seconds that pods of a Node that is gone are left alone
     service_cidr_grace: float = 10.0  # seconds a ServiceCIDR being deleted waits for claims under way
+    volumes: str = ""  # the directory in which volumes are made for claims; "": none are
     workers: int = 16
     """Keys of one controller worked on at once."""
 

@@ -21,6 +21,7 @@ from kubesvc.controllers.mirroring.controller import MirroringController
 from kubesvc.controllers.namespace.controller import NamespaceController
 from kubesvc.controllers.nodeipam.controller import NodeIpamController
 from kubesvc.controllers.nodelifecycle.controller import NodeLifecycleController
+from kubesvc.controllers.persistentvolume.controller import PersistentVolumeController
 from kubesvc.controllers.replicaset.controller import replica_set_controller, replication_controller
 from kubesvc.controllers.scheduler.controller import SchedulerController
 from kubesvc.controllers.servicecidr.controller import ServiceCidrController
@@ -41,6 +42,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     DaemonSetController,
     JobController,
     replication_controller,
+    PersistentVolumeController,
     NamespaceController,
     EndpointsController,
     ServiceCidrController,

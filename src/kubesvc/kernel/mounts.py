@@ -1,9 +1,10 @@
-"""Mounts of the calling process's mount namespace: a tmpfs made, and whatever lies under a directory taken away."""
+"""Mounts of the calling process's mount namespace: made, and taken away with whatever lies under a directory."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 MS_NOSUID, MS_NODEV = 2, 4  # linux/mount.h
@@ -37,3 +38,20 @@ def unmount_all(under: Path) -> None:
     """Unmount, lazily, everything at or below `under`."""
     for point in mount_points(under):
         _libc.umount2(str(point).encode(), MNT_DETACH)
+
+
+def mount_overlay(target: Path, *, lower: Sequence[Path], upper: Path, work: Path) -> None:
+    """Mount the directories `lower`, the topmost first, with what is written going to `upper`.
+
+    They are named by descriptors: the options of a mount have one page, and paths may hold its separators.
+    """
+    opened = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in (*lower, upper, work)]
+    try:
+        *below, above, working = (f"/proc/self/fd/{descriptor}" for descriptor in opened)
+        options = f"lowerdir={':'.join(below)},upperdir={above},workdir={working}"
+        if _libc.mount(b"overlay", str(target).encode(), b"overlay", 0, options.encode()) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"mount overlay on {target}: {os.strerror(number)}")
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)

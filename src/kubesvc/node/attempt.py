@@ -23,6 +23,7 @@ from kubesvc.node import bundles, cgroups, processes, records, termination
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.config import PodPaths
 from kubesvc.node.exits import LOST
+from kubesvc.node.images.image import Image
 from kubesvc.node.lifecycle import Exit
 from kubesvc.node.machine import Machine
 from kubesvc.node.records import ContainerRecord
@@ -44,11 +45,11 @@ class Attempt:
 
     # ── beginning ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def create(self, pod: Pod, around: Surroundings) -> None:
+    async def create(self, pod: Pod, around: Surroundings, image: Image) -> None:
         """Up to the point where its program would begin. Raises RuntimeFailure, OSError, ConfigError."""
         container, record, runtime = self._container, self.record, self._machine.runtime
         bundle, output = self._bundle, self._paths.log(record.name, record.attempt)
-        await asyncio.to_thread(bundles.make, self._machine, pod, container, bundle, around, record.id)
+        await asyncio.to_thread(bundles.make, self._machine, pod, container, bundle, around, record.id, image)
         self._save()
         output.parent.mkdir(parents=True, exist_ok=True)
         pid = await runtime.create(
@@ -78,6 +79,14 @@ class Attempt:
     async def execute(self, command: Sequence[str], timeout: float | None) -> Finished:
         """A command in it. Raises TimeoutError, RuntimeFailure, OSError."""
         return await self._machine.runtime.execute(self.record.id, command, timeout)
+
+    @property
+    def stop_signal(self) -> signal.Signals:
+        """SIGTERM, or what the image wants in its place: SIGQUIT, QUIT or 3."""
+        text = self.record.stop_signal
+        if text.isdigit() and int(text) in set(signal.Signals):
+            return signal.Signals(int(text))
+        return signal.Signals.__members__.get("SIG" + text.removeprefix("SIG"), signal.SIGTERM)
 
     def signal(self, number: signal.Signals) -> None:
         if self._process >= 0:

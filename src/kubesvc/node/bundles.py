@@ -11,9 +11,14 @@ from pathlib import Path
 import msgspec
 
 from kubesvc.api.core import Container, Pod
+from kubesvc.kernel import mounts
 from kubesvc.node import hostimage, records, spec, termination
 from kubesvc.node.config import PodPaths
+from kubesvc.node.images import root as roots
+from kubesvc.node.images.accounts import Account
+from kubesvc.node.images.image import Image, ImageError
 from kubesvc.node.machine import Machine
+from kubesvc.node.runtime import RuntimeFailure
 from kubesvc.node.spec import Bind
 
 
@@ -29,17 +34,28 @@ class Surroundings:
     processes: Path | None = None  # another container's PID namespace, to see its processes
 
 
-def make(machine: Machine, pod: Pod, container: Container, bundle: Path, around: Surroundings, id_: str) -> None:
-    """Fill the directory `bundle`, anew. Raises ConfigError, OSError."""
-    shutil.rmtree(bundle, ignore_errors=True)
+def make(
+    machine: Machine, pod: Pod, container: Container, bundle: Path, around: Surroundings, id_: str, image: Image
+) -> None:
+    """Fill the directory `bundle`, anew. Raises ConfigError, RuntimeFailure, OSError."""
+    remove(bundle)
     root = bundle / "rootfs"
     root.mkdir(parents=True)
     last_words = Bind(str(termination.make(bundle)), container.termination_message_path)
-    binds = [*hostimage.make_root(root), *around.binds, last_words]
-    if container.working_dir:
-        # As runtimes do: a working directory that isn't there is made (but not inside what is read-only).
-        with suppress(OSError, ValueError):
-            (root / container.working_dir.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    binds = [*around.binds, last_words]
+    account = Account()
+    if image.is_host:
+        binds = [*hostimage.make_root(root), *binds]
+        if container.working_dir:
+            # As runtimes do: a working directory that isn't there is made (but not inside what is read-only).
+            with suppress(OSError, ValueError):
+                (root / container.working_dir.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    else:
+        try:
+            roots.mount(machine.images.store, image, bundle)
+            account = roots.account(image, root)
+        except (ImageError, ValueError) as error:
+            raise RuntimeFailure(str(error)) from error
     config = spec.build(
         pod,
         container,
@@ -50,15 +66,23 @@ def make(machine: Machine, pod: Pod, container: Container, bundle: Path, around:
         processes=None if around.processes is None else str(around.processes),
         cgroup=f"{machine.config.cgroup}/{id_}" if machine.runtime.has_cgroups else None,
         available=machine.runtime.capabilities,
+        image=image,
+        account=account,
     )
     (bundle / "config.json").write_bytes(msgspec.json.encode(config))
+
+
+def remove(bundle: Path) -> None:
+    """Take a bundle away, with its root."""
+    mounts.unmount_all(bundle)
+    shutil.rmtree(bundle, ignore_errors=True)
 
 
 def forget_old(paths: PodPaths, container: str, attempt: int) -> None:
     """Keep the log of one attempt before this one, and no bundle of any."""
     for old in records.attempts(paths, container):
         if old < attempt:
-            shutil.rmtree(paths.bundle(container, old), ignore_errors=True)
+            remove(paths.bundle(container, old))
     for path in paths.log(container, 0).parent.glob("*.log"):
         if path.stem.isdigit() and int(path.stem) < attempt - 1:
             path.unlink(missing_ok=True)

@@ -42,6 +42,10 @@ class NodeConfig:
     withdrawal_wait: float = 2.0
     """Seconds a pod's SIGTERM waits, at most, until no node picks the pod any more; 0: it doesn't wait."""
     hosts: Path = Path("/etc/hosts")  # the machine's: for pods on the node's own network
+    images: Path | None = None  # the store, shared by the nodes of a machine; None: one in run_dir
+    image_network: int | None = None
+    """An open descriptor of the network namespace in which images are pulled; None: the node's own."""
+    docker_config: Path | None = None  # config.json: who one is at registries
     resolv_conf: Path = Path("/etc/resolv.conf")  # the machine's: for dnsPolicy Default, and more search domains
 
     @property

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from kubesvc.api.core import Container, ContainerStatus, Pod
-from kubesvc.node import bundles, hooks, images, resources, spec
+from kubesvc.node import bundles, hooks, resources, spec
 from kubesvc.node.attempt import Attempt, latest
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.config import PodPaths
 from kubesvc.node.environment import ConfigError
 from kubesvc.node.grace import Grace
-from kubesvc.node.images import ImageError
+from kubesvc.node.images.image import Image
+from kubesvc.node.images.wanted import NotYet, WantedImage
 from kubesvc.node.lifecycle import Backoff, State, View
 from kubesvc.node.machine import Machine
 from kubesvc.node.prober import Prober
@@ -44,6 +45,7 @@ class ContainerRunner:
         self._machine, self._pod, self._paths, self._changed = machine, pod, paths, changed
         self._attempt: Attempt | None = None
         self._prober: Prober | None = None
+        self._image = WantedImage(machine.images, self._event, self._image_changed)
         self._address = ""  # where hooks and probes ask
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = 0  # starts in a row that failed for want of something
@@ -69,17 +71,17 @@ class ContainerRunner:
 
     # ── starting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def start(self, pod: Pod, surroundings: Callable[[Container], Surroundings]) -> None:
+    async def start(self, pod: Pod, surroundings: Callable[[Container, Image], Surroundings]) -> None:
         """Run one more attempt. A failure is in the view afterwards, never raised."""
         self._pod, name, now = pod, self.container.name, time.time()
         self.container = next((c for c in pod.spec.every_container if c.name == name), self.container)
         try:
-            images.resolve(self.container.image)
             self._machine.runtime.check()
-            around = surroundings(self.container)
-            spec.command(self.container, around.environment)
-        except ImageError as error:
-            self._image_missing(str(error), now)
+            image = self._image.obtain(pod, self.container, now)
+            around = surroundings(self.container, image)
+            spec.command(self.container, around.environment, image)
+        except NotYet as wait:
+            self._set(self.view.waiting(wait.reason, str(wait), retry_at=wait.retry_at))
             return
         except (ConfigError, RuntimeFailure) as error:
             reason = "CreateContainerConfigError" if isinstance(error, ConfigError) else "CreateContainerError"
@@ -88,13 +90,12 @@ class ContainerRunner:
         if not self._machine.runtime.has_cgroups and (given := resources.limits(self.container.resources)):
             told = f"limits of {' and '.join(given)} are not enforced: this node has no control groups to write to"
             self._event("LimitsNotEnforced", told, warning=True)
-        self._event("Pulled", f'Container image "{self.container.image}" already present on machine')
-        waiting = self._next(now)
+        waiting = self._next(now, image)
         attempt = self._attempt
         assert attempt is not None
         try:
             async with self._machine.creating:
-                await attempt.create(pod, around)
+                await attempt.create(pod, around, image)
                 self._event("Created", f"Created container: {name}")
                 await attempt.start()
         except OSError as error:  # as on a full disk: nothing of it has run
@@ -113,17 +114,18 @@ class ContainerRunner:
         self._begin(around.address, age=0.0)
         await asyncio.to_thread(bundles.forget_old, self._paths, name, attempt.record.attempt)
 
-    def _next(self, now: float) -> View:
-        """The attempt after the one before, and its view until it runs."""
+    def _next(self, now: float, image: Image) -> View:
+        """The attempt after the one before, of `image`, and its view until it runs."""
         view, again = self.view, self.view.exit is not None
         number = view.attempt + 1 if again or view.id else view.attempt
         backoff = view.backoff.next(now) if again else view.backoff
         id_, last = secrets.token_hex(32), view.exit or view.last
         record = ContainerRecord(
-            id_, view.name, number, last=last, backoff_delay=backoff.delay, backoff_since=backoff.since
-        )
+            id_, view.name, number, image.shown, image.stop_signal,
+            last=last, backoff_delay=backoff.delay, backoff_since=backoff.since,
+        )  # fmt: skip
         self._attempt = Attempt(self._machine, self._paths, self.container, record)
-        return View(view.name, id=id_, attempt=number, last=last, backoff=backoff)
+        return View(view.name, id=id_, image=image.shown, attempt=number, last=last, backoff=backoff)
 
     def _running(self, view: View) -> None:
         """The container runs: watch for its end, at once."""
@@ -164,17 +166,10 @@ class ContainerRunner:
         self._set(self.view.waiting(reason, message, retry_at=now + delay))
         self._event("Failed", f"Error: {message}", warning=True)
 
-    def _image_missing(self, message: str, now: float) -> None:
-        image, first = self.container.image, self._failures == 0
-        delay = min(10.0 * 2.0 ** min(self._failures, 10), 300.0)
-        self._failures += 1
-        shown = message if first else f'Back-off pulling image "{image}": ErrImagePull: {message}'
-        self._set(self.view.waiting("ErrImagePull" if first else "ImagePullBackOff", shown, retry_at=now + delay))
-        if first:
-            self._event("Failed", f'Failed to pull image "{image}": {message}', warning=True)
-            self._event("Failed", "Error: ErrImagePull", warning=True)
-        else:
-            self._event("BackOff", f'Back-off pulling image "{image}"')
+    def _image_changed(self) -> None:
+        """A pull has ended, well or not."""
+        self.retry()
+        self._changed()
 
     # ── the end of an attempt ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -203,7 +198,7 @@ class ContainerRunner:
                 await self._pre_stop(
                     self._grace, hooks.run(pre_stop, self.container, self._address, self.execute, grace)
                 )
-            attempt.signal(signal.SIGTERM)
+            attempt.signal(attempt.stop_signal)
             if not await self._grace.wait(ended):
                 attempt.signal(signal.SIGKILL)
             await ended.wait()
@@ -240,6 +235,7 @@ class ContainerRunner:
 
     def leave(self) -> None:
         """The agent stops: let go without ending anything."""
+        self._image.leave()
         if self._prober is not None:
             self._prober.stop()
         for task in self._tasks:
@@ -293,7 +289,9 @@ class ContainerRunner:
             return False
         attempt = self._attempt = Attempt(self._machine, self._paths, self.container, record)
         backoff = Backoff(record.backoff_delay, record.backoff_since)
-        view = View(record.name, id=record.id, attempt=record.attempt, last=record.last, backoff=backoff)
+        view = View(
+            record.name, id=record.id, image=record.image, attempt=record.attempt, last=record.last, backoff=backoff
+        )
         if record.exit is not None:
             self.view = replace(view, started_at=record.started_at).ended(record.exit)
             return True

@@ -82,7 +82,13 @@ def service_variables(services: Iterable[Service]) -> dict[str, str]:
 class Sources:
     """The ConfigMaps and Secrets of the pod's namespace that were found, by name."""
 
-    def __init__(self, config_maps: Mapping[str, ConfigMap], secrets: Mapping[str, Secret]) -> None:
+    def __init__(
+        self,
+        config_maps: Mapping[str, ConfigMap],
+        secrets: Mapping[str, Secret],
+        claims: Mapping[str, str] | None = None,
+    ) -> None:
+        self.claims = claims or {}  # a PersistentVolumeClaim -> its directory, "" while it has none
         self.config_maps = config_maps
         self.secrets = secrets
 
@@ -160,10 +166,10 @@ def build(
     *,
     address: str,
     host_ip: str,
-    hostname: str,
+    base: Mapping[str, str],
 ) -> dict[str, str]:
-    """The whole environment. Raises ConfigError for a missing ConfigMap, Secret or key that isn't optional."""
-    found: dict[str, str] = {"PATH": PATH, "HOSTNAME": hostname, "HOME": "/root"}
+    """The whole environment, on top of `base`. Raises ConfigError for what is missing and isn't optional."""
+    found: dict[str, str] = dict(base)
     found |= service_variables(services)
     for source in container.env_from:
         for what, reference, read in (

@@ -62,6 +62,7 @@ class View:
     name: str
     state: State = State.WAITING
     id: str = ""
+    image: str = ""  # where it came from, as a status names it
     attempt: int = 0
     started_at: float = 0.0
     exit: Exit | None = None

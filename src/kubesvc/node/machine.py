@@ -16,6 +16,7 @@ from kubesvc.node.config import NodeConfig, Paths
 from kubesvc.node.exits import Exits
 from kubesvc.node.followed import Followed
 from kubesvc.node.hostports import HostPorts
+from kubesvc.node.images.wanted import Images
 from kubesvc.node.ipam import AddressPool
 from kubesvc.node.runtime import Runtime
 from kubesvc.node.sources import Reader
@@ -41,6 +42,7 @@ class Machine:
     reader: Reader
     resolver: etc.Resolver  # the machine's own
     withdrawal: Withdrawal
+    images: Images
     followed: Followed
     host_ports: HostPorts
     creating: asyncio.Semaphore = field(default_factory=_slots)

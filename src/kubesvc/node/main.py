@@ -23,6 +23,9 @@ from kubesvc.node.config import NodeConfig
 from kubesvc.node.exits import Exits
 from kubesvc.node.followed import Followed
 from kubesvc.node.hostports import HostPorts
+from kubesvc.node.images.puller import Puller
+from kubesvc.node.images.store import Store
+from kubesvc.node.images.wanted import Images
 from kubesvc.node.ipam import AddressPool
 from kubesvc.node.machine import Machine
 from kubesvc.node.runtime import Runtime
@@ -84,6 +87,9 @@ async def _serve(
     group.create_task(routes.follow(nodes, links, config.node_name))
     events = Recorder(session, host=config.node_name, settle=SETTLE)
     group.create_task(events.run())
+    store = Store(config.images or config.run_dir / "images")
+    store.make()
+    reader = Reader(session)
     machine = Machine(
         config,
         session,
@@ -92,9 +98,10 @@ async def _serve(
         Runtime(config),
         exits,
         events,
-        Reader(session),
+        reader,
         etc.parse_resolver(_text(config)),
         Withdrawal(session, nodes, config.withdrawal_wait),
+        Images(store, Puller(store, config.image_network), config.docker_config, reader.secret),
         Followed(session),
         HostPorts(),
     )

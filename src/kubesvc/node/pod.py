@@ -24,6 +24,7 @@ from kubesvc.node.container import ContainerRunner
 from kubesvc.node.environment import ConfigError
 from kubesvc.node.etc import HostnameTooLong
 from kubesvc.node.hostports import HostPortRefused
+from kubesvc.node.images.image import Image
 from kubesvc.node.ipam import Exhausted
 from kubesvc.node.machine import Machine
 from kubesvc.node.publisher import Publisher
@@ -177,10 +178,10 @@ class PodWorker:
         self._machine.tell(self.pod, "BackOff", text, container=view.name, warning=True)
         self._publisher.changed()
 
-    def _for_container(self, container: Container) -> Surroundings:
+    def _for_container(self, container: Container, image: Image) -> Surroundings:
         """Raises ConfigError."""
         target = self.runners.get(container.target_container_name)
-        return self._sandbox.around(self.pod, container, target.processes if target is not None else None)
+        return self._sandbox.around(self.pod, container, image, target.processes if target is not None else None)
 
     def _explain(self, error: Exception) -> None:
         """Why the pod can't begin yet, where people look: its events and its containers' states."""

@@ -35,6 +35,8 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     id: str
     name: str
     attempt: int
+    image: str = ""
+    stop_signal: str = ""
     pid: int = 0
     pid_start: int = 0
     started_at: float = 0.0

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from kubesvc.api.core import Container, Pod, Service
 from kubesvc.kernel import mounts
-from kubesvc.node import environment, etc, podnet, records, volumes
+from kubesvc.node import claims, environment, etc, podnet, records, volumes
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.config import PodPaths
 from kubesvc.node.environment import ConfigError, Sources
+from kubesvc.node.images.image import Image, base_environment
 from kubesvc.node.machine import Machine
 from kubesvc.node.records import PodRecord
 from kubesvc.node.spec import Bind
@@ -78,7 +79,9 @@ class Sandbox:
 
     def _files(self, pod: Pod) -> None:
         config, folder = self._machine.config, self._paths.etc
-        volumes.prepare(pod, self._paths, self._sources, lambda path: self._field(pod, path))
+        volumes.prepare(
+            claims.resolve(pod, self._sources), self._paths, self._sources, lambda path: self._field(pod, path)
+        )
         folder.mkdir(parents=True, exist_ok=True)
         if pod.spec.host_network:
             hosts = etc.hosts_of_node(config.hosts.read_text() if config.hosts.exists() else "", pod)
@@ -100,8 +103,8 @@ class Sandbox:
     def _field(self, pod: Pod, path: str) -> str:
         return environment.field_value(path, pod, self.address, str(self._machine.config.node_ip))
 
-    def around(self, pod: Pod, container: Container, processes: Path | None) -> Surroundings:
-        """What one container gets; `processes`: the PID namespace that it shares. Raises ConfigError."""
+    def around(self, pod: Pod, container: Container, image: Image, processes: Path | None) -> Surroundings:
+        """What one container of an image gets; `processes`: the PID namespace that it shares. Raises ConfigError."""
         hostname = self._hostname(pod)
         variables = environment.build(
             container,
@@ -110,10 +113,10 @@ class Sandbox:
             self._services,
             address=self.address,
             host_ip=str(self._machine.config.node_ip),
-            hostname=hostname,
+            base=base_environment(image, environment.PATH, hostname),
         )
         files = [Bind(str(self._paths.etc / name), f"/etc/{name}") for name in ("hosts", "hostname", "resolv.conf")]
-        binds = [*files, *volumes.binds(pod, container, self._paths)]
+        binds = [*files, *volumes.binds(claims.resolve(pod, self._sources), container, self._paths)]
         network = None if pod.spec.host_network else self._paths.netns
         return Surroundings(self.address, network, hostname, variables, binds, processes)
 

@@ -14,8 +14,9 @@ from kubesvc.api.core import ConfigMap, Pod, Secret, Service
 from kubesvc.api.errors import NotFound
 from kubesvc.api.meta import Object
 from kubesvc.api.registry import Kind
+from kubesvc.api.storage import PersistentVolume, PersistentVolumeClaim
 from kubesvc.client.session import Session
-from kubesvc.node import environment
+from kubesvc.node import claims, environment
 from kubesvc.node.environment import Sources
 
 T = TypeVar("T", bound=Object)
@@ -34,7 +35,19 @@ class Reader:
             self._read_all(registry.CONFIG_MAP, ConfigMap, pod.namespace, maps),
             self._read_all(registry.SECRET, Secret, pod.namespace, secrets),
         )
-        return Sources(found_maps, found_secrets)
+        return Sources(found_maps, found_secrets, await self._claims(pod))
+
+    async def _claims(self, pod: Pod) -> dict[str, str]:
+        """A claim -> its directory, "" while it has none. Raises ConfigError."""
+        names = claims.names(pod)
+        found = await self._read_all(registry.PERSISTENT_VOLUME_CLAIM, PersistentVolumeClaim, pod.namespace, names)
+        wanted = {claim.spec.volume_name for claim in found.values() if claim.spec.volume_name}
+        volumes = await self._read_all(registry.PERSISTENT_VOLUME, PersistentVolume, "", wanted)
+        return {name: claims.path(claim, volumes.get(claim.spec.volume_name)) for name, claim in found.items()}
+
+    async def secret(self, namespace: str, name: str) -> Secret | None:
+        """A Secret, or None. Raises ApiError, Unreachable."""
+        return (await self._read_all(registry.SECRET, Secret, namespace, {name})).get(name)
 
     async def services(self, pod: Pod) -> list[Service]:
         """The Services whose variables the pod gets: those of its namespace if enableServiceLinks, and the API's."""

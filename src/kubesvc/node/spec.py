@@ -13,6 +13,9 @@ from kubesvc.api.core import Container, Pod
 from kubesvc.api.meta import JSON
 from kubesvc.node import resources
 from kubesvc.node.environment import ConfigError, expand
+from kubesvc.node.images import image as images
+from kubesvc.node.images.accounts import Account
+from kubesvc.node.images.image import Image
 
 CAPABILITIES = (
     "CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
@@ -68,13 +71,16 @@ def _file_systems() -> list[JSON]:
     ]
 
 
-def command(container: Container, environment: Mapping[str, str]) -> list[str]:
-    """command and args with `$(VAR)` expanded. The host image has no entrypoint, so that args alone are a command
-    line, and none is a ConfigError."""
-    words = [expand(word, environment) for word in (*container.command, *container.args)]
+def command(container: Container, environment: Mapping[str, str], image: Image) -> list[str]:
+    """command and args with `$(VAR)` expanded, or the image's in their place. No command line is a ConfigError."""
+    own = tuple(expand(word, environment) for word in container.command)
+    arguments = tuple(expand(word, environment) for word in container.args)
+    words = images.command(image, own, arguments)
     if not words:
-        raise ConfigError(f'container "{container.name}": image host has no command of its own: set `command`')
-    return words
+        raise ConfigError(
+            f'container "{container.name}": image {container.image} has no command of its own: set `command`'
+        )
+    return list(words)
 
 
 def capabilities(container: Container, available: Collection[str]) -> list[str]:
@@ -87,8 +93,8 @@ def capabilities(container: Container, available: Collection[str]) -> list[str]:
     return sorted(wanted & set(available))
 
 
-def user(pod: Pod, container: Container) -> JSON:
-    """The user and groups of the container's processes: the container's own word, else the pod's, else root."""
+def user(pod: Pod, container: Container, account: Account) -> JSON:
+    """The user and groups of the container's processes: its own word, else the pod's, else the image's `account`."""
     of_pod, own = pod.spec.security_context, container.security_context
     uid = gid = None
     groups: list[int] = []
@@ -97,7 +103,10 @@ def user(pod: Pod, container: Container) -> JSON:
     if own is not None:
         uid = own.run_as_user if own.run_as_user is not None else uid
         gid = own.run_as_group if own.run_as_group is not None else gid
-    return {"uid": uid or 0, "gid": gid or 0, "additionalGids": groups}
+    if uid is None:
+        uid, gid = account.uid, account.gid if gid is None else gid
+        groups = list(dict.fromkeys((*groups, *account.groups)))
+    return {"uid": uid, "gid": gid or 0, "additionalGids": groups}
 
 
 def order(binds: Sequence[Bind]) -> list[Bind]:
@@ -117,6 +126,8 @@ def build(
     processes: str | None = None,
     cgroup: str | None,
     available: Collection[str],
+    image: Image,
+    account: Account,
 ) -> JSON:
     """config.json. `network`: the path of the pod's namespace, None for the node's own; `processes`: that
     of a PID namespace to share; `cgroup` None: none is made;
@@ -124,10 +135,10 @@ def build(
     granted = capabilities(container, available)
     process = {
         "terminal": container.tty,
-        "user": user(pod, container),
-        "args": command(container, environment),
+        "user": user(pod, container, account),
+        "args": command(container, environment, image),
         "env": [f"{name}={value}" for name, value in environment.items()],
-        "cwd": container.working_dir or "/",
+        "cwd": container.working_dir or image.working_dir or "/",
         "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), granted),
         "noNewPrivileges": False,
     }

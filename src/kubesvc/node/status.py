@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 
 from kubesvc.api.core import Container, Pod
 from kubesvc.api.meta import JSON, Condition, format_time
-from kubesvc.node.images import HOST
 from kubesvc.node.lifecycle import Exit, State, View, is_sidecar
 
 OURS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
@@ -47,7 +46,7 @@ def container_status(container: Container, view: View) -> JSON:
     return {
         "name": container.name,
         "image": container.image,
-        "imageID": HOST if view.id else "",
+        "imageID": view.image if view.id else "",
         "containerID": f"runc://{view.id}" if view.id else "",
         "restartCount": view.attempt,
         "started": view.running and view.started,

@@ -3,7 +3,7 @@
     system:node:NAME of the group system:nodes
         nodes, leases            write the one of its own name
         pods                     write (their status, their end) those bound to it; list them by spec.nodeName
-        configmaps, secrets      read those that a pod bound to it refers to
+        configmaps, secrets, persistentvolumeclaims      read those that a pod bound to it refers to
 
 Follows the node authorizer and the NodeRestriction admission plugin; that a node reads all Nodes (its routes) and may
 mark endpoints of kube-dns (its neighbours' that fell silent) is this cluster's own.
@@ -32,7 +32,7 @@ def node_of(user: User) -> str:
 def needs_pods(wanted: Attributes) -> bool:
     """Whether the answer depends on which pods the node has."""
     plural = wanted.resource.partition("/")[0]
-    return plural in ("configmaps", "secrets") or (plural == "pods" and wanted.verb not in ("list", "watch", "create"))
+    return plural in _REFERENCES or (plural == "pods" and wanted.verb not in ("list", "watch", "create"))
 
 
 def refusal(node: str, wanted: Attributes, pods: list[JSON], *, selector: str = "", named: str = "") -> str:
@@ -50,7 +50,7 @@ def refusal(node: str, wanted: Attributes, pods: list[JSON], *, selector: str = 
                 return f"can only list and watch pods with spec.nodeName={node}"
         case "pods" if wanted.verb != "create" and all(pod["metadata"]["name"] != name for pod in pods):
             return f'node "{node}" can only {wanted.verb} pods with spec.nodeName set to itself'
-        case "configmaps" | "secrets":
+        case "configmaps" | "secrets" | "persistentvolumeclaims":
             if not name or all(name not in references(pod, plural) for pod in pods):
                 return f"no relationship found between node '{node}' and this object"
     return ""
@@ -60,6 +60,7 @@ _REFERENCES = {  # where a pod names them: what the value is called, what the na
     "configmaps": (("configMap", "name"), ("configMapRef", "name"), ("configMapKeyRef", "name")),
     "secrets": (("secret", "name"), ("secret", "secretName"), ("secretRef", "name"), ("secretKeyRef", "name"),
                 ("imagePullSecrets", "name")),
+    "persistentvolumeclaims": (("persistentVolumeClaim", "claimName"),),
 }  # fmt: skip
 
 

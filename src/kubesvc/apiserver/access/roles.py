@@ -103,6 +103,7 @@ ROLES: dict[str, tuple[Rule, ...]] = {
         ("delete get list watch", _CORE, "pods"),
         ("patch update", _CORE, "pods/status"),
         (_READ, _CORE, "configmaps secrets"),
+        ("get", _CORE, "persistentvolumeclaims persistentvolumes"),
         ("create get list patch update watch", "coordination.k8s.io", "leases"),
     ),
     # ── our own rooms ────────────────────────────────────────────────────────────────────────────────────────────
@@ -127,8 +128,17 @@ ROLES: dict[str, tuple[Rule, ...]] = {
     ),
     "system:kubesvc:controllers": (
         *_garbage(),
-        ("create", _CORE, "configmaps endpoints persistentvolumeclaims pods pods/binding serviceaccounts"),
-        ("patch", _CORE, "nodes/status pods/status replicationcontrollers/status"),
+        (
+            "create",
+            _CORE,
+            "configmaps endpoints persistentvolumeclaims persistentvolumes pods pods/binding serviceaccounts",
+        ),
+        (
+            "patch",
+            _CORE,
+            "nodes/status persistentvolumeclaims/status persistentvolumes/status pods/status "
+            "replicationcontrollers/status",
+        ),
         ("patch", "apps", "daemonsets/status deployments/status replicasets/status statefulsets/status"),
         ("patch", "batch", "jobs/status"),
         ("patch", "networking.k8s.io", "servicecidrs/status"),

@@ -9,7 +9,8 @@ from typing import Any
 
 from kubesvc.api.meta import JSON
 
-_SERVED_VOLUMES = ("name", "emptyDir", "configMap", "secret", "downwardAPI", "projected", "hostPath")
+_SERVED_VOLUMES = ("name", "emptyDir", "configMap", "secret", "downwardAPI", "projected", "hostPath",
+                   "persistentVolumeClaim")  # fmt: skip
 
 # a field of a spec -> whether its value asks for something that isn't done, and what happens instead
 _POD: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -37,12 +38,6 @@ _JOB: dict[str, tuple[Callable[[Any], bool], str]] = {
 def in_job_spec(spec: JSON, path: str) -> Iterator[str]:
     """`spec` is a JobSpec at `path`."""
     yield from _told(_JOB, spec, path)
-
-
-def in_stateful_set_spec(spec: JSON, path: str) -> Iterator[str]:
-    """`spec` is a StatefulSetSpec at `path`."""
-    if spec.get("volumeClaimTemplates"):
-        yield f"{path}.volumeClaimTemplates: claims are made, but not served yet: the pods can't start with them"
 
 
 def in_pod_spec(spec: JSON, path: str) -> Iterator[str]:

@@ -154,6 +154,10 @@ def validate_template(kind: str, spec: JSON) -> Iterator[Cause]:
     meta, pod_spec = spec["template"].get("metadata") or {}, spec["template"].get("spec") or {}
     yield from metadata.validate_labels(meta.get("labels"), "spec.template.metadata.labels")
     yield from metadata.validate_annotations(meta.get("annotations"), "spec.template.metadata.annotations")
+    claimed = [{"name": (t.get("metadata") or {}).get("name")} for t in spec.get("volumeClaimTemplates") or ()]
+    if claimed:  # the controller makes a volume of each, in the place of one of that name
+        own = [v for v in pod_spec.get("volumes") or () if {"name": v.get("name")} not in claimed]
+        pod_spec = pod_spec | {"volumes": [*own, *(name | {"emptyDir": {}} for name in claimed)]}
     yield from pod.validate_spec(pod_spec, "spec.template.spec")
     allowed = ("Never", "OnFailure") if kind == "Job" else ("Always",)
     restart = pod_spec.get("restartPolicy")
@@ -211,17 +215,13 @@ def warnings(tree: JSON) -> list[str]:
     return list(unserved.in_pod_spec(template.get("spec") or {}, "spec.template.spec"))
 
 
-def stateful_set_warnings(tree: JSON) -> list[str]:
-    return [*warnings(tree), *unserved.in_stateful_set_spec(tree.get("spec") or {}, "spec")]
-
-
 def job_warnings(tree: JSON) -> list[str]:
     return [*warnings(tree), *unserved.in_job_spec(tree.get("spec") or {}, "spec")]
 
 
 DEPLOYMENT = Rules(default=default_deployment, validate=validate_deployment, warnings=warnings, counted=True)
 REPLICA_SET = Rules(default=default_replica_set, validate=validate, warnings=warnings, counted=True)
-STATEFUL_SET = Rules(default=default_stateful_set, validate=validate, warnings=stateful_set_warnings, counted=True)
+STATEFUL_SET = Rules(default=default_stateful_set, validate=validate, warnings=warnings, counted=True)
 DAEMON_SET = Rules(default=default_daemon_set, validate=validate, warnings=warnings, counted=True)
 JOB = Rules(default=default_job, prepare=prepare_job, validate=validate_job, warnings=job_warnings, counted=True)
 ADMITS = (

@@ -1,0 +1,80 @@
+"""One key for all claims and volumes: each choice depends on all the others. The directories are made and removed here:
+a box's nodes share its disk, so that a claim's data is where its pod goes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from pathlib import Path
+
+from kubesvc.api.errors import AlreadyExists
+from kubesvc.api.meta import JSON, Object
+from kubesvc.api.registry import PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM
+from kubesvc.api.storage import PersistentVolume, PersistentVolumeClaim
+from kubesvc.client.queue import WorkQueue
+from kubesvc.controllers.context import Context
+from kubesvc.controllers.persistentvolume import plan as planning
+
+log = logging.getLogger(__name__)
+
+COMPONENT = "persistentvolume-controller"
+
+
+class PersistentVolumeController:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._caches = context.caches
+        self.queue: WorkQueue[str] = WorkQueue("persistentvolume")
+        for informer in (self._caches.claims, self._caches.volumes, self._caches.storage_classes):
+            informer.on_change(self._changed)
+
+    async def run(self) -> None:
+        await self.queue.run(self.reconcile)
+
+    def _changed(self, old: Object | None, new: Object | None) -> None:
+        self.queue.add("volumes")
+
+    async def reconcile(self, key: str) -> None:
+        caches, writer = self._caches, self._context.writer
+        directory = self._context.config.volumes
+        classes = {found.name: found for found in caches.storage_classes.items.values()}
+        found = planning.plan(caches.claims.items.values(), caches.volumes.items.values(), classes, directory)
+        for volume, phase in found.phases:
+            await writer.patch(PERSISTENT_VOLUME, volume, {"status": {"phase": phase}}, subresource="status")
+        for claim, tree in found.make:
+            await asyncio.to_thread(_make, Path(tree["spec"]["hostPath"]["path"]))
+            try:
+                await writer.create(PERSISTENT_VOLUME, tree)
+            except AlreadyExists:
+                continue
+            text = f"Successfully provisioned volume {tree['metadata']['name']}"
+            self._tell(claim, "ProvisioningSucceeded", text)
+        for claim, volume in found.bind:
+            await self._bind(claim, volume)
+        for volume in found.remove:
+            path = Path(volume.spec.path)
+            if directory and path.parent == Path(directory):
+                await asyncio.to_thread(shutil.rmtree, path, True)
+            await writer.delete(PERSISTENT_VOLUME, volume)
+
+    async def _bind(self, claim: PersistentVolumeClaim, volume: PersistentVolume) -> None:
+        """The volume first: it is what says whose it is."""
+        writer = self._context.writer
+        reference = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "uid": claim.metadata.uid}
+        reference |= {"namespace": claim.namespace, "name": claim.name}
+        await writer.patch(PERSISTENT_VOLUME, volume, {"spec": {"claimRef": reference}})
+        await writer.patch(PERSISTENT_VOLUME, volume, {"status": {"phase": "Bound"}}, subresource="status")
+        patch: JSON = {"spec": {"volumeName": volume.name}}
+        patch["metadata"] = {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}
+        await writer.patch(PERSISTENT_VOLUME_CLAIM, claim, patch)
+        status = {"phase": "Bound", "accessModes": volume.spec.access_modes, "capacity": volume.spec.capacity}
+        await writer.patch(PERSISTENT_VOLUME_CLAIM, claim, {"status": status}, subresource="status")
+
+    def _tell(self, claim: PersistentVolumeClaim, reason: str, text: str) -> None:
+        self._context.recorder.record(COMPONENT, PERSISTENT_VOLUME_CLAIM, claim, "Normal", reason, text)
+
+
+def _make(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o777)  # whoever the pod's processes are

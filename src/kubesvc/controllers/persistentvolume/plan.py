@@ -1,0 +1,126 @@
+"""Which volume a claim gets, which are to be made for one, and which are done with. Pure.
+
+claim ─► a volume that names it ─► the smallest free one that fits ─► one made for it, a directory ─► Bound
+claim deleted ─► its volume Released ─► reclaimPolicy Delete: gone, with its directory
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from kubesvc.api.meta import JSON
+from kubesvc.api.storage import (
+    DEFAULT_CLASS,
+    PROVISIONED_BY,
+    PROVISIONER,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    StorageClass,
+    size,
+)
+
+
+@dataclass(slots=True)
+class Plan:
+    bind: list[tuple[PersistentVolumeClaim, PersistentVolume]] = field(default_factory=list)
+    make: list[tuple[PersistentVolumeClaim, JSON]] = field(default_factory=list)
+    phases: list[tuple[PersistentVolume, str]] = field(default_factory=list)
+    remove: list[PersistentVolume] = field(default_factory=list)
+
+
+def plan(
+    claims: Iterable[PersistentVolumeClaim],
+    volumes: Iterable[PersistentVolume],
+    classes: Mapping[str, StorageClass],
+    directory: str,
+) -> Plan:
+    """`directory`: where volumes are made; "" makes none."""
+    found = Plan()
+    by_uid = {claim.metadata.uid: claim for claim in claims}
+    free: dict[str, PersistentVolume] = {}
+    for volume in volumes:
+        reference = volume.spec.claim_ref
+        if reference is None or not reference.uid:
+            free[volume.name] = volume
+            if volume.status.phase in ("", "Pending"):
+                found.phases.append((volume, "Available"))
+        elif reference.uid not in by_uid:
+            ours = volume.metadata.annotations.get(PROVISIONED_BY) == PROVISIONER
+            if ours and volume.spec.persistent_volume_reclaim_policy == "Delete":
+                found.remove.append(volume)
+            elif volume.status.phase != "Released":
+                found.phases.append((volume, "Released"))
+        elif volume.status.phase != "Bound" or by_uid[reference.uid].status.phase != "Bound":
+            found.bind.append((by_uid[reference.uid], volume))
+    bound = {claim.metadata.uid for claim, _ in found.bind}
+    waiting = [c for c in by_uid.values() if c.status.phase != "Bound" and c.metadata.uid not in bound]
+    for claim in sorted(waiting, key=lambda c: (c.metadata.creation_timestamp or "", c.key)):
+        chosen = _choose(claim, free.values())
+        if chosen is not None:
+            del free[chosen.name]
+            found.bind.append((claim, chosen))
+        elif directory and not claim.spec.volume_name and not claim.metadata.deletion_timestamp:
+            wanted = classes.get(claim.storage_class)
+            if wanted is not None and wanted.provisioner == PROVISIONER:
+                found.make.append((claim, made_for(claim, wanted, directory)))
+    return found
+
+
+def _choose(claim: PersistentVolumeClaim, free: Iterable[PersistentVolume]) -> PersistentVolume | None:
+    if claim.spec.volume_name:
+        return next((v for v in free if v.name == claim.spec.volume_name and not _anothers(v, claim)), None)
+    fitting = [v for v in free if not _anothers(v, claim) and _fits(v, claim)]
+    # one that names the claim before any that doesn't
+    return min(fitting, key=lambda v: (v.spec.claim_ref is None, _capacity(v), v.name), default=None)
+
+
+def _anothers(volume: PersistentVolume, claim: PersistentVolumeClaim) -> bool:
+    reference = volume.spec.claim_ref
+    return reference is not None and (reference.namespace, reference.name) != claim.key
+
+
+def _fits(volume: PersistentVolume, claim: PersistentVolumeClaim) -> bool:
+    return (
+        volume.spec.storage_class_name == claim.storage_class
+        and set(claim.spec.access_modes) <= set(volume.spec.access_modes)
+        and _capacity(volume) >= _size(claim.spec.resources.requests.get("storage"))
+    )
+
+
+def _capacity(volume: PersistentVolume) -> float:
+    return _size(volume.spec.capacity.get("storage"))
+
+
+def _size(quantity: int | str | None) -> float:
+    try:
+        return size(quantity)
+    except (ValueError, KeyError):
+        return 0.0
+
+
+def made_for(claim: PersistentVolumeClaim, wanted: StorageClass, directory: str) -> JSON:
+    """The volume of a claim, as upstream's provisioners name it: pvc-UID."""
+    name = f"pvc-{claim.metadata.uid}"
+    reference = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "uid": claim.metadata.uid}
+    return {
+        "metadata": {"name": name, "annotations": {PROVISIONED_BY: PROVISIONER}},
+        "spec": {
+            "accessModes": claim.spec.access_modes,
+            "capacity": {"storage": claim.spec.resources.requests.get("storage", "1Gi")},
+            "claimRef": reference | {"namespace": claim.namespace, "name": claim.name},
+            "hostPath": {"path": f"{directory}/{name}", "type": "DirectoryOrCreate"},
+            "persistentVolumeReclaimPolicy": wanted.reclaim_policy,
+            "storageClassName": claim.storage_class,
+        },
+    }
+
+
+def storage_class() -> JSON:
+    """The class that a claim gets when it names none."""
+    return {
+        "metadata": {"name": DEFAULT_CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": PROVISIONER,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "Immediate",
+    }

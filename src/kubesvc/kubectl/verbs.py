@@ -1,0 +1,123 @@
+"""The verbs, over a session: what each sends, and what it says of the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from urllib.parse import urlencode
+
+import msgspec
+
+from kubesvc.api.errors import ApiError, NotFound
+from kubesvc.api.meta import JSON
+from kubesvc.api.registry import POD, Kind
+from kubesvc.client.session import Session
+from kubesvc.kubectl import manifests
+from kubesvc.kubectl.manifests import KubectlError
+from kubesvc.kubectl.printing import named
+
+MANAGER = "kubesvc"
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+
+
+def placed(tree: JSON, kind: Kind, namespace: str) -> str:
+    """The namespace an object goes to: its own, else the one given."""
+    return str(tree["metadata"].get("namespace") or namespace) if kind.namespaced else ""
+
+
+async def apply(session: Session, tree: JSON, namespace: str) -> str:
+    """Server-side apply; "service/web created", configured or unchanged."""
+    kind = manifests.kind_of(tree)
+    name, where = tree["metadata"]["name"], placed(tree, kind, namespace)
+    try:
+        before = (await session.get(kind, where, name))["metadata"].get("resourceVersion")
+    except NotFound:
+        before = None
+    after = await session.raw(
+        "PATCH",
+        kind.path(where, name),
+        query={"fieldManager": MANAGER, "force": "true"},
+        body=msgspec.json.encode(tree),
+        content_type="application/apply-patch+yaml",
+    )
+    revision = msgspec.json.decode(after.body)["metadata"]["resourceVersion"]
+    said = "created" if before is None else "unchanged" if before == revision else "configured"
+    return f"{named(kind, name)} {said}"
+
+
+async def delete(session: Session, kind: Kind, namespace: str, name: str, *, grace: int | None, wait: bool) -> str:
+    """`service "web" deleted from shop namespace`, once it is gone if `wait`."""
+    where = namespace if kind.namespaced else ""
+    uid = (await session.get(kind, where, name))["metadata"]["uid"]
+    await session.delete(kind, where, name, grace_seconds=grace, propagation="Background")
+    while wait:
+        if not await _is_there(session, kind, where, name, uid):
+            break
+        await asyncio.sleep(0.1)
+    resource = named(kind, name).partition("/")[0]
+    return f'{resource} "{name}" deleted' + (f" from {namespace} namespace" if kind.namespaced else "")
+
+
+async def _is_there(session: Session, kind: Kind, namespace: str, name: str, uid: str) -> bool:
+    try:
+        found: JSON = await session.get(kind, namespace, name)
+    except NotFound:
+        return False
+    return bool(found["metadata"]["uid"] == uid)
+
+
+async def table(session: Session, kind: Kind, namespace: str, name: str, query: Mapping[str, str]) -> JSON:
+    """The server's own table of one object or of all."""
+    answer = await session.raw("GET", kind.path(namespace, name), query=query, accept=TABLE)
+    found: JSON = msgspec.json.decode(answer.body)
+    return found
+
+
+async def tree(session: Session, kind: Kind, namespace: str, name: str, query: Mapping[str, str]) -> JSON:
+    answer = await session.raw("GET", kind.path(namespace, name), query=query)
+    found: JSON = msgspec.json.decode(answer.body)
+    return found
+
+
+async def logs(session: Session, namespace: str, name: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+    """A container's log, as it comes."""
+    try:
+        answer = await session.raw("GET", POD.path(namespace, name, "log"), query=query)
+    except NotFound as error:
+        raise KubectlError(f'error from server (NotFound): {error} in namespace "{namespace}"') from error
+    if answer.stream is None:
+        yield answer.body
+        return
+    async for line in answer.stream:
+        yield line + b"\n"
+
+
+async def target(session: Session, namespace: str, word: str) -> str:
+    """The pod a word means: POD, pod/POD, or one of a Deployment's or Service's: deployment/NAME."""
+    if "/" not in word:
+        return word
+    kind, name = manifests.wanted([word])[0]
+    if kind == POD:
+        return name
+    spec = (await session.get(kind, namespace, name)).get("spec") or {}
+    selector = spec.get("selector") or {}
+    labels = selector.get("matchLabels", selector)
+    query = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())}
+    pods = (await tree(session, POD, namespace, "", query))["items"] if labels else []
+    running = [p for p in pods if p.get("status", {}).get("phase") == "Running"] or pods
+    if not running:
+        raise KubectlError(f"{word} has no pods")
+    return str(running[0]["metadata"]["name"])
+
+
+def explained(error: ApiError) -> str:
+    """As kubectl prints what a server said."""
+    reason = getattr(error, "reason", "") or "Unknown"
+    return f"Error from server ({reason}): {error}"
+
+
+def exec_path(namespace: str, pod: str, container: str, command: Sequence[str], *, stdin: bool) -> str:
+    pairs = [("command", word) for word in command] + [("stdout", "true"), ("stderr", "true")]
+    pairs += [("stdin", "true")] if stdin else []
+    pairs += [("container", container)] if container else []
+    return f"{POD.path(namespace, pod, 'exec')}?{urlencode(pairs)}"

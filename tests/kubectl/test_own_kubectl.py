@@ -1,0 +1,106 @@
+"""`kubesvc apply`, `get`, `delete`, `logs` and `exec` say what the real kubectl says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+
+from support.box import KUBESVC, BoxUnderTest, fresh_box
+
+MANIFEST = """
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - {name: web, image: host, command: [sh, -c, "echo one; echo two; exec sleep 1000"]}
+"""
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory):
+    with fresh_box(tmp_path_factory.mktemp("b") / "box") as fresh:
+        fresh.up()
+        fresh.kubectl("create", "namespace", "other")
+        yield fresh
+
+
+def ours(box: BoxUnderTest, *words: str, stdin: str | None = None) -> tuple[int, str, str]:
+    command = [str(KUBESVC), words[0], "--name", box.name, "--dir", str(box.directory), *words[1:]]
+    found = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    return found.returncode, found.stdout, found.stderr
+
+
+def theirs(box: BoxUnderTest, *words: str, stdin: str | None = None) -> tuple[int, str, str]:
+    command = ["kubectl", "--kubeconfig", str(box.kubeconfig), *words]
+    command[0] = str(KUBESVC.with_name("kubectl"))
+    found = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    return found.returncode, found.stdout, found.stderr
+
+
+def ageless(part: object) -> object:
+    """An AGE grows between the two, and with it what separates it from the next column."""
+    return re.sub(r"\b(AGE|\d+m?\d*s)\b *", "AGE ", part) if isinstance(part, str) else part
+
+
+def test_apply_and_delete_say_what_kubectl_says(box):
+    """Both in a namespace of their own: created, unchanged, configured, deleted."""
+    steps = [
+        (("apply", "-f", "-"), MANIFEST),
+        (("apply", "-f", "-"), MANIFEST),
+        (("apply", "-f", "-"), MANIFEST.replace("port: 80", "port: 81")),
+        (("delete", "-f", "-"), MANIFEST),
+        (("delete", "service", "web"), None),
+    ]
+    box.kubectl("create", "namespace", "mine")
+    for words, text in steps:
+        mine = ours(box, *words, "-n", "mine", stdin=text)
+        real = theirs(box, *words, "-n", "other", stdin=text)
+        assert tuple(part.replace("mine", "other") if isinstance(part, str) else part for part in mine) == real, words
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("get", "nodes"),
+        ("get", "nodes", "-o", "wide"),
+        ("get", "services", "-A"),
+        ("get", "svc", "kubernetes", "--no-headers"),
+        ("get", "service/kubernetes", "-o", "name"),
+        ("get", "svc", "kubernetes", "-o", "yaml"),
+        ("get", "svc", "kubernetes", "-o", "json"),
+        ("get", "pods", "-n", "kube-system"),
+        ("get", "svc", "-l", "none=such"),
+        ("get", "namespaces", "default", "kube-system"),
+        ("get", "service", "absent"),
+        ("get", "nonsense"),
+    ],
+    ids=" ".join,
+)
+def test_get_says_what_kubectl_says(box, words):
+    mine, real = ours(box, *words), theirs(box, *words)
+    assert [ageless(part) for part in mine] == [ageless(part) for part in real]
+
+
+def test_logs_and_exec_say_what_kubectl_says(box):
+    ours(box, "apply", "-n", "other", "-f", "-", stdin=MANIFEST)
+    box.kubectl("rollout", "status", "deployment/web", "-n", "other", "--timeout=60s")
+    for words in (("logs", "deployment/web"), ("logs", "deployment/web", "--tail=1"), ("logs", "absent")):
+        assert ours(box, *words, "-n", "other") == theirs(box, *words, "-n", "other"), words
+    for command in (["sh", "-c", "echo out; echo err >&2; exit 3"], ["cat", "/none"], ["true"]):
+        words = ("exec", "-n", "other", "deployment/web", "--", *command)
+        assert ours(box, *words) == theirs(box, *words), command
+    assert ours(box, "exec", "-n", "other", "-i", "deployment/web", "--", "cat", stdin="through") == (0, "through", "")
+    box.kubectl("delete", "deployment", "web", "-n", "other")

@@ -1,0 +1,98 @@
+"""Claims and volumes: who gets which, what is made, what is done with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kubesvc.api.storage import PROVISIONED_BY, PROVISIONER, PersistentVolume, PersistentVolumeClaim, StorageClass, size
+from kubesvc.controllers.persistentvolume.plan import Plan, plan, storage_class
+
+STANDARD = msgspec.convert(storage_class(), type=StorageClass)
+
+
+def claim(
+    name: str, storage: str = "1Gi", *, uid: str = "", phase: str = "Pending", **spec: Any
+) -> PersistentVolumeClaim:
+    whole = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage}}} | spec
+    meta = {"name": name, "namespace": "shop", "uid": f"uid-{name}"}
+    return msgspec.convert({"metadata": meta, "spec": whole, "status": {"phase": phase}}, type=PersistentVolumeClaim)
+
+
+def volume(name: str, storage: str = "1Gi", *, of: str = "", phase: str = "Available", **spec: Any) -> PersistentVolume:
+    whole: dict[str, Any] = {"accessModes": ["ReadWriteOnce", "ReadOnlyMany"], "capacity": {"storage": storage}}
+    whole |= {"hostPath": {"path": f"/v/{name}"}} | spec
+    if of:
+        whole["claimRef"] = {"namespace": "shop", "name": of, "uid": f"uid-{of}"}
+    meta = {"name": name, "annotations": {PROVISIONED_BY: PROVISIONER} if name.startswith("pvc-") else {}}
+    return msgspec.convert({"metadata": meta, "spec": whole, "status": {"phase": phase}}, type=PersistentVolume)
+
+
+def decide(claims: list[PersistentVolumeClaim], volumes: list[PersistentVolume], directory: str = "/d") -> Plan:
+    return plan(claims, volumes, {"standard": STANDARD}, directory)
+
+
+def bound(found: Plan) -> dict[str, str]:
+    return {c.name: v.name for c, v in found.bind}
+
+
+def test_a_claim_that_names_no_class_gets_a_directory_made_for_it() -> None:
+    found = decide([claim("data")], [])
+    ((_, tree),) = found.make
+    assert tree["metadata"]["name"] == "pvc-uid-data"
+    assert tree["spec"]["hostPath"]["path"] == "/d/pvc-uid-data"
+    assert tree["spec"]["claimRef"]["uid"] == "uid-data"
+    assert tree["spec"]["persistentVolumeReclaimPolicy"] == "Delete"
+    made = msgspec.convert(tree, type=PersistentVolume)
+    assert bound(decide([claim("data")], [made])) == {"data": "pvc-uid-data"}
+
+
+def test_a_bound_pair_is_left_alone() -> None:
+    assert decide([claim("data", phase="Bound", volumeName="v")], [volume("v", of="data", phase="Bound")]) == Plan()
+
+
+def test_the_smallest_free_volume_that_fits_is_taken() -> None:
+    volumes = [volume("big", "10Gi"), volume("small", "1Gi"), volume("right", "2Gi"), volume("other", "2Gi", of="gone")]
+    assert bound(decide([claim("data", "1500Mi", storageClassName="")], volumes)) == {"data": "right"}
+
+
+def test_two_claims_never_get_one_volume() -> None:
+    found = decide([claim("a", storageClassName=""), claim("b", storageClassName="")], [volume("only")])
+    assert bound(found) == {"a": "only"}
+
+
+def test_a_volume_kept_for_a_claim_goes_to_that_one() -> None:
+    kept = volume("kept", "5Gi", claimRef={"namespace": "shop", "name": "b"})
+    claims = [claim("a", storageClassName=""), claim("b", storageClassName="")]
+    assert bound(decide(claims, [kept, volume("free")])) == {"a": "free", "b": "kept"}
+
+
+def test_a_claim_that_names_its_volume_waits_for_that_one() -> None:
+    wanted = claim("data", volumeName="mine")
+    assert decide([wanted], [volume("other")]) == Plan()
+    assert bound(decide([wanted], [volume("other"), volume("mine")])) == {"data": "mine"}
+
+
+def test_modes_class_and_an_unknown_class_decide() -> None:
+    assert decide([claim("a", accessModes=["ReadWriteMany"], storageClassName="")], [volume("v")]) == Plan()
+    assert decide([claim("a", storageClassName="fast")], [volume("v")]) == Plan()
+    assert bound(decide([claim("a", storageClassName="fast")], [volume("v", storageClassName="fast")])) == {"a": "v"}
+
+
+def test_a_volume_whose_claim_is_gone_is_released_or_removed() -> None:
+    """One made for the claim goes, unless it is to be retained; one that somebody made never does."""
+    made = volume("pvc-1", of="gone", phase="Bound", persistentVolumeReclaimPolicy="Delete")
+    retained = volume("pvc-2", of="gone", phase="Bound", persistentVolumeReclaimPolicy="Retain")
+    own = volume("own", of="gone", phase="Bound", persistentVolumeReclaimPolicy="Delete")
+    found = decide([], [made, retained, own])
+    assert [v.name for v in found.remove] == ["pvc-1"]
+    assert [(v.name, phase) for v, phase in found.phases] == [("pvc-2", "Released"), ("own", "Released")]
+
+
+def test_without_a_directory_none_is_made() -> None:
+    assert decide([claim("data")], [], "") == Plan()
+
+
+def test_quantities_are_bytes() -> None:
+    assert [size(text) for text in ("1Ki", "1.5Gi", "2M", "7", 8, None)] == [1024, 1.5 * 2**30, 2e6, 7, 8, 0]
