@@ -214,7 +214,10 @@ class Lists:
         services = b",".join(msgspec.json.encode(service_tree(n)) for n in range(count))
         slices = b",".join(msgspec.json.encode(slice_tree(n, endpoints)) for n in range(count))
         node = msgspec.json.encode({"metadata": {"name": "node0", "resourceVersion": "1"}})
-        self._bodies = {"services": services, "endpointslices": slices, "nodes": node}
+        cidr = msgspec.json.encode(
+            {"metadata": {"name": "kubernetes", "resourceVersion": "1"}, "spec": {"cidrs": ["10.96.0.0/12"]}}
+        )
+        self._bodies = {"services": services, "endpointslices": slices, "nodes": node, "servicecidrs": cidr}
 
     async def send(self, request: Request) -> Response:
         if "watch" in request.query:
