@@ -416,46 +416,17 @@ PRIORITY_CLASS = Kind(
 
 GROUP = "kubesvc.dev"
 
-IP_ADDRESS_POOL = Kind(
-    GROUP,
-    "v1beta1",
-    "IPAddressPool",
-    "ipaddresspools",
-    "ipaddresspool",
-    False,
-    subresources=("status",),
-    view=balancing.IPAddressPool,
-)
-L2_ADVERTISEMENT = Kind(
-    GROUP,
-    "v1beta1",
-    "L2Advertisement",
-    "l2advertisements",
-    "l2advertisement",
-    False,
-    subresources=("status",),
-    view=balancing.L2Advertisement,
-)
-BGP_ADVERTISEMENT = Kind(
-    GROUP,
-    "v1beta1",
-    "BGPAdvertisement",
-    "bgpadvertisements",
-    "bgpadvertisement",
-    False,
-    subresources=("status",),
-    view=balancing.BGPAdvertisement,
-)
-BGP_PEER = Kind(
-    GROUP,
-    "v1beta1",
-    "BGPPeer",
-    "bgppeers",
-    "bgppeer",
-    False,
-    subresources=("status",),
-    view=balancing.BGPPeer,
-)
+
+def _balancing(view: type[Object]) -> Kind:
+    name = view.__name__
+    plural = f"{name.lower()}s"
+    return Kind(GROUP, "v1beta1", name, plural, name.lower(), False, subresources=("status",), view=view)
+
+
+IP_ADDRESS_POOL = _balancing(balancing.IPAddressPool)
+L2_ADVERTISEMENT = _balancing(balancing.L2Advertisement)
+BGP_ADVERTISEMENT = _balancing(balancing.BGPAdvertisement)
+BGP_PEER = _balancing(balancing.BGPPeer)
 
 # ── who may do what ──────────────────────────────────────────────────────────────────────────────────────────────────
 
