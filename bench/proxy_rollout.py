@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 
 from figures import show
@@ -92,6 +93,7 @@ def main() -> None:
         load = box.start_kubectl("exec", "client", "--", "python3", "-S", "-c", CLIENT, address, str(RATE))
         eventually(lambda: box.kubectl("exec", "client", "--", "ls", "/tmp/started"), what="the load begins")
         for _ in range(ROLLOUTS):
+            time.sleep(1.0)  # a restart is told from the one before by its second
             box.kubectl("rollout", "restart", "deployment/web")
             box.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
         eventually(

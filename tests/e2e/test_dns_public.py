@@ -7,7 +7,8 @@ import subprocess
 import time
 
 from support.box import eventually, fresh_box
-from support.nsd import free_port, nsd
+from support.nsd import nsd
+from support.ports import free_port
 
 SERVICE = {
     "apiVersion": "v1",

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.box import BoxUnderTest, eventually, footprint, fresh_box
+from support.ports import free_port
 
 ECHO = r"""
 import socketserver, threading
@@ -72,15 +73,6 @@ def apply(box: BoxUnderTest, *objects: dict) -> str:
 def network() -> tuple[str, str]:
     """A node network that no other box chooses while this one is down."""
     return "--node-cidr", f"10.{200 + secrets.randbelow(10)}.{secrets.randbelow(256)}.0/24"
-
-
-def free_port() -> int:
-    """A port that nobody has, in either family, TCP or UDP."""
-    with socket.socket(socket.AF_INET6) as tcp, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as udp:
-        tcp.bind(("::", 0))
-        port = tcp.getsockname()[1]
-        udp.bind(("::", port))
-        return int(port)
 
 
 def ask(address: str, port: int, text: str = "hello") -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from support.ports import free_port
 
 SERVER = """
 server:
@@ -33,12 +34,6 @@ zone:
 """
 
 
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 @contextmanager
 def nsd(
     here: Path, zones: Sequence[str], primary: str, primary_port: int, *, how: str = "", port: int = 0
@@ -56,6 +51,9 @@ def nsd(
         running = subprocess.Popen(["/usr/sbin/nsd", "-d", "-c", str(config)], stdout=log, stderr=log)
     try:
         yield port
+    except AssertionError as error:
+        error.add_note(f"nsd: {running.poll() or 'running'}: {(here / 'nsd.log').read_text()}")
+        raise
     finally:
         running.terminate()
         running.wait()

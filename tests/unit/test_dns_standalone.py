@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -37,6 +36,7 @@ from support.apiserver import ADMIN, ServerThread, local_server, tls_server
 from support.box import eventually
 from support.dns_upstream import bound_pair
 from support.dns_zone import texts
+from support.ports import free_port
 
 COMMAND = [sys.executable, "-c", "from kubesvc.cli.main import main; main()", "dns"]
 NODE_TREE = {"metadata": {"name": "host1"}, "spec": {"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"]}}
@@ -49,11 +49,6 @@ SHOP = {
     },
     "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]},
 }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as tcp:
-        return int(tcp.getsockname()[1])
 
 
 @dataclass

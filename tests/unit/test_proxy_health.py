@@ -21,6 +21,7 @@ from kubesvc.proxy.listening import Listener, ServicePorts, listen
 from kubesvc.proxy.metrics import Metrics, triggered_at
 from support.lists import Api
 from support.net import Lab
+from support.ports import free_port
 from support.proxied import CONFIG, proxied, until
 from support.proxy import NODE, endpoint, service, slice_of
 
@@ -160,12 +161,6 @@ def test_a_slice_says_when_its_change_was_triggered(text: str, expected: datetim
 async def get(port: int, path: str = "/") -> tuple[int, str, dict[str, str]]:
     async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}{path}") as answer:
         return answer.status, await answer.text(), dict(answer.headers)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from kubesvc.dns import entry, search, wire
@@ -41,20 +41,26 @@ PodMode = Literal["disabled", "insecure", "verified"]
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """CNAMEs that lead out of the zone, as (owner, target), and the name to ask an upstream for."""
+    """CNAMEs that lead out of the zone, as (owner, target), and the name to ask an upstream for.
+
+    `nothing` is the answer instead of them where they complete a search path and lead to no address of the family.
+    """
 
     chain: tuple[tuple[bytes, bytes], ...]
     target: bytes
     ttl: int
+    nothing: Entry | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
     """A name of a client's search path that the zone doesn't have: these names outside, in the client's order, may be
-    the one meant. The first that exists is the answer; without one, the name asked doesn't exist."""
+    the one meant. The first that exists is the answer, or `nothing` if it has no address of the family; without one,
+    the name asked doesn't exist."""
 
     targets: tuple[bytes, ...]
     ttl: int
+    nothing: Entry
 
 
 Found = Entry | Alias | Guess | None
@@ -304,20 +310,26 @@ class Answers:
     def _complete(self, question: bytes, namespace: bytes) -> Found:
         """What a name of the first search domain of `namespace` stands for, when the zone doesn't have it itself.
 
-        Decided by the name, never by the family asked for: A and AAAA can't disagree.
+        Decided by the name, never by the family asked for: A and AAAA can't disagree. To the family that it has no
+        address of the answer is NODATA without a CNAME: one would have glibc end its search, with nothing if the other
+        family's answer is lost or comes from a server that doesn't know the client.
         """
         name, kind = question[:-4], question[-4] << 8 | question[-3]
         inside, outside = search.candidates(name, namespace, self.zone, self._searches)
         if kind not in ADDRESSES or not (inside or outside) or self._exists(name[1 + name[0] :]):
             return None  # beside other names below it, such as an endpoint's, its absence means something
+        nothing = self._no(wire.NOERROR, name)
         for candidate in (*inside, *outside):
             if self._alias(candidate) is not None:
-                return self._follow(name, kind, (name, candidate))
+                found = self._follow(name, kind, (name, candidate))
+                return replace(found, nothing=nothing) if isinstance(found, Alias) else found
             if self._has_addresses(candidate):
                 found = self._find(wire.question(candidate, kind))
+                if not isinstance(found, Entry) or not found.step:
+                    return nothing
                 return self._chained(name, kind, [(name, candidate)], found)
         elsewhere = tuple(candidate for candidate in outside if self.zones.of(candidate) is None)
-        return Guess(elsewhere, self.ttl) if elsewhere else None
+        return Guess(elsewhere, self.ttl, nothing) if elsewhere else None
 
     def _of(self, name: bytes) -> RecordSets | None:
         zone = self.zones.of(name)
@@ -402,12 +414,10 @@ class Answers:
             return self._no(wire.NOERROR, name)
         return self._chained(name, kind, chain, found)
 
-    def _chained(self, name: bytes, kind: int, chain: Sequence[tuple[bytes, bytes]], found: Found) -> Entry:
-        """CNAMEs and the addresses at their end; with none of this family there, NODATA."""
+    def _chained(self, name: bytes, kind: int, chain: Sequence[tuple[bytes, bytes]], found: Entry) -> Entry:
+        """CNAMEs and the addresses at their end."""
         links = [wire.record(owner, wire.CNAME, self.ttl, to) for owner, to in chain]
         links[0] = wire.record(wire.TO_QUESTION, wire.CNAME, self.ttl, chain[0][1])
-        if not isinstance(found, Entry) or not found.step:
-            return entry.make(len(name) + 4, links, authority=[self._soa(len(name), self.zones.apex(name))])
         finals = [wire.record(chain[-1][1], kind, self.ttl, data) for data in entry.addresses(found)]
         return entry.make(len(name) + 4, [*links, *finals])
 

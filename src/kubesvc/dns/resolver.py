@@ -67,9 +67,11 @@ class Resolver:
             return entry.render(query, found, limit(query, tcp=tcp))
         response = _response(query)
         if isinstance(found, Guess):
-            if await self._guessed(response, found, query):
+            if not await self._guessed(response, found, query):
+                return await self.remote(data, query, tcp=tcp)
+            if _has(response, query.type):
                 return _to_wire(response, limit(query, tcp=tcp))
-            return await self.remote(data, query, tcp=tcp)
+            return entry.render(query, found.nothing, limit(query, tcp=tcp))
         target = response.question[0].name
         if found is not None:
             _add_chain(response, found)
@@ -82,6 +84,8 @@ class Resolver:
             response.set_rcode(dns.rcode.SERVFAIL)
         else:
             _add_reply(response, reply)
+            if found and found.nothing and not reply.message.rcode() and not _has(response, query.type):
+                return entry.render(query, found.nothing, limit(query, tcp=tcp))
         return _to_wire(response, limit(query, tcp=tcp))
 
     async def _guessed(self, response: dns.message.Message, guess: Guess, query: wire.Query) -> bool:
@@ -151,6 +155,10 @@ def _add_reply(response: dns.message.Message, reply: Reply) -> None:
         for rrset in found:
             name = asked if rrset.name == asked else rrset.name  # in the asker's case
             section.append(dns.rrset.from_rdata_list(name, reply.ttl(rrset.ttl), list(rrset)))
+
+
+def _has(response: dns.message.Message, kind: int) -> bool:
+    return any(rrset.rdtype == kind for rrset in response.answer)
 
 
 def _to_wire(response: dns.message.Message, size: int) -> bytes:
