@@ -16,9 +16,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from figures import show_percentiles
-from kubesvc.api.core import Pod
 from kubesvc.api.errors import AlreadyExists
 from kubesvc.api.meta import JSON, format_time
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import NODE, POD, SERVICE
 from kubesvc.client import kubeconfig
 from kubesvc.client.session import Session

@@ -7,7 +7,7 @@ import os
 import signal
 from typing import Any
 
-from kubesvc.api.core import Pod
+from kubesvc.api.pods import Pod
 from kubesvc.node.records import ContainerRecord, load
 from kubesvc.node.teardown import teardown
 from support.node import NodeBed, is_ready, node_bed, process_end

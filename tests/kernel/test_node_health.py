@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kubesvc.api.core import Pod
+from kubesvc.api.pods import Pod
 from kubesvc.kernel import mounts
 from kubesvc.node import runtime
 from support.node import NodeBed, node_bed

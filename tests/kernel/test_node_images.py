@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kubesvc.api import registry as kinds
-from kubesvc.api.core import Pod
+from kubesvc.api.pods import Pod
 from support.images import Built, Registry, busybox, registry
 from support.node import NodeBed, is_ready, node_bed
 

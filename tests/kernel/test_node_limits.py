@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kubesvc.api.core import Pod
+from kubesvc.api.pods import Pod
 from kubesvc.node import cgroups, runtime
 from support.node import NodeBed, node_bed
 

@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 
 from kubesvc.api import registry
-from kubesvc.api.core import Pod
+from kubesvc.api.pods import Pod
 from kubesvc.kernel import mounts
 from kubesvc.kernel.links import PROTO_KUBESVC, Links
 from kubesvc.node import cgroups, routes

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kubesvc.api import registry
-from kubesvc.api.core import Pod
+from kubesvc.api.pods import Pod
 from kubesvc.client.session import STRATEGIC_PATCH
 from support.node import NodeBed, is_ready, node_bed
 

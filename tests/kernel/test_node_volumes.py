@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kubesvc.api import registry
-from kubesvc.api.core import ContainerStateTerminated, Pod
+from kubesvc.api.pods import ContainerStateTerminated, Pod
 from support.node import NodeBed, node_bed
 
 FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]

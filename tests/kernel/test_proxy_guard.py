@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from kubesvc.api.core import Node
+from kubesvc.api.nodes import Node
 from kubesvc.kernel.nft.connection import Connection
 from kubesvc.proxy import maps
 from kubesvc.proxy.backend import BackendError, Changes

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from kubesvc.api.core import Node
+from kubesvc.api.nodes import Node
 from kubesvc.kernel.iptables import LegacyFilters
 from kubesvc.kernel.nft.foreign import BaseChain, Filters
 from kubesvc.proxy.doors import Door

@@ -19,9 +19,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from kubesvc.api.core import Node
 from kubesvc.api.errors import ApiError
 from kubesvc.api.labels import NODE_LEASES, PROGRAMMED
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import ENDPOINT_SLICE, LEASE, NODE, SERVICE, SERVICE_CIDR
 from kubesvc.cli.proxy import proxy
 from kubesvc.kernel import netns

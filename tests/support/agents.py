@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-from kubesvc.api.core import Pod
 from kubesvc.api.errors import Conflict, NotFound
 from kubesvc.api.meta import JSON, format_time
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import NODE, POD
 from kubesvc.client.informer import Informer
 from kubesvc.client.queue import WorkQueue

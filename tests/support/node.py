@@ -22,7 +22,8 @@ import aiohttp
 import msgspec
 
 from kubesvc.api import registry
-from kubesvc.api.core import Node, Pod
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 from kubesvc.apiserver.server import ApiServer
 from kubesvc.client.informer import Informer
 from kubesvc.client.kubeconfig import tls_context

@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from kubesvc.api.apps import Deployment, ReplicaSet
-from kubesvc.api.core import Namespace, Node, Pod, Service
+from kubesvc.api.core import Namespace, Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.meta import Object
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 
 T = TypeVar("T", bound=Object)
 

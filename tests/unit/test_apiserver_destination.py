@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from kubesvc.api.core import Pod, Service
+from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.errors import ApiError, BadRequest, ServiceUnavailable
+from kubesvc.api.pods import Pod
 from kubesvc.apiserver.routing import resolve, streamed
 from kubesvc.apiserver.subresources.destination import Destination, Wanted, of_pod, of_service, parse
 

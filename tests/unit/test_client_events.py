@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
-from kubesvc.api.core import Container, Namespace, Pod, PodSpec
+from kubesvc.api.core import Namespace
 from kubesvc.api.meta import Object, ObjectMeta
+from kubesvc.api.pods import Container, Pod, PodSpec
 from kubesvc.api.registry import EVENT, NAMESPACE, POD
 from kubesvc.client.events import NORMAL, WAITING, WARNING, Recorder
 from kubesvc.client.session import Session

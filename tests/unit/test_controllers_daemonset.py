@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from kubesvc.api.apps import DaemonSet
-from kubesvc.api.core import Node, Pod
 from kubesvc.api.meta import parse_time
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 from kubesvc.controllers.daemonset.eligibility import pod_of
 from kubesvc.controllers.daemonset.plan import HASH, Plan, plan
 from support.objects import make, pod

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from kubesvc.api.core import Endpoints, Pod, Service
+from kubesvc.api.core import Endpoints, Service
+from kubesvc.api.pods import Pod
 from kubesvc.controllers.endpoints.plan import MOST, plan, subsets
 from kubesvc.controllers.slim import shown as shown_as
 from support.objects import pod, service

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from kubesvc.api.balance import read_weights
-from kubesvc.api.core import Pod, Service
+from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.labels import BALANCE, HEADLESS, LAST_CHANGE_TRIGGER_TIME, WEIGHT, WEIGHTS, ZONE
+from kubesvc.api.pods import Pod
 from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.endpointslice import plan as planning
 from kubesvc.controllers.endpointslice.members import members

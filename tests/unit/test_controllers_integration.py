@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from kubesvc.api import registry
-from kubesvc.api.core import Pod
 from kubesvc.api.endpoints import pod_is_ready
 from kubesvc.api.labels import BALANCE, DEPLOYMENT_REVISION, WEIGHT, WEIGHTS
 from kubesvc.api.meta import JSON
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import (
     CONFIG_MAP,
     DEPLOYMENT,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kubesvc.api.batch import Job
-from kubesvc.api.core import Pod
 from kubesvc.api.meta import format_time, parse_time
+from kubesvc.api.pods import Pod
 from kubesvc.controllers.job.indexes import INDEX, spelled
 from kubesvc.controllers.job.plan import Plan, plan
 from support.objects import make, pod

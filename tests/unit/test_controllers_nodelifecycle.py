@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from kubesvc.api.core import Node, Pod, Taint
 from kubesvc.api.labels import NOT_READY, UNREACHABLE
+from kubesvc.api.nodes import Node, Taint
+from kubesvc.api.pods import Pod
 from kubesvc.controllers.nodelifecycle.plan import closed, evictions, silenced, stay, taint_patch, taints, to_mark
 from support.objects import CREATED, endpoint_slice, make, pod
 

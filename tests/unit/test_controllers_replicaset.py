@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from kubesvc.api.core import Pod
 from kubesvc.api.meta import parse_time
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import REPLICA_SET
 from kubesvc.api.selectors import from_label_selector
 from kubesvc.controllers.ownership import adoption, claim, reference_to, without_owners

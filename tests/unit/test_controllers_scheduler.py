@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from kubesvc.api.core import Node, Pod
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 from kubesvc.controllers.scheduler.plan import host_ports, plan
 from kubesvc.controllers.scheduler.snapshot import Candidate, HostPort
 from support.objects import node, pod

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from kubesvc.api.apps import ControllerRevision, StatefulSet
-from kubesvc.api.core import Pod
 from kubesvc.api.meta import parse_time
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import STATEFUL_SET
 from kubesvc.controllers import revisions
 from kubesvc.controllers.statefulset.identity import REVISION, claim_trees, new_pod, ordinal_of

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kubesvc.api.core import Node as NodeObject
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.errors import NotFound
 from kubesvc.api.meta import JSON
+from kubesvc.api.nodes import Node as NodeObject
 from kubesvc.api.registry import ENDPOINT_SLICE, NAMESPACE, NODE, SERVICE
 from kubesvc.client.session import Session
 from kubesvc.dns.kube_dns import change, wanted

@@ -13,9 +13,9 @@ import dns.message
 import dns.rcode
 import pytest
 
-from kubesvc.api.core import Node
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.meta import JSON, ObjectMeta
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import ENDPOINT_SLICE, SERVICE
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session

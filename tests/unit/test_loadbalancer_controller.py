@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from kubesvc.api.balancing import IPAddressPool
-from kubesvc.api.core import LoadBalancerStatus, Node, Service
+from kubesvc.api.core import LoadBalancerStatus, Service
 from kubesvc.api.labels import LOAD_BALANCER_CLEANUP
 from kubesvc.api.meta import JSON
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import EVENT, IP_ADDRESS_POOL, NAMESPACE, NODE, SERVICE
 from kubesvc.client.session import Session
 from kubesvc.loadbalancer import main

@@ -8,20 +8,11 @@ from ipaddress import IPv4Address
 import pytest
 
 from kubesvc.api.balancing import Address
-from kubesvc.api.core import (
-    LoadBalancerIngress,
-    LoadBalancerStatus,
-    Node,
-    NodeSpec,
-    NodeStatus,
-    Service,
-    ServiceSpec,
-    ServiceStatus,
-    Taint,
-)
+from kubesvc.api.core import LoadBalancerIngress, LoadBalancerStatus, Service, ServiceSpec, ServiceStatus
 from kubesvc.api.discovery import Endpoint, EndpointConditions
 from kubesvc.api.labels import EXCLUDE_FROM_LOAD_BALANCERS
 from kubesvc.api.meta import Condition, ObjectMeta
+from kubesvc.api.nodes import Node, NodeSpec, NodeStatus, Taint
 from kubesvc.loadbalancer.announce import election
 from kubesvc.loadbalancer.announce.adverts import L2Rule
 from kubesvc.loadbalancer.announce.election import Member, Vip, addresses, elect, hosts

@@ -6,9 +6,10 @@ import base64
 
 import pytest
 
-from kubesvc.api.core import (
+from kubesvc.api.core import ConfigMap, Secret, Service, ServicePort, ServiceSpec
+from kubesvc.api.meta import ObjectMeta
+from kubesvc.api.pods import (
     Capabilities,
-    ConfigMap,
     Container,
     EnvFromSource,
     EnvVar,
@@ -21,13 +22,8 @@ from kubesvc.api.core import (
     PodDNSConfig,
     PodDNSConfigOption,
     PodSpec,
-    Secret,
     SecurityContext,
-    Service,
-    ServicePort,
-    ServiceSpec,
 )
-from kubesvc.api.meta import ObjectMeta
 from kubesvc.node import environment, etc, spec
 from kubesvc.node.environment import ConfigError, Sources
 from kubesvc.node.etc import Resolver

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from kubesvc.api.coordination import NODE_LEASES, Lease
-from kubesvc.api.core import Node
 from kubesvc.api.errors import NotFound
 from kubesvc.api.meta import JSON, Condition
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import LEASE, NODE, POD
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from kubesvc.api.core import Container, Pod, PodReadinessGate, PodSpec, PodStatus
 from kubesvc.api.meta import Condition, ObjectMeta
+from kubesvc.api.pods import Container, Pod, PodReadinessGate, PodSpec, PodStatus
 from kubesvc.node import lifecycle, status
 from kubesvc.node.lifecycle import Backoff, Exit, Plan, State, View
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kubesvc.api.core import Node, NodeAddress, NodeSpec, NodeStatus
 from kubesvc.api.errors import BadRequest, Forbidden, Unauthorized
 from kubesvc.api.meta import ObjectMeta
+from kubesvc.api.nodes import Node, NodeAddress, NodeSpec, NodeStatus
 from kubesvc.node import channels, logs, routes, server
 from kubesvc.node.channels import EndOfInput, Input, Resize
 from kubesvc.node.ipam import AddressPool, Exhausted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubesvc.api.core import ContainerPort, ExecAction, Probe, TCPSocketAction
+from kubesvc.api.pods import ContainerPort, ExecAction, Probe, TCPSocketAction
 from kubesvc.node import probes
 from kubesvc.node.probes import Progress, Result, Role
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from kubesvc.api.core import Pod, Service
+from kubesvc.api.core import Service
+from kubesvc.api.pods import Pod
 from kubesvc.client.session import Session
 from kubesvc.node.sources import Reader
 from support.objects import make

@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from kubesvc.api.core import Node
+from kubesvc.api.nodes import Node
 from kubesvc.client.events import Recorder
 from kubesvc.client.session import Session
 from kubesvc.proxy.health import Answer, Health, service_health

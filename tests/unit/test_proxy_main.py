@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_network
 import msgspec
 import pytest
 
-from kubesvc.api.core import Node
+from kubesvc.api.nodes import Node
 from kubesvc.client.session import Session
 from kubesvc.proxy import maps
 from kubesvc.proxy.config import ProxyConfig

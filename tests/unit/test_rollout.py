@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from kubesvc.api.core import Node, Pod
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.labels import NODE_LEASES, PROGRAMMED
 from kubesvc.api.meta import Object
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import ENDPOINT_SLICE, LEASE, NODE
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session

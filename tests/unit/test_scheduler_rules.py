@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from kubesvc.api.core import Node, Pod
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 from kubesvc.controllers.scheduler.plan import plan
 from kubesvc.controllers.scheduler.resources import requested, requests
 from kubesvc.controllers.scheduler.snapshot import Candidate

@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from kubesvc.api.core import Pod, Service
+from kubesvc.api.core import Service
 from kubesvc.api.labels import BALANCE, BALANCE_KEY, WEIGHT
+from kubesvc.api.pods import Pod
 
 MOST = 100
 """The greatest weight."""

@@ -6,7 +6,8 @@ terminating, unless the Service publishes addresses that aren't ready.
 
 from __future__ import annotations
 
-from kubesvc.api.core import Pod, Service, ServicePort
+from kubesvc.api.core import Service, ServicePort
+from kubesvc.api.pods import Pod
 
 
 def pod_is_ready(pod: Pod) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubesvc.api import apps, balancing, batch, coordination, core, discovery, networking
+from kubesvc.api import apps, balancing, batch, coordination, core, discovery, networking, nodes, pods
 from kubesvc.api.meta import Object
 
 READ = ("get", "list", "watch")
@@ -82,7 +82,7 @@ NAMESPACE = Kind(
     ("status.phase",),
 )
 NODE = Kind(
-    "", "v1", "Node", "nodes", "node", False, ("no",), (), ("status", "proxy"), core.Node, ("spec.unschedulable",)
+    "", "v1", "Node", "nodes", "node", False, ("no",), (), ("status", "proxy"), nodes.Node, ("spec.unschedulable",)
 )
 POD = Kind(
     "",
@@ -94,7 +94,7 @@ POD = Kind(
     ("po",),
     ("all",),
     ("status", "binding", "ephemeralcontainers", "eviction", "log", "exec", "attach", "portforward", "proxy"),
-    core.Pod,
+    pods.Pod,
     (
         "spec.nodeName",
         "spec.restartPolicy",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kubesvc.api.core import HostPathVolume
 from kubesvc.api.meta import Object, Struct
+from kubesvc.api.pods import HostPathVolume
 
 DEFAULT_CLASS = "standard"
 PROVISIONER = "kubesvc/directory"

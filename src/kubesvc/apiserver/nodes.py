@@ -13,8 +13,8 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from kubesvc.api.core import Node
 from kubesvc.api.errors import ApiError, BadRequest, InternalError, from_status
+from kubesvc.api.nodes import Node
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.client.kubeconfig import tls_context
 from kubesvc.client.transport import Response, Upgrade

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from kubesvc.api.core import Node, Pod
 from kubesvc.api.errors import AlreadyExists, NotFound
 from kubesvc.api.meta import JSON, Object
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import NODE, POD, SERVICE, STORAGE_CLASS, Kind
 from kubesvc.box.definition import DNS_PORT, Box
 from kubesvc.client.session import Session

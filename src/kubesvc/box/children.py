@@ -20,9 +20,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kubesvc.api.core import Node
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.errors import ApiError
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.apiserver.server import ApiServer, relax_collection

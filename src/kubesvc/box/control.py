@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import msgspec
 
-from kubesvc.api.core import Node
 from kubesvc.api.errors import NotFound
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import NODE
 from kubesvc.box.addons import forget_nodes
 from kubesvc.box.definition import AddedNode, Box, name_flag

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kubesvc.api.core import Node, Service
+from kubesvc.api.core import Service
 from kubesvc.api.errors import ApiError
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import NODE, SERVICE
 from kubesvc.box import lock, processes
 from kubesvc.box.definition import Box, Publication

@@ -20,10 +20,12 @@ from kubesvc.api.apps import (
 )
 from kubesvc.api.batch import Job
 from kubesvc.api.coordination import Lease
-from kubesvc.api.core import ConfigMap, Endpoints, Namespace, Node, Pod, Service
+from kubesvc.api.core import ConfigMap, Endpoints, Namespace, Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.meta import Object
 from kubesvc.api.networking import ServiceCIDR
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import Kind
 from kubesvc.api.storage import PersistentVolume, PersistentVolumeClaim, StorageClass
 from kubesvc.client.informer import Informer

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
-from kubesvc.api.core import Pod
 from kubesvc.api.errors import ApiError
 from kubesvc.api.meta import JSON, Object
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import POD, Kind
 from kubesvc.api.selectors import Selector, matches
 from kubesvc.client.informer import Informer

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from kubesvc.api.core import Pod
 from kubesvc.api.endpoints import pod_is_finished, pod_is_ready
 from kubesvc.api.meta import Condition, parse_time
+from kubesvc.api.pods import Pod
 
 
 def is_active(pod: Pod) -> bool:

@@ -16,27 +16,22 @@ from typing import TypeVar
 import msgspec
 
 from kubesvc.api.apps import ReplicaSet, ReplicaSetSpec, ReplicationController
-from kubesvc.api.core import (
-    ConfigMap,
+from kubesvc.api.core import ConfigMap, Endpoints, EndpointSubset, ObjectReference, Service, ServiceSpec
+from kubesvc.api.discovery import Endpoint, EndpointSlice
+from kubesvc.api.endpoints import pod_is_finished
+from kubesvc.api.labels import BALANCE, BALANCE_KEY, LAST_CHANGE_TRIGGER_TIME, LEADER, OVER_CAPACITY, WEIGHT
+from kubesvc.api.meta import Condition, LabelSelector, Object, ObjectMeta, OwnerReference, Struct
+from kubesvc.api.pods import (
     Container,
     ContainerState,
     ContainerStateTerminated,
     ContainerStatus,
-    Endpoints,
-    EndpointSubset,
-    ObjectReference,
     Pod,
     PodIP,
     PodSpec,
     PodStatus,
     ResourceRequirements,
-    Service,
-    ServiceSpec,
 )
-from kubesvc.api.discovery import Endpoint, EndpointSlice
-from kubesvc.api.endpoints import pod_is_finished
-from kubesvc.api.labels import BALANCE, BALANCE_KEY, LAST_CHANGE_TRIGGER_TIME, LEADER, OVER_CAPACITY, WEIGHT
-from kubesvc.api.meta import Condition, LabelSelector, Object, ObjectMeta, OwnerReference, Struct
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 READ_OF_PODS = ("Ready", "PodScheduled")  # the conditions

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from kubesvc.api.core import Pod
 from kubesvc.api.errors import ApiError, Conflict, Forbidden, NotFound
 from kubesvc.api.meta import JSON, Object
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import POD, Kind
 from kubesvc.client.session import MERGE_PATCH, Session
 from kubesvc.controllers.caches import Caches

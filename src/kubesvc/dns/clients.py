@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from kubesvc.api.core import Pod, PodDNSConfig, PodSpec, PodStatus
 from kubesvc.api.errors import ApiError
 from kubesvc.api.meta import ObjectMeta
+from kubesvc.api.pods import Pod, PodDNSConfig, PodSpec, PodStatus
 from kubesvc.api.registry import POD
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session, Unreachable

@@ -13,10 +13,10 @@ import ipaddress
 import logging
 
 from kubesvc.api import labels
-from kubesvc.api.core import Node
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.errors import AlreadyExists, NotFound
 from kubesvc.api.meta import JSON
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE
 from kubesvc.client.informer import Informer
 from kubesvc.client.queue import WorkQueue

@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from kubesvc.api.core import Node
 from kubesvc.api.errors import ApiError, NotFound
 from kubesvc.api.networking import ServiceCIDR
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import NODE, SERVICE_CIDR
 from kubesvc.client import kubeconfig
 from kubesvc.client.session import Session, Unreachable

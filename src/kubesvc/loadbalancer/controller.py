@@ -20,10 +20,11 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from kubesvc.api.core import LoadBalancerStatus, Node, Service
+from kubesvc.api.core import LoadBalancerStatus, Service
 from kubesvc.api.errors import Conflict, NotFound
 from kubesvc.api.labels import LOAD_BALANCER_CLEANUP
 from kubesvc.api.meta import JSON, Condition, ObjectMeta, format_time
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import NODE, SERVICE
 from kubesvc.client.events import NORMAL, WARNING, Recorder
 from kubesvc.client.informer import Informer, Key

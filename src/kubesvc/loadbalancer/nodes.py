@@ -6,8 +6,8 @@ Upstream's rule (cloud-provider controllers/service, `stableNodeSetPredicates` a
 
 from __future__ import annotations
 
-from kubesvc.api.core import Node
 from kubesvc.api.labels import EXCLUDE_FROM_LOAD_BALANCERS
+from kubesvc.api.nodes import Node
 
 TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"  # a taint's key
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
 from typing import Protocol
 
-from kubesvc.api.core import LoadBalancerStatus, Node, Service
+from kubesvc.api.core import LoadBalancerStatus, Service
+from kubesvc.api.nodes import Node
 
 
 class LoadBalancerError(Exception):

@@ -15,8 +15,8 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from kubesvc.api.balancing import IPAddressPool
-from kubesvc.api.core import Node
 from kubesvc.api.errors import ApiError, NotFound
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import BGP_ADVERTISEMENT, BGP_PEER, IP_ADDRESS_POOL, L2_ADVERTISEMENT, NODE
 from kubesvc.client import kubeconfig
 from kubesvc.client.session import Session, Unreachable

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from ipaddress import AddressValueError, IPv4Address
 
-from kubesvc.api.core import Pod
+from kubesvc.api.pods import Pod
 from kubesvc.client.informer import Informer
 from kubesvc.kernel.nft.transaction import NftError
 from kubesvc.node import records

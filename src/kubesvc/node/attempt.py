@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from kubesvc.api.core import Container, Pod
+from kubesvc.api.pods import Container, Pod
 from kubesvc.node import bundles, cgroups, processes, records, termination
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.config import PodPaths

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from kubesvc.api.core import Container, Pod
+from kubesvc.api.pods import Container, Pod
 from kubesvc.kernel import mounts
 from kubesvc.node import hostimage, records, spec, termination
 from kubesvc.node.config import PodPaths

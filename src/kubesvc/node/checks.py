@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from kubesvc.api.core import GRPCAction, HTTPGetAction
+from kubesvc.api.pods import GRPCAction, HTTPGetAction
 from kubesvc.node import grpc
 from kubesvc.node.probes import Result
 from kubesvc.node.runtime import Finished, RuntimeFailure

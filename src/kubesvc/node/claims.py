@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kubesvc.api.core import HostPathVolume, Pod, Volume
+from kubesvc.api.pods import HostPathVolume, Pod, Volume
 from kubesvc.api.storage import PersistentVolume, PersistentVolumeClaim
 from kubesvc.node.environment import ConfigError, Sources
 

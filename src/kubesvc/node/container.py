@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kubesvc.api.core import Container, ContainerStatus, Pod
+from kubesvc.api.pods import Container, ContainerStatus, Pod
 from kubesvc.node import bundles, hooks, resources, spec
 from kubesvc.node.attempt import Attempt, latest
 from kubesvc.node.bundles import Surroundings

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from kubesvc.api.core import ConfigMapVolume, DownwardAPIVolume, KeyToPath, Pod, SecretProjection, Volume
+from kubesvc.api.pods import ConfigMapVolume, DownwardAPIVolume, KeyToPath, Pod, SecretProjection, Volume
 from kubesvc.node.environment import ConfigError, Sources, decode
 
 Fields = Callable[[str], str]

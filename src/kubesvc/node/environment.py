@@ -11,7 +11,8 @@ import binascii
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from kubesvc.api.core import ConfigMap, Container, EnvVarSource, KeySelector, Pod, Secret, Service
+from kubesvc.api.core import ConfigMap, Secret, Service
+from kubesvc.api.pods import Container, EnvVarSource, KeySelector, Pod
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kubesvc.api.core import HostAlias, Pod
+from kubesvc.api.pods import HostAlias, Pod
 
 MAX_SEARCHES, MAX_SEARCH_LENGTH = 32, 2048  # glibc's own limits fell in 2.26; upstream keeps to these
 MAX_NAMESERVERS = 3

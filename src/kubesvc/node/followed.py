@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kubesvc.api import registry
-from kubesvc.api.core import ConfigMap, Pod, Secret
+from kubesvc.api.core import ConfigMap, Secret
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import Kind
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from kubesvc.api.core import Container, LifecycleHandler
+from kubesvc.api.pods import Container, LifecycleHandler
 from kubesvc.node import checks, probes
 from kubesvc.node.checks import Execute
 

@@ -17,7 +17,7 @@ import struct
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 
-from kubesvc.api.core import Pod
+from kubesvc.api.pods import Pod
 from kubesvc.kernel.nft import expressions as nft
 from kubesvc.kernel.nft.connection import Connection
 from kubesvc.kernel.nft.objects import INET_PROTO, INET_SERVICE, IPV4_ADDR, Chain, Hook, Map, Rule, Table

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from kubesvc.api.core import Container, PodSpec
+from kubesvc.api.pods import Container, PodSpec
 
 FIRST_DELAY, MAX_DELAY = 10.0, 300.0  # seconds
 

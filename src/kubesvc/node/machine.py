@@ -6,7 +6,7 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 
-from kubesvc.api.core import Pod
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import POD
 from kubesvc.client.events import NORMAL, WARNING, Recorder
 from kubesvc.client.session import Session

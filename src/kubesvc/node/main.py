@@ -12,7 +12,8 @@ from ipaddress import IPv4Network, ip_network
 
 import kubesvc
 from kubesvc.api import registry
-from kubesvc.api.core import Node, Pod
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 from kubesvc.client.events import Recorder
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session

@@ -14,9 +14,9 @@ import logging
 import time
 
 from kubesvc.api import registry
-from kubesvc.api.core import Container, Pod
 from kubesvc.api.errors import ApiError, Conflict, NotFound
 from kubesvc.api.meta import JSON, Condition
+from kubesvc.api.pods import Container, Pod
 from kubesvc.client.session import Unreachable
 from kubesvc.node import lifecycle, status
 from kubesvc.node.bundles import Surroundings

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from kubesvc.api.core import Container, Probe
+from kubesvc.api.pods import Container, Probe
 from kubesvc.node import checks, probes
 from kubesvc.node.checks import Execute
 from kubesvc.node.probes import Progress, Result, Role

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from kubesvc.api.core import ContainerPort, Probe
+from kubesvc.api.pods import ContainerPort, Probe
 
 FIRST_DELAY = 0.02  # seconds between the first two attempts: a connection costs next to nothing
 GROWTH = 1.5

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from kubesvc.api.core import Pod
+from kubesvc.api.pods import Pod
 from kubesvc.node.config import PodPaths
 from kubesvc.node.lifecycle import Exit
 

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kubesvc.api import labels, registry
-from kubesvc.api.core import Node
 from kubesvc.api.errors import AlreadyExists, ApiError
 from kubesvc.api.meta import JSON, format_time
+from kubesvc.api.nodes import Node
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import STRATEGIC_PATCH, Session, Unreachable
 from kubesvc.node import health, lease

@@ -6,8 +6,8 @@ memory. Without a request, the limit is one.
 
 from __future__ import annotations
 
-from kubesvc.api.core import ResourceRequirements
 from kubesvc.api.meta import JSON
+from kubesvc.api.pods import ResourceRequirements
 from kubesvc.api.quantity import quantity
 
 PERIOD = 100_000  # µs

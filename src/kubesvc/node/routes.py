@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 
-from kubesvc.api.core import Node
+from kubesvc.api.nodes import Node
 from kubesvc.client.informer import Informer
 from kubesvc.kernel.links import PROTO_KUBESVC, Links
 

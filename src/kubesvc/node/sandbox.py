@@ -14,7 +14,8 @@ from collections.abc import Callable
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 
-from kubesvc.api.core import Container, Pod, Service
+from kubesvc.api.core import Service
+from kubesvc.api.pods import Container, Pod
 from kubesvc.kernel import mounts
 from kubesvc.node import claims, environment, etc, podnet, records, volumes
 from kubesvc.node.bundles import Surroundings

@@ -10,9 +10,10 @@ import asyncio
 from typing import TypeVar
 
 from kubesvc.api import registry
-from kubesvc.api.core import ConfigMap, Pod, Secret, Service
+from kubesvc.api.core import ConfigMap, Secret, Service
 from kubesvc.api.errors import NotFound
 from kubesvc.api.meta import Object
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import Kind
 from kubesvc.api.storage import PersistentVolume, PersistentVolumeClaim
 from kubesvc.client.session import Session

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from kubesvc.api.core import Container, Pod
 from kubesvc.api.meta import JSON
+from kubesvc.api.pods import Container, Pod
 from kubesvc.node import resources
 from kubesvc.node.environment import ConfigError, expand
 from kubesvc.node.images import image as images

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from kubesvc.api.core import Container, Pod
 from kubesvc.api.meta import JSON, Condition, format_time
+from kubesvc.api.pods import Container, Pod
 from kubesvc.node.lifecycle import Exit, State, View, is_sidecar
 
 OURS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from kubesvc.api.core import Container, HostPathVolume, Pod
+from kubesvc.api.pods import Container, HostPathVolume, Pod
 from kubesvc.kernel import mounts
 from kubesvc.node import contents
 from kubesvc.node.config import PodPaths

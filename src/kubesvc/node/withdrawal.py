@@ -14,10 +14,11 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-from kubesvc.api.core import Node, Pod
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.labels import NODE_LEASES, PROGRAMMED
 from kubesvc.api.meta import Object
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import ENDPOINT_SLICE, LEASE
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session

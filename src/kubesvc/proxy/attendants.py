@@ -21,8 +21,9 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING
 
-from kubesvc.api.core import Node, Service
+from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
+from kubesvc.api.nodes import Node
 from kubesvc.client.events import Recorder
 from kubesvc.client.session import Session
 from kubesvc.kernel.conntrack import Conntrack

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from kubesvc.api.core import Node
+from kubesvc.api.nodes import Node
 
 TIMEOUT = timedelta(seconds=60)
 _TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"

@@ -17,9 +17,10 @@ from collections.abc import Callable
 from ipaddress import ip_network
 from typing import NamedTuple
 
-from kubesvc.api.core import Node, Service
+from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.labels import ZONE
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE, SERVICE
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session

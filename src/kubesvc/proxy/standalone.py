@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
-from kubesvc.api.core import Node
 from kubesvc.api.errors import ApiError, NotFound
 from kubesvc.api.networking import ServiceCIDR
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import NODE, SERVICE_CIDR
 from kubesvc.client import kubeconfig
 from kubesvc.client.session import Session, Unreachable

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from kubesvc.api.core import ContainerStatus, Node, Pod
 from kubesvc.api.errors import BadRequest
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import ContainerStatus, Pod
 from kubesvc.api.registry import NODE
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State

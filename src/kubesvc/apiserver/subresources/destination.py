@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from kubesvc.api.core import Pod, Service
+from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.errors import BadRequest, ServiceUnavailable
+from kubesvc.api.pods import Pod
 
 
 class Wanted(NamedTuple):

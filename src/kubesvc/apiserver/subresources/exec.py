@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl, urlencode
 
-from kubesvc.api.core import Node
 from kubesvc.api.errors import BadRequest
+from kubesvc.api.nodes import Node
 from kubesvc.apiserver.nodes import refusal
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State

@@ -14,9 +14,10 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 import msgspec
 
-from kubesvc.api.core import Node, Service
+from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.errors import BadRequest, NotFound, ServiceUnavailable
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE, POD
 from kubesvc.apiserver import stored
 from kubesvc.apiserver.routing import Target

@@ -8,9 +8,9 @@ from __future__ import annotations
 import msgspec
 
 from kubesvc.api.apps import DaemonSet
-from kubesvc.api.core import Node
 from kubesvc.api.errors import ApiError
 from kubesvc.api.meta import JSON
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import DAEMON_SET
 from kubesvc.api.selectors import from_label_selector
 from kubesvc.controllers import revisions

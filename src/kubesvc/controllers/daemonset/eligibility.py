@@ -9,8 +9,9 @@ from __future__ import annotations
 import msgspec
 
 from kubesvc.api.apps import DaemonSet
-from kubesvc.api.core import Node, Pod
 from kubesvc.api.meta import JSON, ObjectMeta
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 from kubesvc.controllers.scheduler import nodeaffinity
 from kubesvc.controllers.scheduler.plan import refusal
 from kubesvc.controllers.scheduler.snapshot import Candidate

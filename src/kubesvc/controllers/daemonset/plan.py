@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from kubesvc.api.apps import DaemonSet, DaemonSetStatus, RollingDaemonSet
-from kubesvc.api.core import Node, Pod
 from kubesvc.api.endpoints import pod_is_finished, pod_is_ready
 from kubesvc.api.meta import JSON
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 from kubesvc.controllers.daemonset.eligibility import may_stay, should_start
 from kubesvc.controllers.readiness import available_in
 from kubesvc.controllers.shares import share

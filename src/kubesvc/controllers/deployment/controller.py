@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 
 from kubesvc.api.apps import Deployment, ReplicaSet
-from kubesvc.api.core import Pod
 from kubesvc.api.endpoints import pod_is_finished
 from kubesvc.api.errors import AlreadyExists, ApiError
 from kubesvc.api.labels import DEPLOYMENT_REVISION
 from kubesvc.api.meta import JSON
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import DEPLOYMENT, REPLICA_SET
 from kubesvc.api.selectors import from_label_selector, matches
 from kubesvc.client.queue import WorkQueue

@@ -5,10 +5,11 @@ It is worked in its own queue and at leisure, so that it never stands before a s
 
 from __future__ import annotations
 
-from kubesvc.api.core import Pod, Service
+from kubesvc.api.core import Service
 from kubesvc.api.errors import ApiError
 from kubesvc.api.labels import ENDPOINTS_CONTROLLER, ENDPOINTS_MANAGED_BY
 from kubesvc.api.meta import JSON
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import ENDPOINTS
 from kubesvc.client.queue import WorkQueue
 from kubesvc.controllers.context import Context

@@ -12,7 +12,7 @@ from math import ceil
 
 import msgspec
 
-from kubesvc.api.core import EndpointAddress, EndpointPort, EndpointSubset, Pod, Service
+from kubesvc.api.core import EndpointAddress, EndpointPort, EndpointSubset, Service
 from kubesvc.api.discovery import Endpoint
 from kubesvc.api.endpoints import is_headless
 from kubesvc.api.labels import (
@@ -23,6 +23,7 @@ from kubesvc.api.labels import (
     OVER_CAPACITY,
 )
 from kubesvc.api.meta import JSON
+from kubesvc.api.pods import Pod
 from kubesvc.controllers.endpointslice.members import Ports, address_types, members
 from kubesvc.controllers.slim import Shown, digest
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 
 from kubesvc.api.balance import Invalid, balance_of, key_of
-from kubesvc.api.core import Node, Pod, Service
+from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.endpoints import pod_is_finished, pod_is_ready
 from kubesvc.api.errors import ApiError, NotFound
 from kubesvc.api.labels import BALANCE, BALANCE_KEY, WEIGHT, ZONE
 from kubesvc.api.meta import Object
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import ENDPOINT_SLICE, POD, SERVICE, Kind
 from kubesvc.client.events import WARNING
 from kubesvc.client.queue import WorkQueue

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from kubesvc.api.balance import Invalid, balance_of, weight_of
-from kubesvc.api.core import Node, ObjectReference, Pod, Service
+from kubesvc.api.core import ObjectReference, Service
 from kubesvc.api.discovery import Endpoint, EndpointConditions, EndpointHints, ForNode, ForZone, SlicePort
 from kubesvc.api.endpoints import endpoint_conditions, is_headless, pod_is_finished, resolve_target_port
 from kubesvc.api.labels import ZONE
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 
 Port = tuple[str, str, int, str | None]  # (name, protocol, number, appProtocol)
 Ports = tuple[Port, ...]

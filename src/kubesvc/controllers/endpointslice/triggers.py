@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kubesvc.api.core import Pod, Service
+from kubesvc.api.core import Service
+from kubesvc.api.pods import Pod
 
 Key = tuple[str, str]
 

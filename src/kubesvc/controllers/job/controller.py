@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from kubesvc.api.batch import Job
-from kubesvc.api.core import Pod
 from kubesvc.api.errors import ApiError
 from kubesvc.api.meta import JSON
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import JOB
 from kubesvc.api.selectors import from_label_selector
 from kubesvc.controllers.context import Context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from kubesvc.api.core import Pod
+from kubesvc.api.pods import Pod
 
 INDEX = "batch.kubernetes.io/job-completion-index"  # a pod's label and annotation
 

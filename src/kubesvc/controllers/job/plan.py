@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 import msgspec
 
 from kubesvc.api.batch import Job, JobStatus
-from kubesvc.api.core import Pod
 from kubesvc.api.endpoints import pod_is_finished, pod_is_ready
 from kubesvc.api.meta import JSON, Condition, format_time, parse_time
+from kubesvc.api.pods import Pod
 from kubesvc.controllers.job.indexes import index_of, spelled
 from kubesvc.controllers.readiness import condition, is_active
 from kubesvc.controllers.replicaset.plan import rank

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from kubesvc.api.core import Node
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import NODE
 from kubesvc.client.queue import WorkQueue
 from kubesvc.controllers.context import Context

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from kubesvc.api.core import Node
+from kubesvc.api.nodes import Node
 
 Network = IPv4Network | IPv6Network
 

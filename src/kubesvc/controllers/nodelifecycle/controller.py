@@ -10,10 +10,11 @@ import asyncio
 import logging
 
 from kubesvc.api.coordination import NODE_LEASES, Lease
-from kubesvc.api.core import Node, Pod
 from kubesvc.api.endpoints import pod_is_finished
 from kubesvc.api.errors import Conflict, NotFound
 from kubesvc.api.labels import DNS_MANAGER, SLICE_MANAGED_BY
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE, POD
 from kubesvc.client.queue import WorkQueue
 from kubesvc.client.session import STRATEGIC_PATCH

@@ -13,11 +13,12 @@ from datetime import datetime
 
 import msgspec
 
-from kubesvc.api.core import Node, Pod, Taint, Toleration
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.endpoints import pod_is_ready
 from kubesvc.api.labels import NOT_READY, UNREACHABLE
 from kubesvc.api.meta import JSON, format_time, parse_time
+from kubesvc.api.nodes import Node, Taint
+from kubesvc.api.pods import Pod, Toleration
 from kubesvc.controllers.readiness import condition
 
 KEPT_BY_AGENT = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")

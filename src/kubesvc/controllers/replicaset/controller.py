@@ -6,9 +6,9 @@ A ReplicationController is one with a simpler selector, and is kept the same way
 from __future__ import annotations
 
 from kubesvc.api.apps import ReplicaSet
-from kubesvc.api.core import Pod
 from kubesvc.api.errors import ApiError
 from kubesvc.api.meta import Condition
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import REPLICA_SET, REPLICATION_CONTROLLER, Kind
 from kubesvc.api.selectors import from_label_selector
 from kubesvc.client.informer import Informer

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kubesvc.api.apps import ReplicaSet, ReplicaSetStatus
-from kubesvc.api.core import Pod
 from kubesvc.api.endpoints import pod_is_ready
 from kubesvc.api.meta import JSON, Condition, format_time
+from kubesvc.api.pods import Pod
 from kubesvc.controllers.readiness import available_in, condition, is_active, ready_since
 
 BURST = 500

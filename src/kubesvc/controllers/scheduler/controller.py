@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from kubesvc.api.core import Node, Pod
 from kubesvc.api.endpoints import pod_is_finished
 from kubesvc.api.errors import Conflict, NotFound
 from kubesvc.api.meta import JSON, format_time
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import POD
 from kubesvc.client.queue import WorkQueue
 from kubesvc.client.session import STRATEGIC_PATCH

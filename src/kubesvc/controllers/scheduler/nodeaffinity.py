@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kubesvc.api.core import Node, NodeSelectorTerm, Pod
 from kubesvc.api.meta import LabelSelectorRequirement
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import NodeSelectorTerm, Pod
 
 REASON = "node(s) didn't match Pod's node affinity/selector"
 

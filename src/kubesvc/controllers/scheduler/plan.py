@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kubesvc.api.core import Pod
+from kubesvc.api.pods import Pod
 from kubesvc.controllers.scheduler import nodeaffinity, resources, taints
 from kubesvc.controllers.scheduler.podaffinity import PodRules
 from kubesvc.controllers.scheduler.snapshot import Candidate, HostPort, Namespaces

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kubesvc.api.core import Pod, PodAffinity, PodAffinityTerm
+from kubesvc.api.pods import Pod, PodAffinity, PodAffinityTerm
 from kubesvc.api.selectors import Requirement, from_label_selector, matches
 from kubesvc.controllers.scheduler.snapshot import Candidate, Namespaces
 

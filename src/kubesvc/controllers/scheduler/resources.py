@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
-from kubesvc.api.core import Container, Pod
+from kubesvc.api.pods import Container, Pod
 from kubesvc.api.quantity import quantity
 from kubesvc.controllers.scheduler.snapshot import Candidate
 

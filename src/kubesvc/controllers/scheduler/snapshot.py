@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple
 
-from kubesvc.api.core import Node, Pod
+from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod
 
 
 class HostPort(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kubesvc.api.core import Pod, TopologySpreadConstraint
+from kubesvc.api.pods import Pod, TopologySpreadConstraint
 from kubesvc.api.selectors import Requirement, from_label_selector, matches
 from kubesvc.controllers.scheduler import nodeaffinity, taints
 from kubesvc.controllers.scheduler.snapshot import Candidate

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kubesvc.api.core import Node, Pod, Taint, Toleration
+from kubesvc.api.nodes import Node, Taint
+from kubesvc.api.pods import Pod, Toleration
 
 UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "NoSchedule")
 NOT_READY = Taint("node.kubernetes.io/not-ready", "NoSchedule")

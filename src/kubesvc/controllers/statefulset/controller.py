@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from kubesvc.api.apps import ControllerRevision, StatefulSet
-from kubesvc.api.core import Pod
 from kubesvc.api.errors import AlreadyExists, ApiError
 from kubesvc.api.meta import JSON
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import PERSISTENT_VOLUME_CLAIM, POD, STATEFUL_SET, Kind
 from kubesvc.api.selectors import from_label_selector
 from kubesvc.controllers import revisions

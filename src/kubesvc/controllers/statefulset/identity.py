@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kubesvc.api.apps import StatefulSet
-from kubesvc.api.core import Pod
 from kubesvc.api.meta import JSON
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import STATEFUL_SET
 from kubesvc.controllers.ownership import reference_to
 from kubesvc.controllers.templates import pod_tree

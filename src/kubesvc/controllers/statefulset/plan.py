@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kubesvc.api.apps import RollingStatefulSet, StatefulSet, StatefulSetStatus
-from kubesvc.api.core import Pod
 from kubesvc.api.endpoints import pod_is_finished, pod_is_ready
 from kubesvc.api.meta import JSON
+from kubesvc.api.pods import Pod
 from kubesvc.controllers.readiness import available_in
 from kubesvc.controllers.shares import share
 from kubesvc.controllers.statefulset.identity import ordinal_of, revision_of

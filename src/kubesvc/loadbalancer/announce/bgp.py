@@ -9,9 +9,10 @@ import logging
 from ipaddress import ip_address
 
 from kubesvc.api.balancing import BGPPeer, BGPSession
-from kubesvc.api.core import Node, Secret
+from kubesvc.api.core import Secret
 from kubesvc.api.errors import ApiError
 from kubesvc.api.meta import JSON
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import BGP_PEER, SECRET
 from kubesvc.api.selectors import from_label_selector, matches
 from kubesvc.client.events import WARNING, Recorder

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 from kubesvc.api.balancing import BGPAdvertisement, BGPPeer, IPAddressPool, L2Advertisement
-from kubesvc.api.core import Node, Service
+from kubesvc.api.core import Service
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import BGP_ADVERTISEMENT, BGP_PEER, IP_ADDRESS_POOL, L2_ADVERTISEMENT, NODE, SERVICE
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
 
 from kubesvc.api.balancing import Address, IPAddressPool
-from kubesvc.api.core import LoadBalancerIngress, LoadBalancerStatus, Namespace, Node, Service
+from kubesvc.api.core import LoadBalancerIngress, LoadBalancerStatus, Namespace, Service
 from kubesvc.api.errors import ApiError
 from kubesvc.api.meta import JSON
+from kubesvc.api.nodes import Node
 from kubesvc.api.registry import IP_ADDRESS_POOL, NAMESPACE
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session, Unreachable

@@ -12,8 +12,9 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from kubesvc.api.core import Container, Pod, Secret
+from kubesvc.api.core import Secret
 from kubesvc.api.errors import ApiError
+from kubesvc.api.pods import Container, Pod
 from kubesvc.client.session import Unreachable
 from kubesvc.node.images import credentials, image, reference
 from kubesvc.node.images.credentials import Keyring
