@@ -1,12 +1,10 @@
-"""What every provider promises, run against each: an entry in PROVIDERS joins a new one."""
+"""What every provider promises, run against each of `support.providers`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from ipaddress import ip_address
 
 import msgspec
 import pytest
@@ -14,28 +12,15 @@ import pytest
 from kubesvc.api.core import LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus
 from kubesvc.api.meta import ObjectMeta
 from kubesvc.client.session import Session
-from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.provider import Change, Provider
-from kubesvc.loadbalancer.providers.pool import PoolProvider
 from support.apiserver import local_session
-
-
-@dataclass(frozen=True)
-class Case:
-    """`make` gives a provider as a fresh process would; what it made before is still there."""
-
-    load_balancer_class: str
-    make: Callable[[Session], Provider]
-
-
-POOL = LoadBalancerConfig(((ip_address("192.0.2.1"), ip_address("192.0.2.4")),))  # type: ignore[arg-type]
-PROVIDERS = {"pool": Case(POOL.load_balancer_class, lambda session: PoolProvider(session, POOL))}
+from support.providers import PROVIDERS, Case
 
 
 @pytest.fixture(params=PROVIDERS.values(), ids=PROVIDERS.keys())
-def case(request: pytest.FixtureRequest) -> Case:
-    found: Case = request.param
-    return found
+async def case(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
+    async with request.param() as found:
+        yield found
 
 
 @pytest.fixture

@@ -83,6 +83,12 @@ def _log(verbosity: int) -> None:
 )
 @click.option("--pool-class", default=POOL_CLASS, show_default=True, help="The loadBalancerClass of provider pool.")
 @POOL
+@click.option(
+    "--cluster-name",
+    default="kubernetes",
+    show_default=True,
+    help="What a cloud's objects are tagged with: one of its own for every cluster of an account.",
+)
 @click.version_option(__version__, prog_name="kubesvc loadbalancer")
 @VERBOSITY
 @click.pass_context
@@ -93,6 +99,7 @@ def loadbalancer(
     default_provider: str | None,
     pool_class: str,
     pools: tuple[Range, ...],
+    cluster_name: str,
     verbosity: int,
 ) -> None:
     """Be the controller of Services of type LoadBalancer, in any Kubernetes cluster. Stands where MetalLB would.
@@ -111,7 +118,10 @@ def loadbalancer(
             f"--default-provider {default} isn't among the providers: give --provider {default}, too"
         )
     config = LoadBalancerConfig(
-        pools=pools, load_balancer_class=pool_class, default_provider="" if default == "none" else default
+        pools=pools,
+        load_balancer_class=pool_class,
+        default_provider="" if default == "none" else default,
+        cluster_name=cluster_name,
     )
     try:
         standalone.serve(path, config, tuple(dict.fromkeys(providers)))

@@ -19,6 +19,8 @@ class LoadBalancerConfig:
     load_balancer_class: str = POOL_CLASS
     default_provider: str = "pool"
     """The name of the provider that serves Services without a loadBalancerClass; "": another load balancer does."""
+    cluster_name: str = "kubernetes"
+    """What a cloud's objects are tagged with, to be found again: one of its own for every cluster of an account."""
     alone: bool = False
     """No other load balancer is here: a class that none of ours owns is a mistake, and the Service says so."""
     workers: int = 16  # writes of several are one commit of the store

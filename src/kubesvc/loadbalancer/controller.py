@@ -56,6 +56,8 @@ class Controller:
         self._nodes = Informer(session, NODE, Node)
         self._ensured: dict[Key, Service] = {}  # service -> as it was when its provider was last asked
         self._waiting: set[Key] = set()  # refused
+        self._hosts: dict[Key, frozenset[str]] = {}  # service -> nodes its load balancer was last given
+        self._remarked: dict[Key, frozenset[str]] = {}  # service -> what its provider passes over, told already
         self._written: dict[Key, int] = {}  # service -> revision of our last write, until the informer has seen it
 
     async def run(self) -> None:
@@ -164,8 +166,21 @@ class Controller:
             raise
         self._waiting.discard(service.key)
         where = ", ".join(i.ip or i.hostname for i in status.ingress)
+        hosts = frozenset(node.name for node in nodes)
+        before = self._hosts.get(service.key, hosts)
+        self._hosts[service.key] = hosts
         if await self._show(service, status, _ready("True", "Ensured", f"the load balancer is {where}")):
             self._event(service, NORMAL, "EnsuredLoadBalancer", "Ensured load balancer")
+        elif hosts != before:
+            self._event(service, NORMAL, "UpdatedLoadBalancer", "Updated load balancer with new hosts")
+        self._remark(service, provider.remarks(service))
+
+    def _remark(self, service: Service, remarks: Sequence[str]) -> None:
+        told = self._remarked.get(service.key, frozenset())
+        for remark in remarks:
+            if remark not in told:
+                self._event(service, WARNING, "AnnotationIgnored", remark)
+        self._remarked[service.key] = frozenset(remarks)
 
     async def _pending(self, service: Service, status: LoadBalancerStatus, reason: str, message: str) -> None:
         if await self._show(service, status, _ready("False", reason, message)):
@@ -185,7 +200,8 @@ class Controller:
         """Free what any provider has for it: the class that would name the provider may be wiped already."""
         for provider in self._providers:
             await provider.delete(service)
-        self._ensured.pop(service.key, None)
+        for known in (self._ensured, self._hosts, self._remarked):
+            known.pop(service.key, None)
         self._waiting.discard(service.key)
 
     async def _show(self, service: Service, status: LoadBalancerStatus, ready: Condition) -> bool:

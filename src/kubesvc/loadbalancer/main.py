@@ -5,11 +5,17 @@ from __future__ import annotations
 from kubesvc.client.session import Session
 from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.controller import Controller
+from kubesvc.loadbalancer.provider import Provider
 from kubesvc.loadbalancer.providers.pool import PoolProvider
 
-PROVIDERS = {PoolProvider.name: PoolProvider}  # name -> what makes it of a session and a configuration
+
+def _pool(session: Session, config: LoadBalancerConfig) -> Provider:
+    return PoolProvider(session, config)
 
 
-async def run(session: Session, config: LoadBalancerConfig, providers: tuple[str, ...] = (PoolProvider.name,)) -> None:
+PROVIDERS = {"pool": _pool}  # a cloud's imports its SDK, an extra of the package, only here
+
+
+async def run(session: Session, config: LoadBalancerConfig, providers: tuple[str, ...] = ("pool",)) -> None:
     """Run until cancelled. Raises BadPool before anything else when the configured ranges can't be used."""
     await Controller(session, [PROVIDERS[name](session, config) for name in providers], config).run()

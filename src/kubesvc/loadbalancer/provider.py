@@ -59,6 +59,10 @@ class Provider(Protocol):
         """Whether a Service with this loadBalancerClass is this provider's."""
         ...
 
+    def remarks(self, service: Service) -> Sequence[str]:
+        """What of the Service's wishes is passed over, a sentence with the remedy each: events say them once."""
+        ...
+
     async def run(self, changed: Callable[[Change], None]) -> None:
         """Follow what it needs to know, until cancelled, and call `changed` for what concerns Services."""
         ...

@@ -51,6 +51,9 @@ class PoolProvider:
     def owns(self, load_balancer_class: str) -> bool:
         return load_balancer_class == self._class
 
+    def remarks(self, service: Service) -> Sequence[str]:
+        return ()
+
     async def run(self, changed: Callable[[Change], None]) -> None:
         self._changed = changed
         async with asyncio.TaskGroup() as group:

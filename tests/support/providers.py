@@ -1,0 +1,30 @@
+"""Every provider with the world it acts on, for the contract suite: an entry in PROVIDERS joins a new one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from kubesvc.client.session import Session
+from kubesvc.loadbalancer.config import LoadBalancerConfig
+from kubesvc.loadbalancer.provider import Provider
+from kubesvc.loadbalancer.providers.pool import PoolProvider
+
+
+@dataclass(frozen=True)
+class Case:
+    """`make` gives a provider as a fresh process would; what it made before is still there."""
+
+    load_balancer_class: str
+    make: Callable[[Session], Provider]
+
+
+@asynccontextmanager
+async def pool() -> AsyncIterator[Case]:
+    config = LoadBalancerConfig(((ip_address("192.0.2.1"), ip_address("192.0.2.4")),))  # type: ignore[arg-type]
+    yield Case(config.load_balancer_class, lambda session: PoolProvider(session, config))
+
+
+PROVIDERS: dict[str, Callable[[], AbstractAsyncContextManager[Case]]] = {"pool": pool}
