@@ -26,7 +26,7 @@ from kubesvc.api.nodes import Node
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.apiserver.server import ApiServer, relax_collection
-from kubesvc.box import portrange, publish
+from kubesvc.box import network, portrange, publish
 from kubesvc.box.addons import ensure_addons
 from kubesvc.box.certificates import Identities
 from kubesvc.box.definition import (
@@ -137,7 +137,7 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
 
     session = session_of("system:kubesvc:control-plane", "system:masters")  # for what the box itself sees to
     controlling, balancing = session_of("system:kubesvc:controllers"), session_of("system:kubesvc:load-balancer")
-    pools = (box.network.pool,)
+    pools = tuple(network.pool for network in box.networks)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve(listeners))
@@ -153,7 +153,7 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
 
 def _controllers_config(box: Box, identities: Identities) -> ControllersConfig:
     return ControllersConfig(
-        pod_cidrs=(box.pods,),
+        pod_cidrs=box.pods,
         ca_pem=identities.ca_pem,
         node_grace=box.node_grace,
         gone_node_grace=box.node_grace,
@@ -163,7 +163,7 @@ def _controllers_config(box: Box, identities: Identities) -> ControllersConfig:
 
 def _api_config(box: Box, identities: Identities) -> ApiConfig:
     return ApiConfig(
-        service_cidrs=(box.services,),
+        service_cidrs=box.services,
         node_port_range=box.port_range,
         own_ports=OWN_PORTS,
         dns_domain=box.dns_domain,
@@ -180,23 +180,25 @@ def _api_config(box: Box, identities: Identities) -> ApiConfig:
 
 def _proxy(box: Box, identities: Identities, name: str) -> Callable[[], Coroutine[Any, Any, None]]:
     async def run() -> None:
-        address = box.node_ip(name)
+        primary = box.node_ips(name)
+        address = primary[0]
         words = box.node_port_addresses.split(",")
+        pools = tuple(network.pool for network in box.networks)
         with Links() as links:
-            ips = own_ips((address,), links.addresses())
+            ips = own_ips(primary, links.addresses())
         config = ProxyConfig(
             node_name=name,
             node_ips=ips,
-            service_cidrs=(box.services,),
-            pod_cidrs=(box.pods,),
+            service_cidrs=box.services,
+            pod_cidrs=box.pods,
             pods_by_node=True,
-            node_port_addresses=node_port_networks(words, (address,)),
+            node_port_addresses=node_port_networks(words, primary),
             localhost_node_ports=True,
             healthz_address=(str(address), PROXY_HEALTH_PORT),
             metrics_address=(str(address), PROXY_METRICS_PORT),
-            load_balancer_ranges=(box.network.pool,),
+            load_balancer_ranges=pools,
         )
-        announcer = AnnounceConfig(node_name=name, pools=(box.network.pool,), runtime=box.run_path / "bgp")
+        announcer = AnnounceConfig(node_name=name, pools=pools, runtime=box.run_path / "bgp")
         async with _session(identities.nodes[name].proxy) as session, asyncio.TaskGroup() as group:
             group.create_task(proxy.run(session, config))
             group.create_task(announce.run(session, announcer))
@@ -225,7 +227,7 @@ def _dns(
             find_upstreams=resolvers,
             host_searches=upstreams.find_searches(),
             socket_factory=socket_on_host,
-            cluster_cidrs=(box.service_cidr, box.pod_cidr),
+            cluster_cidrs=tuple(map(str, (*box.services, *box.pods))),
         )
         async with _session(identities.nodes[name].dns) as session:
             await dns.run(session, box.dns.apply(config))
@@ -239,7 +241,7 @@ def _node_config(box: Box, name: str, host: int | None = None) -> NodeConfig:
     return NodeConfig(
         box=box.name,
         node_name=name,
-        node_ip=box.node_ip(name),
+        node_ips=box.node_ips(name),
         run_dir=box.run_path / name,
         cluster_dns=(box.dns_ip,),
         dns_domain=box.dns_domain,
@@ -253,6 +255,7 @@ def _node_config(box: Box, name: str, host: int | None = None) -> NodeConfig:
         images=box.images,
         image_network=host,
         docker_config=docker_config(),
+        mtu=network.mtu(box) if host is not None else 0,
     )
 
 

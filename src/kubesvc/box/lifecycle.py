@@ -62,6 +62,7 @@ def up(name: str, directory: Path, options: Options, *, detach: bool, show: Show
     for program, package in PROGRAMS.items():
         if shutil.which(program) is None:
             show(Progress(warning=f"{program} is not installed, so pods can't start: apt install {package}"))
+    network.check(box)
     descriptor = _lock(box)
     _warn_of_publications(box, show)
     try:
@@ -129,11 +130,13 @@ def _end_orphans(box: Box) -> None:
 def _choose_network(box: Box) -> Box:
     """Settle the node network: the remembered one while it is still free, else one that overlaps nothing here."""
     others = [other for name in names() if name != box.name and (other := find(name, None)) and other.node_cidr]
-    taken = network.host_networks(but=network.host_link(box.name)) + [other.network.network for other in others]
+    taken = network.host_networks(but=network.host_link(box.name))
+    taken += [theirs.network for other in others for theirs in other.networks]
     if not box.node_cidr:
-        return msgspec.structs.replace(box, node_cidr=str(choose_network(taken)))
+        chosen = (str(choose_network(taken, version)) for version in box.versions)
+        return msgspec.structs.replace(box, node_cidr=",".join(chosen))
     for used in taken:
-        if used.prefixlen and used.overlaps(box.network.network):
+        if used.prefixlen and any(used.version == n.network.version and used.overlaps(n.network) for n in box.networks):
             raise BoxError(
                 f"node network {box.node_cidr} of box {box.name!r} overlaps {used}, which this machine uses already; "
                 f"choose another --node-cidr (for a box made before: `kubesvc down{name_flag(box.name)} --purge` first)"

@@ -41,7 +41,14 @@ def _print(console: Console, found: Overview) -> None:
     nodes = _table("NODE", "STATE", "ADDRESS", "PODS", "NAMESPACE")
     for node in found.nodes:
         state = "Ready" if node.ready else "NotReady"
-        nodes.add_row(node.name, state, node.address, node.pod_cidr, node.namespace, style="" if node.ready else "red")
+        nodes.add_row(
+            node.name,
+            state,
+            "\n".join(node.addresses),
+            "\n".join(node.pod_cidrs),
+            node.namespace,
+            style="" if node.ready else "red",
+        )
     services = _table("SERVICE", "TYPE", "FROM PODS", "FROM THIS MACHINE")
     for service in found.services:
         name = f"{service.namespace}/{service.name}"

@@ -17,7 +17,7 @@ from kubesvc.node.exits import Exits
 from kubesvc.node.followed import Followed
 from kubesvc.node.hostports import HostPorts
 from kubesvc.node.images.wanted import Images
-from kubesvc.node.ipam import AddressPool
+from kubesvc.node.ipam import AddressPools
 from kubesvc.node.runtime import Runtime
 from kubesvc.node.sources import Reader
 from kubesvc.node.withdrawal import Withdrawal
@@ -35,7 +35,7 @@ class Machine:
     config: NodeConfig
     session: Session
     links: Links  # of the node's namespace
-    pool: AddressPool
+    pool: AddressPools
     runtime: Runtime
     exits: Exits
     events: Recorder

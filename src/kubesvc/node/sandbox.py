@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable
-from ipaddress import AddressValueError, IPv4Address
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from pathlib import Path
 
 from kubesvc.api.core import Service
@@ -19,7 +19,7 @@ from kubesvc.api.pods import Container, Pod
 from kubesvc.kernel import mounts
 from kubesvc.node import claims, environment, etc, podnet, records, volumes
 from kubesvc.node.bundles import Surroundings
-from kubesvc.node.config import PodPaths
+from kubesvc.node.config import Address, PodPaths
 from kubesvc.node.environment import ConfigError, Sources
 from kubesvc.node.images.image import Image, base_environment
 from kubesvc.node.machine import Machine
@@ -34,7 +34,7 @@ class Sandbox:
         self, machine: Machine, paths: PodPaths, changed: Callable[[], None], record: PodRecord | None
     ) -> None:
         self.record = record
-        self.address = record.address if record else ""
+        self.addresses = record.addresses if record else ()
         self._machine, self._paths, self._changed = machine, paths, changed
         self._started_at = record.started_at if record else time.time()
         self._connected = False  # the network is there
@@ -43,6 +43,15 @@ class Sandbox:
         self._stale = False  # there was one
         self._sources = Sources({}, {})
         self._services: list[Service] = []
+
+    @property
+    def address(self) -> str:
+        """The primary one; "" before there is one."""
+        return self.addresses[0] if self.addresses else ""
+
+    @property
+    def _host_ips(self) -> list[str]:
+        return list(map(str, self._machine.config.node_ips))
 
     # ── before a start ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -67,14 +76,17 @@ class Sandbox:
         if self._connected:
             return
         machine, own = self._machine, not pod.spec.host_network
-        uid, node_ip = pod.metadata.uid, machine.config.node_ip
-        given = machine.pool.allocate(uid, _wanted(self.address or pod.status.pod_ip)) if own else node_ip
-        self.address = str(given)
+        uid, node_ips = pod.metadata.uid, machine.config.node_ips
+        given = machine.pool.allocate(uid, _wanted(self.addresses or pod_ips(pod))) if own else node_ips
+        self.addresses = tuple(map(str, given))
         self._paths.root.mkdir(parents=True, exist_ok=True)
-        self.record = PodRecord(pod, self.address if own else "", self._started_at)
+        first, *more = self.addresses if own else ("",)
+        self.record = PodRecord(pod, first, self._started_at, tuple(more))
         records.save(self._paths.record, self.record)
         if own:
-            await asyncio.to_thread(podnet.attach, machine.links, node_ip, uid, self._paths.netns, given)
+            await asyncio.to_thread(
+                podnet.attach, machine.links, node_ips, uid, self._paths.netns, given, machine.config.mtu
+            )
             machine.host_ports.open(pod, given)
         self._connected = True
 
@@ -87,7 +99,7 @@ class Sandbox:
         if pod.spec.host_network:
             hosts = etc.hosts_of_node(config.hosts.read_text() if config.hosts.exists() else "", pod)
         else:
-            hosts = etc.hosts(pod, self.address, config.dns_domain)
+            hosts = etc.hosts(pod, self.addresses, config.dns_domain)
         (folder / "hosts").write_text(hosts)
         (folder / "hostname").write_text(self._hostname(pod) + "\n")
         servers = [str(address) for address in config.cluster_dns]
@@ -102,7 +114,7 @@ class Sandbox:
         return etc.kernel_hostname(pod, config.node_name, config.dns_domain)
 
     def _field(self, pod: Pod, path: str) -> str:
-        return environment.field_value(path, pod, self.address, str(self._machine.config.node_ip))
+        return environment.field_value(path, pod, self.addresses, self._host_ips)
 
     def around(self, pod: Pod, container: Container, image: Image, processes: Path | None) -> Surroundings:
         """What one container of an image gets; `processes`: the PID namespace that it shares. Raises ConfigError."""
@@ -112,8 +124,8 @@ class Sandbox:
             pod,
             self._sources,
             self._services,
-            address=self.address,
-            host_ip=str(self._machine.config.node_ip),
+            addresses=self.addresses,
+            host_ips=self._host_ips,
             base=base_environment(image, environment.PATH, hostname),
         )
         files = [Bind(str(self._paths.etc / name), f"/etc/{name}") for name in ("hosts", "hostname", "resolv.conf")]
@@ -166,8 +178,13 @@ class Sandbox:
         shutil.rmtree(self._paths.root, ignore_errors=True)
 
 
-def _wanted(text: str) -> IPv4Address | None:
+def pod_ips(pod: Pod) -> tuple[str, ...]:
+    """What the API remembers of a pod's addresses."""
+    return tuple(a.ip for a in pod.status.pod_ips) or tuple(filter(None, [pod.status.pod_ip]))
+
+
+def _wanted(texts: Iterable[str]) -> list[Address]:
     try:
-        return IPv4Address(text)
-    except AddressValueError:
-        return None
+        return list(map(ip_address, texts))
+    except ValueError:
+        return []
