@@ -21,6 +21,7 @@ from kubesvc.kernel.nft import expressions as nft
 from kubesvc.kernel.nft.connection import Connection
 from kubesvc.kernel.nft.objects import Chain, Hook, Rule, Table
 from kubesvc.kernel.nft.transaction import AddChain, AddTable, DeleteTable, FillChain, Transaction
+from kubesvc.kernel.rtnetlink import PROTO_RA
 
 FORWARDING = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
 SRCNAT = 100  # linux/netfilter_ipv4.h NF_IP_PRI_NAT_SRC
@@ -99,12 +100,19 @@ def _forward(box: Box, version: int) -> None:
     if sysctl.read(switch) == "1" and not others:
         return
     marker = _marker(box.name, version)
-    believing = [] if version == 4 or others else sysctl.names("ipv6/conf/*/accept_ra", "1")
+    believing = [] if version == 4 or others else _believing()
     if not marker.exists():
         marker.write_text("\n".join(believing))
     for name in believing:
         sysctl.ensure(name, "2")
     sysctl.ensure(switch, "1")
+
+
+def _believing() -> list[str]:
+    """The `accept_ra` switches of the interfaces by which routers told the host its way out."""
+    with Links() as host:
+        told = {route.dev for route in host.routes(6) if route.proto == PROTO_RA}
+    return [name for dev in sorted(told) if sysctl.read(name := f"ipv6/conf/{dev}/accept_ra") == "1"]
 
 
 def _forward_no_more(box: Box, version: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from kubesvc.box.overview import Overview, overview
@@ -52,7 +53,8 @@ def _print(console: Console, found: Overview) -> None:
     services = _table("SERVICE", "TYPE", "FROM PODS", "FROM THIS MACHINE")
     for service in found.services:
         name = f"{service.namespace}/{service.name}"
-        services.add_row(name, service.type, "\n".join(service.inside), "\n".join(service.outside))
+        inside, outside = (escape("\n".join(where)) for where in (service.inside, service.outside))
+        services.add_row(name, service.type, inside, outside)
     console.print()
     console.print(nodes)
     console.print()

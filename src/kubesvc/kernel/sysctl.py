@@ -40,12 +40,6 @@ def ensure_at_least(name: str, value: int) -> bool:
     return ensure(name, str(value))
 
 
-def names(pattern: str, value: str) -> list[str]:
-    """Those that match a glob below net/ and are `value`."""
-    found = (str(path.relative_to(_NET)) for path in sorted(_NET.glob(pattern)))
-    return [name for name in found if read(name) == value]
-
-
 def ensure_each(pattern: str, value: str) -> None:
     """`ensure` for every name that matches a glob below net/ ("ipv4/conf/*/send_redirects")."""
     for path in sorted(_NET.glob(pattern)):
