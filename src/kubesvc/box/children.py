@@ -55,7 +55,7 @@ from kubesvc.loadbalancer import main as loadbalancer
 from kubesvc.loadbalancer.announce import main as announce
 from kubesvc.loadbalancer.config import AnnounceConfig, LoadBalancerConfig
 from kubesvc.node import main as node_agent
-from kubesvc.node.config import NodeConfig
+from kubesvc.node.config import CniConfig, NodeConfig
 from kubesvc.node.teardown import teardown
 from kubesvc.proxy import main as proxy
 from kubesvc.proxy.config import ProxyConfig, node_port_networks, own_ips
@@ -255,6 +255,7 @@ def _node_config(box: Box, name: str, host: int | None = None) -> NodeConfig:
         images=box.images,
         image_network=host,
         docker_config=docker_config(),
+        cni=cni_config(box, name) if box.cni else None,
         mtu=network.mtu(box) if host is not None else 0,
     )
 
@@ -266,6 +267,12 @@ def _node(box: Box, identities: Identities, name: str, host: int) -> Callable[[]
             await node_agent.run(session, config)
 
     return run
+
+
+def cni_config(box: Box, node: str) -> CniConfig:
+    """A node's CNI network, if the box has one."""
+    places = tuple(map(Path, box.cni_bin.split(os.pathsep)))
+    return CniConfig(Path(box.cni), places, box.path / "cni" / node)
 
 
 def docker_config() -> Path:
@@ -283,7 +290,10 @@ def teardown_node(box: Box, name: str) -> None:
     """End every pod of one node, which may be no part of the box any more."""
     known = name in box.node_names
     config = _node_config(box, name if known else box.node_names[0])
-    teardown(config if known else replace(config, node_name=name, run_dir=box.run_path / name))
+    if not known:
+        cni = cni_config(box, name) if box.cni else None
+        config = replace(config, node_name=name, run_dir=box.run_path / name, cni=cni)
+    teardown(config, netns.named(box.namespace(name)))
 
 
 async def _report_ready(session: Session, box: Box, progress: int) -> None:

@@ -25,6 +25,7 @@ DNS_HEALTH_PORT = 9153  # where CoreDNS has its metrics
 AGENT_PORT = 10250
 PROXY_METRICS_PORT = 10249  # as kube-proxy's
 PROXY_HEALTH_PORT = 10256
+CNI_BIN = "/opt/cni/bin:/usr/lib/cni"  # where they are by custom, and where Debian has them
 MIN_MTU, MAX_MTU = (576, 1280), 65535  # bytes: what IPv4 and IPv6 ask of a link, and what a veth can have
 OWN_PORTS = frozenset((DNS_PORT, DNS_HEALTH_PORT, AGENT_PORT, PROXY_METRICS_PORT, PROXY_HEALTH_PORT, FORWARDER_PORT))
 """What every node listens on itself: no Service's node port."""
@@ -41,6 +42,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     node_cidr: str | None = None
     lb_pool: str | None = None
     mtu: int | None = None
+    cni: str | None = None
+    cni_bin: str | None = None
     dns_domain: str | None = None
     egress: bool | None = None
     forward: tuple[str, ...] | None = None
@@ -100,6 +103,8 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     node_cidr: str = ""  # the same
     lb_pool: str = ""
     mtu: int = 0  # bytes; 0: that of what carries the traffic
+    cni: str = ""  # CNI configuration, a file or directory; "": pods' networks are the node agent's own
+    cni_bin: str = CNI_BIN  # directories of CNI plugins, separated by colons
     dns_domain: str = "cluster.local"
     egress: bool = False
     forward: tuple[str, ...] = ()  # DNS upstreams; none: this machine's own

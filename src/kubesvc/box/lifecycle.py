@@ -29,6 +29,8 @@ from kubesvc.box.errors import AlreadyRunning, BoxError
 from kubesvc.box.publish import Published
 from kubesvc.box.ranges import choose_network
 from kubesvc.box.supervisor import Supervisor, end_with, redirect
+from kubesvc.node.cni.attachments import load
+from kubesvc.node.cni.network import CniError
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,7 @@ def up(name: str, directory: Path, options: Options, *, detach: bool, show: Show
         if shutil.which(program) is None:
             show(Progress(warning=f"{program} is not installed, so pods can't start: apt install {package}"))
     network.check(box)
+    _check_cni(box)
     descriptor = _lock(box)
     _warn_of_publications(box, show)
     try:
@@ -88,6 +91,14 @@ def up(name: str, directory: Path, options: Options, *, detach: bool, show: Show
         os.close(descriptor)  # the supervisor holds it now
     _follow(reading, show)
     return box
+
+
+def _check_cni(box: Box) -> None:
+    if box.cni:
+        try:
+            load(children.cni_config(box, ""))
+        except CniError as error:
+            raise BoxError(f"--cni {box.cni}: {error}") from error
 
 
 def _warn_of_publications(box: Box, show: Show) -> None:

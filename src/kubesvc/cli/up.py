@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kubesvc.box import lifecycle
-from kubesvc.box.definition import DEFAULT_STATE, Options, name_flag
+from kubesvc.box.definition import CNI_BIN, DEFAULT_STATE, Options, name_flag
 from kubesvc.box.errors import AlreadyRunning, BoxError
 from kubesvc.box.families import WORDS
 from kubesvc.cli.down import take_down
@@ -30,6 +30,8 @@ from kubesvc.cli.progress import show
 @click.option(
     "--mtu", type=int, help="Bytes of a packet between pods.  [default: 1500, or less if the way out has less]"
 )
+@click.option("--cni", metavar="FILE|DIR", help="Pods' networks by CNI plugins: their configuration, '' for our own.")
+@click.option("--cni-bin", metavar="DIR:...", help=f"Where CNI plugins are.  [default: {CNI_BIN}]")
 @click.option("--node-grace", type=float, help="Seconds of silence after which a node counts as lost.  [default: 40]")
 @click.option("--egress/--no-egress", default=None, help="Let pods out through this machine.  [default: no]")
 @click.option(
@@ -63,6 +65,8 @@ def up(name: str, directory: Path | None, detach: bool, dns_domain: tuple[str, .
         lists = {option: said.pop(option) or None for option in names}
         if dns_domain:
             lists["more_dns_domains"] = dns_domain[1:]
+        if said["cni"]:
+            said["cni"] = str(Path(said["cni"]).absolute())
         options = Options(**said, **lists, dns_domain=dns_domain[0] if dns_domain else None)
         box = lifecycle.up(name, where, options, detach=detach, show=show)
     except AlreadyRunning as running:

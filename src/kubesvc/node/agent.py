@@ -46,6 +46,8 @@ class Agent:
         found = {record.uid: record for _, record in records.pods(self._machine.paths.pods)}
         here = {pod.metadata.uid: pod for pod in self._informer.items.values()}
         self._reserve(found, here)
+        if self._machine.cni is not None:
+            await asyncio.to_thread(self._machine.cni.forget, found.keys())
         try:
             self._machine.host_ports.begin(self._adopted(found))
         except (NftError, OSError) as error:

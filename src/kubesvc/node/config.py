@@ -22,6 +22,16 @@ Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
+class CniConfig:
+    """A network made by standard CNI plugins."""
+
+    configuration: Path  # a file, or a directory such as /etc/cni/net.d, of which the first file counts
+    plugins: tuple[Path, ...]  # directories such as /opt/cni/bin
+    cache: Path
+    """Where it is kept what plugins did: it must outlive a reboot, as what they keep themselves does."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
     """One node. The process is inside the node's network namespace; `run_dir` belongs to this node alone."""
 
@@ -50,6 +60,7 @@ class NodeConfig:
     docker_config: Path | None = None  # config.json: who one is at registries
     resolv_conf: Path = Path("/etc/resolv.conf")  # the machine's: for dnsPolicy Default, and more search domains
 
+    cni: CniConfig | None = None  # None: pods' networks are podnet.py's
     mtu: int = 0  # bytes, of pods' links; 0: the kernel's choice
 
     @property

@@ -12,6 +12,7 @@ from kubesvc.client.events import NORMAL, WARNING, Recorder
 from kubesvc.client.session import Session
 from kubesvc.kernel.links import Links
 from kubesvc.node import etc
+from kubesvc.node.cni.attachments import Attachments
 from kubesvc.node.config import NodeConfig, Paths
 from kubesvc.node.exits import Exits
 from kubesvc.node.followed import Followed
@@ -45,6 +46,7 @@ class Machine:
     images: Images
     followed: Followed
     host_ports: HostPorts
+    cni: Attachments | None = None  # None: pods' networks are podnet.py's
     creating: asyncio.Semaphore = field(default_factory=_slots)
 
     @property

@@ -17,9 +17,11 @@ from kubesvc.api.pods import Pod
 from kubesvc.client.events import Recorder
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
+from kubesvc.kernel import sysctl
 from kubesvc.kernel.links import Links
 from kubesvc.node import etc, health, lease, registration, routes
 from kubesvc.node.agent import Agent
+from kubesvc.node.cni.attachments import Attachments
 from kubesvc.node.config import NodeConfig
 from kubesvc.node.exits import Exits
 from kubesvc.node.followed import Followed
@@ -105,11 +107,23 @@ async def _serve(
         Images(store, Puller(store, config.image_network), config.docker_config, reader.secret),
         Followed(session),
         HostPorts(),
+        Attachments(config.cni, networks) if config.cni is not None else None,
     )
+    if config.cni is not None:
+        _pass_bridged()
     agent = Agent(machine, pods)
     group.create_task(NodeServer(config, agent).run())
     group.create_task(agent.run())
     log.info("node %s: pods get addresses of %s", config.node_name, ", ".join(map(str, networks)))
+
+
+def _pass_bridged() -> None:
+    """A plugin's bridge passes packets from pod to pod: their connections are tracked, or answers of a Service's pod
+    would reach a neighbour untranslated."""
+    switches = [f"bridge/bridge-nf-call-{what}" for what in ("iptables", "ip6tables")]
+    done = [sysctl.ensure(switch, "1") for switch in switches]
+    if not all(done):
+        log.warning("the kernel module br_netfilter is missing: pods on one bridge can't reach each other by Services")
 
 
 def _text(config: NodeConfig) -> str:

@@ -53,7 +53,6 @@ def attach(
         if not inside.exists("eth0") or not links.exists(veth):
             links.delete(veth)
             links.add_veth(veth, "eth0", peer_namespace=path, mac=NODE_MAC, peer_mac=mac, mtu=mtu, up=True)
-        inside.up("lo")
         inside.up("eth0")
         for address in addresses:
             gateway = GATEWAYS[address.version]
@@ -72,6 +71,8 @@ def make_namespace(path: Path, ipv6: bool) -> None:
         with netns.entered(path):
             for name, value in (SYSCTLS | (SYSCTLS_6 if ipv6 else {})).items():
                 sysctl.ensure_each(name, value)  # a kernel without IPv6 has not all of them
+        with Links(path) as inside:
+            inside.up("lo")
 
 
 def detach(links: Links, uid: str, path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from kubesvc.api.pods import Container, Pod
 from kubesvc.kernel import mounts
 from kubesvc.node import claims, environment, etc, podnet, records, volumes
 from kubesvc.node.bundles import Surroundings
+from kubesvc.node.cni.attachments import Attachments
+from kubesvc.node.cni.network import CniError
 from kubesvc.node.config import Address, PodPaths
 from kubesvc.node.environment import ConfigError, Sources
 from kubesvc.node.images.image import Image, base_environment
@@ -58,7 +60,8 @@ class Sandbox:
     async def prepare(self, pod: Pod) -> None:
         """Network, volumes and files, once; ConfigMaps, Secrets and Services, as they are at each start.
 
-        Raises OSError, ApiError, Unreachable, ConfigError, HostnameTooLong, Exhausted, HostPortRefused.
+        Raises OSError, ApiError, Unreachable, ConfigError, HostnameTooLong, Exhausted, HostPortRefused,
+        CniError.
         """
         reader = self._machine.reader
         network = asyncio.ensure_future(self._network(pod))
@@ -77,18 +80,35 @@ class Sandbox:
             return
         machine, own = self._machine, not pod.spec.host_network
         uid, node_ips = pod.metadata.uid, machine.config.node_ips
+        if own and machine.cni is not None:
+            await self._attach(machine.cni, pod)
+            self._connected = True
+            return
         given = machine.pool.allocate(uid, _wanted(self.addresses or pod_ips(pod))) if own else node_ips
         self.addresses = tuple(map(str, given))
-        self._paths.root.mkdir(parents=True, exist_ok=True)
-        first, *more = self.addresses if own else ("",)
-        self.record = PodRecord(pod, first, self._started_at, tuple(more))
-        records.save(self._paths.record, self.record)
+        self._save_record(pod, self.addresses if own else ())
         if own:
             await asyncio.to_thread(
                 podnet.attach, machine.links, node_ips, uid, self._paths.netns, given, machine.config.mtu
             )
             machine.host_ports.open(pod, given)
         self._connected = True
+
+    async def _attach(self, attachments: Attachments, pod: Pod) -> None:
+        """To a network of CNI plugins. Known to be begun before it is: it will be undone."""
+        self._save_record(pod, self.addresses)
+        await asyncio.to_thread(podnet.make_namespace, self._paths.netns, True)
+        given = await asyncio.to_thread(attachments.add, pod, self._paths.netns)
+        self.addresses = tuple(map(str, given))
+        self._save_record(pod, self.addresses)
+        if not attachments.has_host_ports:
+            self._machine.host_ports.open(pod, given)
+
+    def _save_record(self, pod: Pod, addresses: Sequence[str]) -> None:
+        self._paths.root.mkdir(parents=True, exist_ok=True)
+        first, *more = addresses or ("",)
+        self.record = PodRecord(pod, first, self._started_at, tuple(more))
+        records.save(self._paths.record, self.record)
 
     def _files(self, pod: Pod) -> None:
         config, folder = self._machine.config, self._paths.etc
@@ -165,8 +185,17 @@ class Sandbox:
         self._machine.followed.leave(pod)
         if not pod.spec.host_network:
             self._machine.host_ports.close(pod)
+            if self._machine.cni is not None:
+                await self._detach(self._machine.cni, pod)
             await asyncio.to_thread(podnet.detach, self._machine.links, pod.metadata.uid, self._paths.netns)
         self._machine.pool.release(pod.metadata.uid)
+
+    async def _detach(self, attachments: Attachments, pod: Pod) -> None:
+        """What a plugin refuses to undo is tried again by the next agent: the pod needn't wait for it."""
+        try:
+            await asyncio.to_thread(attachments.delete, pod.metadata.uid)
+        except CniError as error:
+            self._machine.tell(pod, "FailedKillPod", str(error), warning=True)
 
     async def remove(self, pod: Pod) -> None:
         """Everything, files too."""
