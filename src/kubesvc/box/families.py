@@ -23,7 +23,7 @@ _SERVICES_LIMITS = {4: (1, 27), 6: (64, 123)}
 _PODS_LIMITS = {4: (1, 24), 6: (1, 64)}
 _NODES_LIMITS = {4: (1, 26), 6: (1, 120)}
 LIMITS = {"--service-cidr": _SERVICES_LIMITS, "--pod-cidr": _PODS_LIMITS, "--node-cidr": _NODES_LIMITS}
-"""Option -> version -> shortest and longest prefix. A node network with fewer than 64 addresses has no room for a pool."""
+"""Option -> version -> shortest and longest prefix. With fewer than 64 addresses there is no room for a pool."""
 
 
 def split(text: str) -> list[str]:
@@ -58,7 +58,9 @@ def parse(option: str, text: str) -> tuple[Network, ...]:
 def versions(word: str, cidrs: Sequence[str]) -> tuple[int, ...]:
     """The families a box has, the primary first: what `--ip-family` says, in the order of the first of `cidrs` that is
     given; without the flag, that one alone decides. IPv4 when nothing is said. Raises BoxError."""
-    said = next((tuple(n.version for n in parse(option, text)) for option, text in zip(LIMITS, cidrs) if text), ())
+    said = next(
+        (tuple(n.version for n in parse(option, text)) for option, text in zip(LIMITS, cidrs, strict=True) if text), ()
+    )
     if not word:
         return said or (4,)
     if word not in WORDS:

@@ -63,8 +63,10 @@ def _range(first: Address, last: Address) -> Range:
 
 
 def parse_pools(text: str, networks: Iterable[Network]) -> tuple[Range, ...]:
-    """A pool of each network, in their order: those that `text` has, separated by commas, and the usual one where it has
-    none. Raises BoxError."""
+    """A pool of each network, in their order: those of `text`, separated by commas, else the usual one.
+
+    Raises BoxError.
+    """
     networks = tuple(networks)
     said: dict[int, Range] = {}  # version -> pool
     for part in split(text):
