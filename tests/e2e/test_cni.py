@@ -94,14 +94,14 @@ def test_pods_get_their_network_from_plugins(tmp_path: Path, made) -> None:
 
 
 def flows(box: BoxUnderTest) -> None:
+    """Both pods answer a third one, on the second's node, and the second."""
     for address in box.get("service", "cluster")["spec"]["clusterIPs"]:
-        for source in ("client", "echo2"):
-            for kind in ("tcp", "udp"):
+        for source, kind in (("client", "tcp"), ("echo2", "udp")):
 
-                def both(source: str = source, kind: str = kind, address: str = address) -> bool:
-                    return {name for name, _, _ in ask(box, source, kind, address, count=30)} == {"echo1", "echo2"}
+            def both(source: str = source, kind: str = kind, address: str = address) -> bool:
+                return {name for name, _, _ in ask(box, source, kind, address, count=30)} == {"echo1", "echo2"}
 
-                eventually(both, what=f"{kind} from {source} to {address}")
+            eventually(both, what=f"{kind} from {source} to {address}")
 
 
 def test_an_attachment_that_was_begun_is_undone(tmp_path: Path) -> None:
