@@ -195,7 +195,7 @@ def test_egress_gives_pods_a_way_out_and_takes_it_back(box):
 
 @contextmanager
 def neighbour(name: str, server: str):
-    """A machine next to this one: a namespace at 203.0.113.2 and fd77:6b73::2 that runs `server`; this machine has ::1."""
+    """A machine next to this one: a namespace at 203.0.113.2 and fd77:6b73::2 that runs `server`; here it is ::1."""
     namespace, link = f"{name}-out", f"o{name}"[:15]
 
     def ip(*words: str) -> None:

@@ -26,7 +26,7 @@ from kubesvc.api.nodes import Node
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.apiserver.server import ApiServer, relax_collection
-from kubesvc.box import network, portrange, publish
+from kubesvc.box import portrange, publish
 from kubesvc.box.addons import ensure_addons
 from kubesvc.box.certificates import Identities
 from kubesvc.box.definition import (
@@ -256,13 +256,13 @@ def _node_config(box: Box, name: str, host: int | None = None) -> NodeConfig:
         image_network=host,
         docker_config=docker_config(),
         cni=cni_config(box, name) if box.cni else None,
-        mtu=network.mtu(box) if host is not None else 0,
     )
 
 
 def _node(box: Box, identities: Identities, name: str, host: int) -> Callable[[], Coroutine[Any, Any, None]]:
     async def run() -> None:
-        config = _node_config(box, name, host)
+        with Links() as links:
+            config = replace(_node_config(box, name, host), mtu=links.mtu("eth0"))
         async with _session(identities.nodes[name].node) as session:
             await node_agent.run(session, config)
 
