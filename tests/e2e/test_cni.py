@@ -84,6 +84,8 @@ def test_pods_get_their_network_from_plugins(tmp_path: Path, made) -> None:
         for process in (status["supervisor"], *status["processes"]):
             os.kill(process["pid"], signal.SIGKILL)
         box.wait_ended()
+        refused = box.kubesvc("up", "--cni", "", check=False)
+        assert "pods of before have another network" in refused.stderr
         box.up()
         assert {name: pod_ips(box, name) for name in names} == given
         flows(box)
@@ -121,9 +123,12 @@ def test_an_attachment_that_was_begun_is_undone(tmp_path: Path) -> None:
         assert "created" in apply(box, pod("web", "node1"))
         eventually(lambda: "no luck: none at all" in box.kubectl("describe", "pod", "web"), what="the event")
         eventually(lambda: not reserved(store), what="no address is held between two attempts")
-        broken.write_text(
+        repaired = broken.with_suffix(".new")
+        repaired.write_text(
             '#!/bin/sh\nif [ "$CNI_COMMAND" = ADD ]; then python3 -c \''
             'import json,sys; print(json.dumps(json.load(sys.stdin)["prevResult"]))\'; fi\n'
         )
+        repaired.chmod(0o755)
+        repaired.replace(broken)
         box.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=60s")
         assert set(pod_ips(box, "web")) == reserved(store)

@@ -60,12 +60,13 @@ def up(name: str, directory: Path, options: Options, *, detach: bool, show: Show
     """
     if os.geteuid() != 0:
         raise BoxError("a box needs root, for network namespaces and nftables: run `sudo kubesvc up`")
-    box = define(name, directory, options, recall(directory) or recall(RUN / name))
+    before = recall(directory) or recall(RUN / name)
+    box = define(name, directory, options, before)
     for program, package in PROGRAMS.items():
         if shutil.which(program) is None:
             show(Progress(warning=f"{program} is not installed, so pods can't start: apt install {package}"))
     network.check(box)
-    _check_cni(box)
+    _check_cni(box, before)
     descriptor = _lock(box)
     _warn_of_publications(box, show)
     try:
@@ -93,7 +94,10 @@ def up(name: str, directory: Path, options: Options, *, detach: bool, show: Show
     return box
 
 
-def _check_cni(box: Box) -> None:
+def _check_cni(box: Box, before: Box | None) -> None:
+    if before is not None and before.cni != box.cni and any(box.run_path.glob("*/pods/*")):
+        down_command = f"kubesvc down{name_flag(box.name)}"
+        raise BoxError(f"--cni {box.cni!r}: pods of before have another network; `{down_command}` ends them")
     if box.cni:
         try:
             load(children.cni_config(box, ""))
