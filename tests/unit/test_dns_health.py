@@ -15,7 +15,7 @@ from kubesvc.dns.health import HealthServer
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
-    server = HealthServer(listening, lambda: False, lambda: "coredns_panics_total 0\n")
+    server = HealthServer(listening, lambda: "the caches have not synced", lambda: "coredns_panics_total 0\n")
     await server.start()
     yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     await server.stop()
