@@ -19,11 +19,15 @@ def azure_options(command: F) -> F:
     for option in reversed(
         (
             click.option("--azure-subscription", metavar="ID", help="The subscription of the cluster."),
-            click.option("--azure-resource-group", metavar="NAME", help="Where load balancers and public IPs are made."),
+            click.option(
+                "--azure-resource-group", metavar="NAME", help="Where load balancers and public IPs are made."
+            ),
             click.option("--azure-location", metavar="REGION", help="Such as westeurope."),
             click.option("--azure-vnet", metavar="NAME", help="The nodes' virtual network: a name, or a whole id."),
             click.option("--azure-subnet", metavar="NAME", help="Where internal load balancers' addresses come from."),
-            click.option("--azure-nsg", metavar="NAME", help="The nodes' network security group: a name, or a whole id."),
+            click.option(
+                "--azure-nsg", metavar="NAME", help="The nodes' network security group: a name, or a whole id."
+            ),
             click.option("--azure-endpoint", default=PUBLIC_CLOUD, show_default=True, help="Azure Resource Manager."),
             click.option(
                 "--azure-ca-file",

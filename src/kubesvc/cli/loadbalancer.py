@@ -97,6 +97,7 @@ def _log(verbosity: int) -> None:
 @click.pass_context
 def loadbalancer(
     ctx: click.Context,
+    /,
     kubeconfig: Path | None,
     providers: tuple[str, ...],
     default_provider: str | None,

@@ -52,8 +52,9 @@ def choose(wish: Wish, family: str, listed: Iterable[JSON], config: AzureConfig,
     name = f"{prefix(wish.uid)}{family.lower()}" + ("" if mark == "" else f"-{sha256(mark.encode()).hexdigest()[:8]}")
     there = next((ip for ip in here if ip["name"].lower() == name.lower()), None)
     wanted = _wanted(wish, family, there, config, cluster)
-    settled = there is not None and there["properties"].get("provisioningState") == "Succeeded"
-    return PublicIP(group, name, there, None if settled and _fits(there, wanted) else wanted)
+    if there is not None and there["properties"].get("provisioningState") == "Succeeded" and _fits(there, wanted):
+        return PublicIP(group, name, there, None)
+    return PublicIP(group, name, there, wanted)
 
 
 def frontend_of(public_ip: JSON, family: str, cluster: str) -> Frontend:

@@ -29,9 +29,7 @@ try:
     from azure.identity import DefaultAzureCredential
     from azure.mgmt.network import NetworkManagementClient, models
 except ImportError as error:
-    raise LoadBalancerError(
-        f"provider azure needs Azure's SDK ({error}): pip install 'kubesvc[azure]'"
-    ) from error
+    raise LoadBalancerError(f"provider azure needs Azure's SDK ({error}): pip install 'kubesvc[azure]'") from error
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -11,7 +11,7 @@ PUBLIC_CLOUD = "https://management.azure.com"
 
 @dataclass(frozen=True, slots=True)
 class AzureConfig:
-    """Where the nodes are. `vnet` and `nsg`: a name in the resource group, or a whole resource id. Times are seconds."""
+    """Where the nodes are. `vnet` and `nsg`: a name in the resource group, or a whole id. Times are seconds."""
 
     subscription: str
     resource_group: str

@@ -97,7 +97,7 @@ class Shared(Generic[S]):
             return dict(await self._write(shares))
         except Rejected as rejected:
             if len(shares) == 1:
-                return {uid: rejected for uid in shares}
+                return dict.fromkeys(shares, rejected)
             found: dict[str, Applied | CloudError] = {}
             for uid, share in shares.items():
                 found |= await self._each({uid: share})

@@ -216,7 +216,8 @@ class _Reader:
             try:
                 network = ip_network(text.strip(), strict=False)
             except ValueError:
-                raise self.refused("InvalidSource", f"source range {text!r} isn't a network such as 192.0.2.0/24")
+                why = f"source range {text!r} isn't a network such as 192.0.2.0/24"
+                raise self.refused("InvalidSource", why) from None
             found[f"IPv{network.version}"].append(str(network))
         return {family: tuple(sorted(set(listed))) for family, listed in found.items()}
 
