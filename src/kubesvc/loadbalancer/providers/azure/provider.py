@@ -37,6 +37,7 @@ class AzureProvider:
         self._config, self._cluster, self._client = config, cluster, client
         self._changed: Callable[[Change], None] = lambda _: None
         self._living: dict[str, str] = {}  # uid -> key of the Services that have, or shall have, a load balancer
+        self._waiting: set[str] = set()  # uids of those that aren't served as they want
         self._nodes: Mapping[str, Mapping[str, str]] | None = None  # family -> node -> address
         self._public, self._internal = cluster, f"{cluster}-internal"
         self._balancers = {name: self._balancer(name) for name in (self._public, self._internal)}
@@ -55,7 +56,10 @@ class AzureProvider:
     async def run(self, changed: Callable[[Change], None]) -> None:
         self._changed = changed
         try:
-            await asyncio.Event().wait()
+            while True:
+                await asyncio.sleep(self._config.fresh)
+                if self._waiting:  # for something that may have been made in Azure meanwhile
+                    changed(Change.CAPACITY)
         finally:
             self._client.close()
 
@@ -65,6 +69,13 @@ class AzureProvider:
     # ── ensure ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def ensure(self, service: Service, nodes: Sequence[Node]) -> LoadBalancerStatus:
+        uid = service.metadata.uid
+        self._waiting.add(uid)
+        status = await self._ensure(service, nodes)
+        self._waiting.discard(uid)
+        return status
+
+    async def _ensure(self, service: Service, nodes: Sequence[Node]) -> LoadBalancerStatus:
         uid = service.metadata.uid
         self._living[uid] = "/".join(service.key)
         wish = wish_of(service)
@@ -110,6 +121,7 @@ class AzureProvider:
 
     async def delete(self, service: Service) -> None:
         uid = service.metadata.uid
+        self._waiting.discard(uid)
         await self._group.apply(uid, None)
         for document in self._balancers.values():
             await document.apply(uid, None)

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Collection
 
 from kubesvc.api.meta import JSON
+from kubesvc.loadbalancer.provider import Refused
 from kubesvc.loadbalancer.providers.azure import addresses
+from kubesvc.loadbalancer.providers.azure.addresses import PublicIP
 from kubesvc.loadbalancer.providers.azure.client import Client, CloudError, Stale
 from kubesvc.loadbalancer.providers.azure.config import AzureConfig, group_of
 from kubesvc.loadbalancer.providers.azure.wish import Wish
@@ -25,7 +27,11 @@ class PublicIPs:
 
     async def ensure(self, wish: Wish, family: str, cluster: str) -> JSON:
         """The one that `wish` is to have, made or changed where needed. Raises Refused."""
-        chosen = addresses.choose(wish, family, (await self._list()).values(), self._config, cluster)
+        try:
+            chosen = await self._choose(wish, family, cluster)
+        except Refused:
+            self._forget()  # it may have been made a moment ago
+            chosen = await self._choose(wish, family, cluster)
         if chosen.document is None:
             assert chosen.there is not None
             return chosen.there
@@ -35,13 +41,16 @@ class PublicIPs:
         except CloudError as error:
             self._forget()
             if isinstance(error, Stale):
-                chosen = addresses.choose(wish, family, (await self._list()).values(), self._config, cluster)
+                chosen = await self._choose(wish, family, cluster)
                 if chosen.document is None and chosen.there is not None:
                     return chosen.there
             raise
         self._era += 1
         self._listed[made["id"].lower()] = made
         return made
+
+    async def _choose(self, wish: Wish, family: str, cluster: str) -> PublicIP:
+        return addresses.choose(wish, family, (await self._list()).values(), self._config, cluster)
 
     def settle(self, uid: str, names: Collection[str]) -> None:
         """`uid` has these and wants no others; none: it is gone."""
