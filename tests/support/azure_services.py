@@ -20,7 +20,7 @@ def service(
     **spec: Any,
 ) -> Service:
     """`ports`: (port, node port, protocol)."""
-    given = {"ip_families": ["IPv4"], "external_traffic_policy": "Cluster", **spec}
+    given: dict[str, Any] = {"ip_families": ["IPv4"], "external_traffic_policy": "Cluster", **spec}
     listed = [ServicePort(port=p, node_port=n, protocol=protocol, name=f"p{p}") for p, n, protocol in ports]
     return Service(
         metadata=ObjectMeta(name=name, namespace="default", uid=f"uid-{name}", annotations=dict(annotations or {})),

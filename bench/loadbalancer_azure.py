@@ -1,6 +1,6 @@
 """Provider azure against a stand-in for Azure: calls of a no-op reconcile, and what random faults leave behind.
 
-    PYTHONPATH=src:bench:tests python bench/azure.py [--cycles 500] [--services 100] [--seed 20]
+    PYTHONPATH=src:bench:tests python bench/loadbalancer_azure.py [--cycles 500] [--services 100] [--seed 20]
 
 Every fifth call fails, is dropped, or is carried out and its answer lost.
 """
