@@ -61,7 +61,8 @@ class Trouble:
     rate: float = 0.0
     dice: random.Random = field(default_factory=lambda: random.Random(1))
     planned: list[str] = field(default_factory=list)
-    """Of the next writes: "ok", "409", "412", "429", "500", "drop" (not carried out), "lost" (carried out)."""
+    """Of the next writes: "ok", "409", "412", "429", "500", "drop" (not carried out), "lost" (carried
+    out), "fails" (accepted, and then the long operation fails)."""
 
     def next(self, writes: bool) -> str:
         if writes and self.planned:
@@ -82,6 +83,7 @@ class Azure:
         self.trouble = Trouble()
         self.retry_after = "0"
         self.polls = 1  # looks at an operation until it is done
+        self._failing: set[str] = set()  # ids whose operation won't succeed
         self._operations: dict[str, tuple[int, str]] = {}  # number -> (looks left, id of what it writes)
         self.url = ""
         self._connections: set[asyncio.Transport] = set()
@@ -144,6 +146,8 @@ class Azure:
                 raise ConnectionResetError
             self._refuse(fate)
             response = self._operation(request) if operation else await self._resource(request, found)
+            if fate == "fails":
+                self._failing.add(request.path.lower())
             if fate in ("lost", "late"):
                 raise ConnectionResetError
             return response
@@ -224,6 +228,11 @@ class Azure:
         self._operations[number] = (left - 1, id)
         if left > 1:
             return web.json_response({"status": "InProgress"})
+        if id in self._failing:
+            self._failing.discard(id)
+            self.things[id]["properties"]["provisioningState"] = "Failed"
+            error = {"code": "InternalServerError", "message": "the operation failed"}
+            return web.json_response({"status": "Failed", "error": error})
         if id in self.things:
             self.things[id]["properties"]["provisioningState"] = "Succeeded"
         return web.json_response({"status": "Succeeded"})

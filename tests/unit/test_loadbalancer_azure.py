@@ -442,6 +442,16 @@ async def test_a_write_that_fails_or_whose_answer_is_lost_is_taken_again(
     assert world.cloud.doors() == []
 
 
+@pytest.mark.parametrize("write", [0, 1])
+async def test_a_long_operation_that_fails_is_begun_again(world: World, write: int) -> None:
+    world.cloud.trouble.planned = ["ok"] * write + ["fails"]
+    with pytest.raises(ProviderFailed, match="the operation failed"):
+        await world.ensure(service())
+    assert await world.ensure(service()) == "203.0.113.1"
+    states = {thing["properties"]["provisioningState"] for thing in world.cloud.things.values()}
+    assert states == {"Succeeded"}
+
+
 async def test_a_wish_that_azure_refuses_does_not_cost_the_others(world: World) -> None:
     bad = service("bad", annotations=annotated(load_balancer_internal="true", load_balancer_internal_subnet="nowhere"))
     good = [service(f"s{n}", annotations={INTERNAL: "true"}) for n in range(4)]

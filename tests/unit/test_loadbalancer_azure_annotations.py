@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kubesvc.api.core import ServicePort
+from kubesvc.api.core import Service, ServicePort
 from kubesvc.loadbalancer.provider import Refused
 from kubesvc.loadbalancer.providers.azure import annotations as known
 from kubesvc.loadbalancer.providers.azure.wish import remarks, wish_of
@@ -25,20 +25,26 @@ def test_the_guide_has_the_table() -> None:
 @pytest.mark.parametrize("annotation", known.ANNOTATIONS, ids=lambda a: a.name)
 def test_each_annotation_meets_its_fate(annotation: known.Annotation) -> None:
     key = known.PREFIX + annotation.name.replace("{port}", "80").replace("*", "name")
-    wanted = service(annotations={key: "true"})
+    wanted, plain = web({key: "true"}), web({})
     if annotation.fate == known.REJECTED:
         with pytest.raises(Refused, match=key) as caught:
             wish_of(wanted)
         assert caught.value.reason == "Unsupported"
     elif annotation.fate == known.IGNORED:
-        assert wish_of(wanted) == wish_of(service())
+        assert wish_of(wanted) == wish_of(plain)
         assert remarks(wanted) == [f"{key} is ignored: {annotation.says}"]
     else:
         assert remarks(wanted) == []
-        assert read(wanted) != read(service())
+        assert read(wanted) != read(plain)
 
 
-def read(wanted: Any) -> object:
+def web(annotations: dict[str, str], app_protocol: str | None = "http") -> Service:
+    made = service(annotations=annotations)
+    port = ServicePort(port=80, node_port=30080, app_protocol=app_protocol)
+    return msgspec.structs.replace(made, spec=msgspec.structs.replace(made.spec, ports=[port]))
+
+
+def read(wanted: Service) -> object:
     """What is understood, or why it isn't."""
     try:
         return wish_of(wanted)
@@ -109,9 +115,6 @@ def test_a_probe_follows_app_protocol_before_the_services_annotation(
     app_protocol: str | None, annotation: str | None, expected: str
 ) -> None:
     given = {AZURE + "load-balancer-health-probe-protocol": annotation} if annotation else {}
-    port = ServicePort(port=80, node_port=30080, app_protocol=app_protocol)
-    wanted = service(annotations=given)
-    changed = msgspec.structs.replace(wanted, spec=msgspec.structs.replace(wanted.spec, ports=[port]))
-    probe = wish_of(changed).ports[0].probe
+    probe = wish_of(web(given, app_protocol)).ports[0].probe
     assert probe is not None
     assert probe.protocol == expected

@@ -1,4 +1,4 @@
-"""Provider azure while every fifth call of Azure's API goes wrong. `bench/loadbalancer_azure.py` does the same 500 times."""
+"""Provider azure while every fifth call of Azure's API goes wrong. The bench does the same 500 times."""
 
 from __future__ import annotations
 

@@ -141,10 +141,10 @@ class Client:
                 return await asyncio.to_thread(_told, work)
             except _Throttled as throttled:
                 waited += throttled.after
+                self._open_at = max(self._open_at, loop.time() + min(throttled.after, PATIENCE))
                 if waited > PATIENCE:
                     raise
                 log.warning("Azure throttles us: waiting %.0f s", throttled.after)
-                self._open_at = max(self._open_at, loop.time() + throttled.after)
 
 
 class _Missing(CloudError):

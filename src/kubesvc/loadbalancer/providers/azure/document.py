@@ -88,6 +88,7 @@ class Shared(Generic[S]):
                 found = answers[uid]
                 if isinstance(found, CloudError):
                     answer.set_exception(found)
+                    answer.exception()
                 else:
                     answer.set_result(found)
 
