@@ -32,10 +32,10 @@ class PublicIPs:
         except Refused:
             self._forget()  # it may have been made a moment ago
             chosen = await self._choose(wish, family, cluster)
+        self._wanted.setdefault(wish.uid, set()).add(chosen.name)
         if chosen.document is None:
             assert chosen.there is not None
             return chosen.there
-        self._wanted.setdefault(wish.uid, set()).add(chosen.name)
         try:
             made = await self._client.put_public_ip(chosen.group, chosen.name, chosen.document, chosen.etag)
         except CloudError as error:
