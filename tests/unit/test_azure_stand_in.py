@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import ClientAuthenticationError
 
-from kubesvc.loadbalancer.providers.azure.client import Client, Rejected, Stale
+from kubesvc.loadbalancer.providers.azure.client import Client, CloudError, Rejected, Stale
 from support import azure as azures
 from support.azure import GROUP, LOCATION, NETWORK, Azure
 
@@ -59,6 +61,21 @@ async def test_it_keeps_what_it_is_given_and_guards_it_by_etag(cloud: tuple[Azur
     await client.delete_public_ip(GROUP, "mine")
     assert await client.get_balancer("lb") is None
     assert service.names("publicIPAddresses") == []
+
+
+class Nobody:
+    """What azure-identity does where it finds no credentials."""
+
+    def get_token(self, *scopes: str, **more: Any) -> AccessToken:
+        raise ClientAuthenticationError("failed to retrieve a token from the included credentials")
+
+
+async def test_without_credentials_the_remedy_is_said() -> None:
+    async with azures.azure() as (_, config):
+        client = Client(config, Nobody())
+        with pytest.raises(CloudError, match="no credentials for Azure: give this process a managed"):
+            await client.get_balancer("lb")
+        client.close()
 
 
 def spoilt(kind: str, **changes: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from kubesvc.loadbalancer.provider import LoadBalancerError, ProviderFailed
 from kubesvc.loadbalancer.providers.azure.config import AzureConfig, group_of, name_of
 
 try:
-    from azure.core.exceptions import AzureError, HttpResponseError
+    from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
     from azure.core.polling import LROPoller
     from azure.identity import DefaultAzureCredential
     from azure.mgmt.network import NetworkManagementClient, models
@@ -36,6 +36,10 @@ T = TypeVar("T")
 
 LONGEST = 600.0  # seconds for a long operation
 PATIENCE = 60.0  # seconds of throttling that are waited out before the call is given up
+NO_CREDENTIALS = (
+    "there are no credentials for Azure: give this process a managed or workload identity, or AZURE_CLIENT_ID, "
+    "AZURE_TENANT_ID and AZURE_CLIENT_SECRET, or log in with az login"
+)
 BUSY = ("AnotherOperationInProgress", "Conflict", "RetryableError", "CanceledAndSupersededDueToAnotherOperation")
 
 
@@ -60,6 +64,7 @@ class Client:
 
     def __init__(self, config: AzureConfig, credential: object = None) -> None:
         logging.getLogger("azure").setLevel(logging.WARNING)  # it logs each request
+        logging.getLogger("azure.identity").setLevel(logging.ERROR)  # and each credential that it didn't find
         self._config = config
         self._open_at = 0.0  # loop's clock: until then Azure doesn't want to hear from us
         verify = {} if config.ca_file is None else {"connection_verify": str(config.ca_file)}
@@ -178,6 +183,8 @@ def _told(work: Callable[[], T]) -> T:
 def _translated() -> Iterator[None]:
     try:
         yield
+    except ClientAuthenticationError as error:
+        raise (CloudError(NO_CREDENTIALS) if error.response is None else _meaning(error)) from error
     except HttpResponseError as error:
         raise _meaning(error) from error
     except AzureError as error:
@@ -196,7 +203,8 @@ def _meaning(error: HttpResponseError) -> CloudError:
         return Stale(message)
     if code in BUSY:
         return Busy(message)
-    return Rejected(message) if 400 <= status < 500 else CloudError(message)
+    ours = status == 401 or code == "AuthorizationFailed"  # whatever the document says
+    return Rejected(message) if 400 <= status < 500 and not ours else CloudError(message)
 
 
 def _line(error: Exception) -> str:
