@@ -15,6 +15,7 @@ import hashlib
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
+from kubesvc.box import cloud
 from kubesvc.box.definition import NODE_NAME, Box
 from kubesvc.kernel import netns, sysctl
 from kubesvc.kernel.links import Links
@@ -54,6 +55,12 @@ def ensure(box: Box) -> None:
                 inside.up("lo")
                 _ensure_pair(inside, "eth0", links, node, middle)
                 inside.add_address("eth0", _interface(box, box.node_ip(node)))
+        if box.cloud:
+            with Links(netns.create_named(box.namespace(cloud.NAMESPACE))) as inside:
+                inside.up("lo")
+                _ensure_pair(inside, "eth0", links, cloud.NAMESPACE, middle)
+            cloud.ensure_balancers(box)
+            cloud.ensure_nodes(box)
 
 
 def _interface(box: Box, address: IPv4Address) -> IPv4Interface:

@@ -3,6 +3,7 @@
     172.29.7.0/24      .1        the bridge; the API listens here
                        .2 …      node1, node2, …
                        .200-.249 load-balancer addresses: nobody's own, one node answers ARP for each
+                       .253      the cloud, where there is one (--cloud)
                        .254      the host
 
 Pure. Other sizes of network keep the same proportions.
@@ -35,11 +36,19 @@ class NodeNetwork:
     def host(self) -> IPv4Address:
         return self.network[-2]
 
+    @property
+    def cloud(self) -> IPv4Address:
+        return self.network[-3]
+
     def node(self, number: int) -> IPv4Address:
         """The address of node `number`, counted from 1. Raises BoxError when the network is full."""
         address = self.network[1 + number]
         first, last = self.pool
-        if address == self.host or first <= address <= last or number + 1 >= self.network.num_addresses - 1:
+        if (
+            address in (self.host, self.cloud)
+            or first <= address <= last
+            or number + 1 >= self.network.num_addresses - 1
+        ):
             raise BoxError(f"node network {self.network} has no address for node {number}; give a larger --node-cidr")
         return address
 

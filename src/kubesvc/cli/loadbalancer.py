@@ -25,6 +25,8 @@ from kubesvc.loadbalancer.overview import Overview, overview
 from kubesvc.loadbalancer.provider import LoadBalancerError
 from kubesvc.loadbalancer.standalone import StandaloneError
 
+OURS = sorted(name for name in PROVIDERS if name != "desk")  # the desk's cloud is a box's own
+
 KUBECONFIG = click.option(
     "--kubeconfig",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -71,14 +73,14 @@ def _log(verbosity: int) -> None:
     "--provider",
     "providers",
     multiple=True,
-    type=click.Choice(sorted(PROVIDERS)),
+    type=click.Choice(OURS),
     default=("pool",),
     show_default=True,
     help="What makes load balancers; several may be given.",
 )
 @click.option(
     "--default-provider",
-    type=click.Choice([*sorted(PROVIDERS), "none"]),
+    type=click.Choice([*OURS, "none"]),
     help="Who serves Services without a loadBalancerClass; none: another load balancer does.  [default: the first]",
 )
 @click.option("--pool-class", default=POOL_CLASS, show_default=True, help="The loadBalancerClass of provider pool.")

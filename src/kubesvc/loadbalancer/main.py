@@ -6,6 +6,7 @@ from kubesvc.client.session import Session
 from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.controller import Controller
 from kubesvc.loadbalancer.provider import Provider
+from kubesvc.loadbalancer.providers.desk.provider import DeskProvider
 from kubesvc.loadbalancer.providers.pool import PoolProvider
 
 
@@ -13,7 +14,11 @@ def _pool(session: Session, config: LoadBalancerConfig) -> Provider:
     return PoolProvider(session, config)
 
 
-PROVIDERS = {"pool": _pool}  # a cloud's imports its SDK, an extra of the package, only here
+def _desk(session: Session, config: LoadBalancerConfig) -> Provider:
+    return DeskProvider(config, config.desk)
+
+
+PROVIDERS = {"pool": _pool, "desk": _desk}  # a cloud's imports its SDK, an extra of the package, only here
 
 
 async def run(session: Session, config: LoadBalancerConfig, providers: tuple[str, ...] = ("pool",)) -> None:
