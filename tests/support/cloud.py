@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +40,6 @@ import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as end:
     end.sendall(b"?"); print(end.recv(512).decode())
 """
-HERE = os.getpid()
 
 
 class Cloud:

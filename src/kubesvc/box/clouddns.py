@@ -9,6 +9,7 @@ import asyncio
 import logging
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import cast
 
 from kubesvc.dns import wire
 from kubesvc.loadbalancer.providers.desk.ledger import Ledger
@@ -37,8 +38,7 @@ class _Server(asyncio.DatagramProtocol):
         self._ledger = ledger
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # uvloop's is no subclass
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         found = {b.hostname: b.address for b in self._ledger.read() if b.hostname}
