@@ -77,7 +77,7 @@ def test_up_finds_addresses_again_and_down_leaves_nothing(tmp_path) -> None:
         before = footprint(box)
         box.up("--cloud", "aws", "--cloud-speed", "20")
         box.kubectl("create", "service", "loadbalancer", "web", "--tcp=80:8080")
-        name = 'jsonpath={.status.loadBalancer.ingress[0].hostname}'
+        name = "jsonpath={.status.loadBalancer.ingress[0].hostname}"
         found = str(eventually(lambda: box.kubectl("get", "service", "web", "-o", name), 20, "it has a balancer"))
         box.interrupt()
         assert footprint(box) == before
