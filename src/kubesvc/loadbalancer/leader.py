@@ -1,4 +1,4 @@
-"""Which of several controllers acts: the one that holds a Lease. Follows client-go's leaderelection, its times included.
+"""Which of several controllers acts: who holds a Lease. Follows client-go's leaderelection, its times included.
 
     nobody's, or not renewed for its whole duration as seen *here* ─► take it ─► lead, renewing
     a renewal isn't through for the renew deadline ─► stop leading, and with it the process: another begins afresh
@@ -66,7 +66,9 @@ class _Election:
         self._told = ""
 
     async def win(self) -> None:
-        while not await self._try():
+        while True:
+            if await self._try():
+                return
             await asyncio.sleep(self._config.retry_period)
 
     async def keep(self) -> None:
