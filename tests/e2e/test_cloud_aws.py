@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 
 import pytest
 
@@ -71,6 +72,30 @@ def test_proxy_protocol_carries_the_client_and_pods_go_through_the_balancer(aws:
     assert re.fullmatch(rf"{re.escape(pod_address)}:\d+>{re.escape(address)}:80", header)
     aws.service("header", PUBLIC, externalTrafficPolicy="Local")
     eventually(lambda: aws.asks(address)[1:3] == [aws.client_address, "-"], 30, "no header any more")
+
+
+def test_the_balancer_ends_tls(aws: Cloud) -> None:
+    """With a certificate for its host name, of the box's authority; the pod speaks plain TCP, and sees the header."""
+    wishes = {PREFIX + "ssl-cert": "arn:aws:acm:us-east-1:1:certificate/x", PREFIX + "ssl-ports": "443"}
+    ports = [
+        {"name": "tls", "port": 443, "targetPort": 8080, "protocol": "TCP"},
+        {"name": "tcp", "port": 80, "targetPort": 8080, "protocol": "TCP"},
+    ]
+    aws.service("secret", PUBLIC | wishes | {PREFIX + "proxy-protocol": "*"}, ports=ports)
+    address, hostname = aws.address("secret"), aws.ingress("secret")["hostname"]
+    context = ssl.create_default_context(cafile=str(aws.box.directory / "pki" / "ca.crt"))
+
+    def said() -> list[str]:
+        with aws.client.socket() as end:
+            end.settimeout(5)
+            end.connect((address, 443))
+            with context.wrap_socket(end, server_hostname=hostname) as secured:
+                secured.sendall(b"?")
+                return secured.recv(512).decode().split()
+
+    _, _, header, _ = eventually(said, 30, "served over TLS")  # type: ignore[misc]
+    assert re.fullmatch(rf"{re.escape(aws.client_address)}:\d+>{re.escape(address)}:443", header)
+    assert aws.asks(address, 80)[2].endswith(">" + address + ":80")
 
 
 def test_only_nodes_with_endpoints_are_used_under_policy_local(aws: Cloud) -> None:
@@ -154,6 +179,6 @@ def test_deleting_leaves_nothing(aws: Cloud) -> None:
     eventually(lambda: aws.asks(address), 30, "served")
     aws.box.kubectl("delete", "service", "gone", "--timeout=30s")
     eventually(lambda: f"{address}/32" not in aws.box.inside("cloud", "ip", "addr"), 20, "the address is gone")
-    assert address not in aws.rules()
+    eventually(lambda: address not in aws.rules(), 20, "no rule is left")
     assert hostname not in {found["hostname"] for found in aws.ledger()}
     assert aws.resolve(hostname) == ""

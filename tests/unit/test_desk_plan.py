@@ -103,14 +103,14 @@ def test_the_scheme_is_as_the_cloud_has_it(cloud: str, annotations: dict[str, st
 
 
 def test_aws_ends_connections_for_a_header_tls_or_another_source() -> None:
-    for annotations, header, tls in (
+    for wishes, header, tls in (
         ({AWS + "proxy-protocol": "*"}, True, False),
         ({AWS + "target-group-attributes": "proxy_protocol_v2.enabled=true"}, True, False),
         ({AWS + "target-group-attributes": "preserve_client_ip.enabled=false"}, False, False),
         ({AWS + "ssl-cert": "arn:aws:acm:x"}, False, True),
     ):
-        (found,) = made("aws", service(annotations)).listeners
-        assert (found.mode, found.proxy_protocol, found.tls) == ("proxy", header, tls), annotations
+        (found,) = made("aws", service(wishes)).listeners
+        assert (found.mode, found.proxy_protocol, found.tls) == ("proxy", header, tls), wishes
     both = made("aws", service({AWS + "proxy-protocol": "*"}, ports=[TCP, UDP])).listeners
     assert [p.mode for p in both] == ["proxy", "nat"]
     some = made("aws", service({AWS + "ssl-cert": "arn", AWS + "ssl-ports": "443"})).listeners

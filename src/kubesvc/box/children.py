@@ -172,6 +172,7 @@ async def _cloud(box: Box) -> None:
         address=box.network.cloud,
         networks=(box.network.network, box.pods),
         host=box.network.host,
+        certificate=box.path / "pki" / "cloud.crt",
         speed=box.cloud_speed,
     )
     async with asyncio.TaskGroup() as group:

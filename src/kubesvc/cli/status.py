@@ -52,8 +52,8 @@ def _print(console: Console, found: Overview) -> None:
     console.print(services)
     if found.dns_records:
         records = _table("SERVICE", "RECORD FOR A NAME OF YOURS")
-        for service, record in found.dns_records:
-            records.add_row(service, record)
+        for row in found.dns_records:
+            records.add_row(*row)
         console.print()
         console.print(records)
         if found.name_server:

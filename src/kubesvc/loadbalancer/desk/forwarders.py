@@ -6,7 +6,10 @@ import asyncio
 import logging
 import random
 import socket
+import ssl
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from kubesvc.kernel import relay
 from kubesvc.loadbalancer.desk.proxyprotocol import header
@@ -15,13 +18,15 @@ from kubesvc.loadbalancer.providers.desk.model import Balancer, Listener, Target
 log = logging.getLogger(__name__)
 
 BACKLOG = 512
+_BLOCK = 1 << 16
 
 
 class Forwarders:
-    """One for each listener of mode proxy. `choose` gives the nodes that a new connection may go to."""
+    """One for each listener of mode proxy. `choose` gives the nodes that a new connection may go to; `certificate` is
+    what TLS listeners show, its key beside it (.key)."""
 
-    def __init__(self, choose: Callable[[Balancer, Listener], Sequence[Target]]) -> None:
-        self._choose = choose
+    def __init__(self, choose: Callable[[Balancer, Listener], Sequence[Target]], certificate: Path) -> None:
+        self._choose, self._certificate = choose, certificate
         self._running: dict[tuple[str, Listener], tuple[socket.socket, asyncio.Task[None]]] = {}
         self._balancers: dict[str, Balancer] = {}  # address -> balancer
 
@@ -48,23 +53,66 @@ class Forwarders:
         except OSError:
             listening.close()
             raise
-        return listening, asyncio.create_task(relay.connections(listening, self._dialler(address, listener)))
+        work = (
+            self._secured(listening, address, listener) if listener.tls else self._plain(listening, address, listener)
+        )
+        return listening, asyncio.create_task(work)
 
-    def _dialler(self, address: str, listener: Listener) -> relay.Dial:
+    async def _plain(self, listening: socket.socket, address: str, listener: Listener) -> None:
         async def dial(client: socket.socket) -> socket.socket:
-            balancer = self._balancers.get(address)
-            nodes = list(self._choose(balancer, listener)) if balancer else []
-            if not nodes:
-                raise OSError(f"{address}:{listener.port}: no node is healthy")
-            loop = asyncio.get_running_loop()
-            target = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            try:
-                await loop.sock_connect(target, (random.choice(nodes).address, listener.node_port))
-                if listener.proxy_protocol:
-                    await loop.sock_sendall(target, header(client.getpeername(), client.getsockname()))
-            except BaseException:
-                target.close()
-                raise
-            return target
+            return await self._connect(address, listener, client.getpeername(), client.getsockname())
 
-        return dial
+        await relay.connections(listening, dial)
+
+    async def _secured(self, listening: socket.socket, address: str, listener: Listener) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            ends = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
+            try:
+                target = await asyncio.open_connection(sock=await self._connect(address, listener, *ends))
+            except OSError as error:
+                log.debug("no connection to pass on to: %s", error)
+                writer.transport.abort()
+                return
+            await asyncio.gather(_copy(reader, target[1]), _copy(target[0], writer))
+
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            context.load_cert_chain(self._certificate, self._certificate.with_suffix(".key"))
+        except OSError as error:
+            log.warning("%s port %d ends TLS, and has no certificate: %s", address, listener.port, error)
+            return
+        async with await asyncio.start_server(serve, sock=listening, ssl=context) as server:
+            await server.serve_forever()
+
+    async def _connect(
+        self, address: str, listener: Listener, source: tuple[str, int], destination: tuple[str, int]
+    ) -> socket.socket:
+        """To one of the nodes, with the header where one is asked for. Raises OSError."""
+        balancer = self._balancers.get(address)
+        nodes = list(self._choose(balancer, listener)) if balancer else []
+        if not nodes:
+            raise OSError(f"{address}:{listener.port}: no node is healthy")
+        loop = asyncio.get_running_loop()
+        target = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            await loop.sock_connect(target, (random.choice(nodes).address, listener.node_port))
+            if listener.proxy_protocol:
+                await loop.sock_sendall(target, header(source, destination))
+        except BaseException:
+            target.close()
+            raise
+        return target
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Until one end is through; TLS knows no half-closed connection, so that its other half goes, too."""
+    with suppress(OSError):
+        while data := await reader.read(_BLOCK):
+            writer.write(data)
+            await writer.drain()
+    with suppress(OSError):
+        if writer.can_write_eof():
+            writer.write_eof()
+        else:
+            writer.close()
+            await writer.wait_closed()

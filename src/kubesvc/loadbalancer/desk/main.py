@@ -43,6 +43,7 @@ class CloudConfig:
     address: IPv4Address
     networks: tuple[IPv4Network, ...]
     host: IPv4Address
+    certificate: Path = Path("cloud.crt")
     speed: float = 1.0
     interface: str = "eth0"
 
@@ -71,7 +72,7 @@ class _Cloud:
         self._balancers: list[Balancer] = []
         self._touched = asyncio.Event()
         self._health = Health(config.speed, self._touched.set)
-        self._forwarders = Forwarders(self._choose)
+        self._forwarders = Forwarders(self._choose, config.certificate)
         self._links = Links()
         self._nft = Connection()
         self._conntrack = Conntrack()
