@@ -161,7 +161,8 @@ def l2() -> None:
         holder = ""
         for _ in range(ROUNDS):
             # The elected one is back, so the other is the one that takes over; on a busy machine that takes a while.
-            eventually(lambda: net.answers(net.router, VIP) in (holder and [holder] or net.nodes), 60, "answered")
+            may = {holder} if holder else set(net.nodes)
+            eventually(lambda may=may: net.answers(net.router, VIP) in may, 60, "answered")  # type: ignore[misc]
             time.sleep(4)  # everyone has heard everyone, and no announcement is left to be told
             holder = net.answers(net.router, VIP)
             traffic = Traffic(net.router)

@@ -69,7 +69,7 @@ class Reader:
             check=False,
         )
         assert ran.returncode == 0, f"{page}: $ {command}\n{ran.stdout}{ran.stderr}"
-        if re.match(r"(export )?\w+=", command):
+        if re.match(r"\w+=", command):
             self.remembered += command + "\n"
         assert matches(expected, ran.stdout), f"{page}: $ {command}\nprinted:\n{ran.stdout}\nexpected:\n" + "\n".join(
             expected
@@ -81,7 +81,7 @@ def test_every_command_of_a_page_with_its_own_box_does_what_the_page_says(page, 
     """Under a name of the test's, which the page doesn't say."""
     with fresh_box(tmp_path / "box") as box:
         path = f"{KUBESVC.parent}:{NEWEST_KUBECTL.parent}:{os.environ['PATH']}"
-        own = {"KUBESVC_NAME": box.name, "KUBESVC_DIR": str(box.directory)}
+        own = {"KUBESVC_NAME": box.name, "KUBESVC_DIR": str(box.directory), "KUBECONFIG": str(box.kubeconfig)}
         Reader(tmp_path, os.environ | own | {"PATH": path}).read(page)
 
 
