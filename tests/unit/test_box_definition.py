@@ -159,3 +159,20 @@ def test_dns_settings_are_kept_and_changed():
     assert (alone.dns.dns_domain, alone.dns.public_zone) == (("cluster.local",), ())
     with pytest.raises(BoxError, match="was made with --dns-domain cluster.local"):
         define("shop", Path("/x"), Options(dns_domain="corp.internal", more_dns_domains=()), made)
+
+
+def test_a_cloud_has_an_address_a_zone_and_limits(tmp_path: Path) -> None:
+    """No node is ever given the cloud's address; each node's DNS asks it for the balancers' names."""
+    box = define("shop", tmp_path, Options(node_cidr="172.29.7.0/24", cloud="aws", cloud_speed=20.0), None)
+    assert str(box.network.cloud) == "172.29.7.253"
+    assert box.dns.zone == ("desk.kubesvc=172.29.7.253",)
+    with pytest.raises(BoxError, match="no address for node 252"):
+        box.network.node(252)
+    for options, words in (
+        (Options(cloud="ibm"), "expected one of aws, gcp, azure"),
+        (Options(cloud_speed=0.5), "1 to 1000"),
+    ):
+        with pytest.raises(BoxError, match=words):
+            define("shop", tmp_path, options, None)
+    with pytest.raises(BoxError, match="was made with --cloud aws, not gcp"):
+        define("shop", tmp_path, Options(cloud="gcp"), box)
