@@ -71,6 +71,17 @@ def test_a_probe_that_can_not_be_is_refused(azure: Cloud) -> None:
     assert "expected a number from 5 to 300" in str(said)
 
 
+def test_a_node_that_is_added_takes_part(azure: Cloud) -> None:
+    """It gets its way back to the balancers with its other links; removed, it is no target any more."""
+    azure.service("wide", selector={"app": "wide"}, externalTrafficPolicy="Local")
+    address = azure.address("wide")
+    azure.box.kubesvc("node", "add", "node3")
+    azure.pods("wide", "node3")
+    assert eventually(lambda: azure.asks(address)[:2], 60) == ["wide-node3", azure.client_address]
+    azure.box.kubesvc("node", "remove", "node3")
+    eventually(lambda: {len(b["targets"]) for b in azure.ledger() if b["service"] == "default/wide"} == {2}, 60, "out")
+
+
 def test_up_finds_addresses_again_and_down_leaves_nothing(tmp_path) -> None:
     """The cloud remembers with the box; everything it put on the machine goes with it."""
     with fresh_box(tmp_path / "box") as box:
