@@ -12,8 +12,10 @@ from pathlib import Path
 from kubesvc.client.session import Session
 from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.provider import Provider
+from kubesvc.loadbalancer.providers.azure.provider import AzureProvider
 from kubesvc.loadbalancer.providers.desk.provider import DeskProvider
 from kubesvc.loadbalancer.providers.pool import PoolProvider
+from support import azure as azures
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,16 @@ def _desk(cloud: str, load_balancer_class: str) -> Callable[[], AbstractAsyncCon
     return desk
 
 
+@asynccontextmanager
+async def azure() -> AsyncIterator[Case]:
+    async with azures.azure() as (_, config):
+        yield Case(
+            config.load_balancer_class, lambda session: AzureProvider(config, "kubernetes", azures.client(config))
+        )
+
+
 PROVIDERS: dict[str, Callable[[], AbstractAsyncContextManager[Case]]] = {
+    "azure": azure,
     "pool": pool,
     "desk-aws": _desk("aws", "service.k8s.aws/nlb"),
     "desk-gcp": _desk("gcp", "networking.gke.io/l4-regional-external"),

@@ -8,6 +8,7 @@ import socket
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -16,6 +17,7 @@ from rich.table import Table
 from kubesvc import __version__
 from kubesvc.api.balancing import Range, parse_range
 from kubesvc.api.errors import ApiError
+from kubesvc.cli.azure import azure_config, azure_options
 from kubesvc.client import kubeconfig as kubeconfigs
 from kubesvc.client.kubeconfig import KubeconfigError
 from kubesvc.client.session import Unreachable
@@ -139,11 +141,13 @@ def _log(verbosity: int) -> None:
     show_default=True,
     help="The Lease's namespace.",
 )
+@azure_options
 @click.version_option(__version__, prog_name="kubesvc loadbalancer")
 @VERBOSITY
 @click.pass_context
 def loadbalancer(
     ctx: click.Context,
+    /,
     kubeconfig: Path | None,
     providers: tuple[str, ...],
     default_provider: str | None,
@@ -157,6 +161,7 @@ def loadbalancer(
     lease_name: str,
     lease_namespace: str,
     verbosity: int,
+    **clouds: Any,
 ) -> None:
     """Be the controller of Services of type LoadBalancer, in any Kubernetes cluster. Stands where MetalLB would.
 
@@ -178,6 +183,7 @@ def loadbalancer(
         load_balancer_class=pool_class,
         default_provider="" if default == "none" else default,
         cluster_name=cluster_name,
+        azure=azure_config("azure" in providers, clouds),
     )
     if not lease_duration > renew_deadline > retry_period > 0:
         times = f"{lease_duration:g}, {renew_deadline:g} and {retry_period:g}"
