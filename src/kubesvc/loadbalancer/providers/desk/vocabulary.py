@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from kubesvc.loadbalancer.providers.azure import annotations as azure
+
 AWS = "service.beta.kubernetes.io/aws-load-balancer-"
 AZURE = "service.beta.kubernetes.io/azure-"
 SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
@@ -32,24 +34,10 @@ _GCP_NAMES = (
     "networking.gke.io/internal-load-balancer-subnet",
     "networking.gke.io/weighted-load-balancing",
 )
-_AZURE_NAMES = (
-    *("load-balancer-internal", "load-balancer-internal-subnet", "load-balancer-ipv4", "load-balancer-ipv6"),
-    *("load-balancer-resource-group", "load-balancer-tcp-idle-timeout", "load-balancer-mode"),
-    *("load-balancer-configurations", "load-balancer-enable-high-availability-ports"),
-    *("load-balancer-disable-tcp-reset",),
-    *(f"load-balancer-health-probe-{name}" for name in ("protocol", "interval", "num-of-probe", "request-path")),
-    *("pip-name", "pip-name-ipv6", "pip-prefix-id", "pip-prefix-id-ipv6", "pip-tags", "pip-ip-tags", "dns-label-name"),
-    *("allowed-service-tags", "allowed-ip-ranges", "deny-all-except-load-balancer-source-ranges"),
-    *("disable-load-balancer-floating-ip", "additional-public-ips", "shared-securityrule", "pls-create"),
-)  # fmt: skip
-_AZURE_PORT = "service.beta.kubernetes.io/port_"
-_AZURE_PORT_NAMES = ("no_lb_rule", "no_probe_rule", "health-probe_port", "health-probe_protocol",
-                     "health-probe_interval", "health-probe_num-of-probe", "health-probe_request-path")  # fmt: skip
-
 _FAMILIES = {
     "aws": (AWS,),
     "gcp": ("networking.gke.io/", "cloud.google.com/"),
-    "azure": (AZURE, _AZURE_PORT),
+    "azure": (AZURE, "service.beta.kubernetes.io/port_"),
 }
 """cloud -> how its annotations begin."""
 
@@ -67,11 +55,7 @@ def _known(cloud: str, name: str) -> bool:
         return rest in _AWS_NAMES or rest.startswith("listener-attributes.")
     if cloud == "gcp":
         return name in _GCP_NAMES or not name.startswith(("networking.gke.io/load-balancer", "cloud.google.com/l4"))
-    if name.startswith(_AZURE_PORT):
-        port, _, rest = name.removeprefix(_AZURE_PORT).partition("_")
-        return port.isdecimal() and rest in _AZURE_PORT_NAMES
-    rest = name.removeprefix(AZURE)
-    return rest in _AZURE_NAMES or rest.startswith("pls-")
+    return all(found.fate == azure.SUPPORTED for *_, found in azure.found({name: ""}))
 
 
 def remarks(cloud: str, annotations: Mapping[str, str]) -> Iterator[str]:
@@ -82,6 +66,8 @@ def remarks(cloud: str, annotations: Mapping[str, str]) -> Iterator[str]:
             continue
         if whose != cloud:
             yield f"{name} is for {whose}, and this is {cloud}: it does nothing here"
+        elif cloud == "azure" and not _known(cloud, name):
+            yield from (f"{name} does nothing: {found.says}" for *_, found in azure.found({name: value}))
         elif not _known(cloud, name):
             yield f"{name} isn't an annotation that {cloud} knows: it does nothing; look at its spelling"
         elif name in _NOT_EMULATED[cloud] and value == _NOT_EMULATED[cloud][name][0]:
