@@ -73,11 +73,12 @@ async def assigning() -> None:
                 return {s.name: i[0].ip for s in services.items.values() if (i := s.status.load_balancer.ingress)}
 
             running = asyncio.create_task(loadbalancer.run(session, config))
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             await asyncio.gather(*(creator(session, part) for part in range(16)))
             created = time.perf_counter() - began
             await services.until(lambda: len(shown()) == SERVICES)
             assigned = time.perf_counter() - began
+            cpu = time.process_time() - cpu
             before = shown()
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
@@ -85,8 +86,14 @@ async def assigning() -> None:
             running = asyncio.create_task(loadbalancer.run(session, config))
             await asyncio.sleep(3)
             changed = sum(1 for name, address in shown().items() if before[name] != address)
-            print(f"assign: {SERVICES} Services created in {created:.2f} s, all with an address after {assigned:.2f} s")
-            print(f"restart: {changed} addresses changed, {services.revision - revision} writes to Services")
+            print(
+                f"assign: {SERVICES} Services created in {created:.2f} s, all with an address after {assigned:.2f} s "
+                f"({cpu:.2f} s of CPU, the API server's and the creators' included)"
+            )
+            print(
+                f"restart: {changed} addresses changed, {services.revision - revision} writes to Services: nothing is "
+                "announced otherwise, not for a moment"
+            )
             for task in (running, following):
                 task.cancel()
             await asyncio.gather(running, following, return_exceptions=True)
@@ -151,8 +158,11 @@ def l2() -> None:
         net.service("web", VIP)
         announcers = {name: net.announce(name) for name in net.nodes}
         outages = []
+        holder = ""
         for _ in range(ROUNDS):
-            eventually(lambda: bool(net.answers(net.router, VIP)), 20, "answered")
+            # The elected one is back, so the other is the one that takes over; on a busy machine that takes a while.
+            may = {holder} if holder else set(net.nodes)
+            eventually(lambda may=may: net.answers(net.router, VIP) in may, 60, "answered")  # type: ignore[misc]
             time.sleep(4)  # everyone has heard everyone, and no announcement is left to be told
             holder = net.answers(net.router, VIP)
             traffic = Traffic(net.router)
@@ -205,6 +215,10 @@ def back(net: Network, name: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(assigning())
-    l2()
-    bgp()
+    parts = sys.argv[2:] or ["assign", "l2", "bgp"]
+    if "assign" in parts:
+        asyncio.run(assigning())
+    if "l2" in parts:
+        l2()
+    if "bgp" in parts:
+        bgp()

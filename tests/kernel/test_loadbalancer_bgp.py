@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kubesvc.api.registry import BGP_ADVERTISEMENT, BGP_PEER
+from kubesvc.kernel import netns
 from support.box import eventually
+from support.net import Namespace
 from support.segment import Frr, Network, frr, network
 
 VIP, VIP6 = "10.7.0.1", "fd00:7::1"
@@ -119,6 +123,62 @@ def test_every_node_announces_and_connections_are_spread(net: Network, router: F
     until_routed(router, "10.7.0.2")
     net.ready("node1", "False")
     until_routed(router, VIP, "10.9.0.12")
+
+
+class Healthz:
+    """What a proxy's /healthz says, on port 10256 of a node."""
+
+    def __init__(self, node: Namespace) -> None:
+        self.status = 200
+        outer = self
+
+        class Answer(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(outer.status)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        with netns.entered(node.path):
+            self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 10256), Answer)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def test_failing_health_withdraws_and_traffic_goes_elsewhere(net: Network, router: Frr) -> None:
+    """The session stays up: only the routes go, of both families, and come back with the health."""
+    peer(net)
+    net.create(BGP_ADVERTISEMENT, "all", {})
+    health = Healthz(net.nodes["node1"])
+    try:
+        net.announce("node1", "--health-url", "http://127.0.0.1:10256/healthz")
+        net.announce("node2")
+        net.service("web", VIP, VIP6)
+        until_routed(router, VIP, "10.9.0.11", "10.9.0.12")
+        until_routed(router, VIP6, "fd00:9::11", "fd00:9::12")
+        health.status = 503
+        until_routed(router, VIP, "10.9.0.12")
+        until_routed(router, VIP6, "fd00:9::12")
+        assert reached(net, VIP) == {"node2"}
+        states = json.loads(router.show("show bgp ipv4 unicast summary json"))["peers"]
+        assert {address: found["state"] for address, found in states.items()} == {
+            "10.9.0.11": "Established",
+            "10.9.0.12": "Established",
+        }
+        health.status = 200
+        until_routed(router, VIP, "10.9.0.11", "10.9.0.12")
+        until_routed(router, VIP6, "fd00:9::11", "fd00:9::12")
+        eventually(lambda: reached(net, VIP) == {"node1", "node2"}, 20, "both serve again")
+        health.close()  # nobody answers at all
+        until_routed(router, VIP, "10.9.0.12")
+    finally:
+        health.close()
 
 
 def test_a_graceful_restart_keeps_the_routes(net: Network, router: Frr) -> None:

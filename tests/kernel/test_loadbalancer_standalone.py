@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from kubesvc.api.errors import NotFound
 from kubesvc.api.meta import JSON
-from kubesvc.api.registry import BGP_PEER, IP_ADDRESS_POOL, SERVICE
+from kubesvc.api.registry import BGP_PEER, IP_ADDRESS_POOL, LEASE, SERVICE
 from kubesvc.cli.loadbalancer import loadbalancer
 from support.apiserver import ServerThread, tls_server
 from support.box import eventually
@@ -44,6 +45,44 @@ def controller(server: ServerThread, *words: str) -> Iterator[None]:
         if running.poll() is None:
             running.kill()
             running.communicate()
+
+
+def holder(server: ServerThread) -> str:
+    try:
+        lease = server.run(server.session().get(LEASE, "kube-system", "kubesvc-loadbalancer"))
+    except NotFound:
+        return ""
+    return lease["spec"].get("holderIdentity") or ""
+
+
+ELECT = ("--pool", "198.51.100.0/28", "--leader-elect", "--leader-elect-lease-duration", "3",
+         "--leader-elect-renew-deadline", "2", "--leader-elect-retry-period", "0.2")  # fmt: skip
+
+
+def test_of_two_controllers_one_leads_and_the_other_takes_over(server: ServerThread) -> None:
+    """A leader that is killed is followed after the Lease's duration, one that ends in order at once; no address
+    changes."""
+    command = [sys.executable, "-c", PROGRAM, "loadbalancer", "--kubeconfig", str(server.kubeconfig), *ELECT]
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    try:
+        leader = str(eventually(lambda: holder(server), 20, "the first leads"))
+        create(server, "one")
+        before = eventually(lambda: address(server, "one"), 20, "served")
+        with controller(server, *ELECT):
+            first.kill()
+            first.wait()
+            assert holder(server) == leader
+            create(server, "two")
+            second = str(eventually(lambda: holder(server) not in ("", leader) and holder(server), 60, "taken over"))
+            eventually(lambda: address(server, "two") not in ("", before), 20, "the second serves")
+            assert address(server, "one") == before
+        assert holder(server) == ""
+        assert second != leader
+        transitions = server.run(server.session().get(LEASE, "kube-system", "kubesvc-loadbalancer"))["spec"]
+        assert transitions["leaseTransitions"] == 1
+    finally:
+        first.kill()
+        first.wait()
 
 
 def create(server: ServerThread, name: str, **more: object) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 
 from kubesvc.client.session import Session
 from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.provider import Provider
 from kubesvc.loadbalancer.providers.azure.provider import AzureProvider
+from kubesvc.loadbalancer.providers.desk.provider import DeskProvider
 from kubesvc.loadbalancer.providers.pool import PoolProvider
 from support import azure as azures
 
@@ -29,6 +32,17 @@ async def pool() -> AsyncIterator[Case]:
     yield Case(config.load_balancer_class, lambda session: PoolProvider(session, config))
 
 
+def _desk(cloud: str, load_balancer_class: str) -> Callable[[], AbstractAsyncContextManager[Case]]:
+    @asynccontextmanager
+    async def desk() -> AsyncIterator[Case]:
+        with tempfile.TemporaryDirectory() as directory:
+            pools = ((ip_address("192.0.2.1"), ip_address("192.0.2.4")),)
+            config = LoadBalancerConfig(pools, cloud=cloud)  # type: ignore[arg-type]
+            yield Case(load_balancer_class, lambda _: DeskProvider(config, Path(directory)))
+
+    return desk
+
+
 @asynccontextmanager
 async def azure() -> AsyncIterator[Case]:
     async with azures.azure() as (_, config):
@@ -37,4 +51,10 @@ async def azure() -> AsyncIterator[Case]:
         )
 
 
-PROVIDERS: dict[str, Callable[[], AbstractAsyncContextManager[Case]]] = {"azure": azure, "pool": pool}
+PROVIDERS: dict[str, Callable[[], AbstractAsyncContextManager[Case]]] = {
+    "azure": azure,
+    "pool": pool,
+    "desk-aws": _desk("aws", "service.k8s.aws/nlb"),
+    "desk-gcp": _desk("gcp", "networking.gke.io/l4-regional-external"),
+    "desk-azure": _desk("azure", "kubesvc.dev/desk"),
+}

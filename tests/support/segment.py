@@ -81,6 +81,9 @@ class Network:
         node.ip("route", "add", "default", "via", "10.9.0.1")
         node.ip("route", "add", "default", "via", "fd00:9::1")
         node.sysctl("ipv4/conf/all/arp_ignore", "1")
+        # No question of its own names one of these as the asker's either: what a dead node still had to send when its
+        # link comes back would take the address over.
+        node.sysctl("ipv4/conf/all/arp_announce", "2")
         for network in POOL:
             node.ip("route", "add", "local", network, "dev", "lo")
         node.sysctl("ipv6/ip_nonlocal_bind", "1")

@@ -236,3 +236,21 @@ def test_a_box_of_both_families_has_one_address_of_each_for_everything():
 def test_the_family_of_a_box_cannot_change():
     with pytest.raises(BoxError, match="was made with --ip-family ipv4"):
         define("t", HERE, Options(ip_family="dual"), box())
+
+
+def test_a_cloud_has_an_address_a_zone_and_limits(tmp_path: Path) -> None:
+    """No node is ever given the cloud's address; each node's DNS asks it for the balancers' names."""
+    box = define("shop", tmp_path, Options(node_cidr="172.29.7.0/24", cloud="aws", cloud_speed=20.0), None)
+    assert str(box.network.cloud) == "172.29.7.253"
+    assert box.dns.zone == ("desk.kubesvc=172.29.7.253",)
+    with pytest.raises(BoxError, match="no address for node 252"):
+        box.network.node(252)
+    for options, words in (
+        (Options(cloud="ibm"), "expected one of aws, gcp, azure"),
+        (Options(cloud_speed=0.5), "1 to 1000"),
+        (Options(cloud="aws", ip_family="dual"), "expected ipv4"),
+    ):
+        with pytest.raises(BoxError, match=words):
+            define("shop", tmp_path, options, None)
+    with pytest.raises(BoxError, match="was made with --cloud aws, not gcp"):
+        define("shop", tmp_path, Options(cloud="gcp"), box)

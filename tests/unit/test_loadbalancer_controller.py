@@ -268,6 +268,67 @@ async def test_a_failing_provider_is_asked_again(world: World) -> None:
         await asyncio.gather(task, return_exceptions=True)
 
 
+class Fussy(PoolProvider):
+    """A provider that passes some annotations over, as a cloud's does."""
+
+    def remarks(self, service: Service) -> Sequence[str]:
+        return tuple(f"annotation {name} does nothing here" for name in sorted(service.metadata.annotations))
+
+
+async def test_what_is_passed_over_is_told_once(world: World) -> None:
+    """Each remark is a warning of its own; a Service that changes for another reason isn't told again."""
+    task = asyncio.create_task(Controller(world.session, [Fussy(world.session, CONFIG)], CONFIG).run())
+    try:
+        await world.create("web")
+        await world.has("web", "172.29.7.200")
+        await world.patch("web", {"metadata": {"annotations": {"a": "1"}}})
+        first = "EnsuringLoadBalancer", "EnsuredLoadBalancer", "AnnotationIgnored"
+        events = await world.told("web", *first)
+        assert (events[2].type, events[2].message) == ("Warning", "annotation a does nothing here")
+        await world.patch("web", {"metadata": {"labels": {"x": "y"}}})
+        await world.patch("web", {"metadata": {"annotations": {"b": "1"}}})
+        events = await world.told("web", *first, "AnnotationIgnored")
+        assert events[3].message == "annotation b does nothing here"
+        await world.patch("web", {"metadata": {"annotations": {"a": None}}})
+        await world.patch("web", {"metadata": {"annotations": {"c": "1"}}})
+        events = await world.told("web", *first, "AnnotationIgnored", "AnnotationIgnored")
+        assert [e.message for e in events[3:]] == ["annotation b does nothing here", "annotation c does nothing here"]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def add_node(world: World, name: str) -> None:
+    status = {"conditions": [{"type": "Ready", "status": "True"}]}
+    await world.session.create(NODE, {"metadata": {"name": name}})
+    await world.session.patch(NODE, "", name, {"status": status}, subresource="status")
+
+
+async def test_new_hosts_are_told(world: World) -> None:
+    """A node more, and one less; a heartbeat or a Service's own change are no news."""
+    updated = "UpdatedLoadBalancer"
+    async with controller(world):
+        await world.create("web")
+        await world.has("web", "172.29.7.200")
+        await world.patch("web", {"metadata": {"labels": {"x": "y"}}})
+        await add_node(world, "node2")
+        events = await world.told("web", "EnsuringLoadBalancer", "EnsuredLoadBalancer", updated)
+        assert (events[2].type, events[2].message) == ("Normal", "Updated load balancer with new hosts")
+        excluded = {"metadata": {"labels": {"node.kubernetes.io/exclude-from-external-load-balancers": ""}}}
+        await world.session.patch(NODE, "", "node2", excluded)
+        await world.create("other")
+        await world.has("other", "172.29.7.201")
+        await world.events.until(
+            lambda: sum(e.count or 1 for e in latest(world, "web", updated)) == 2, "told a second time"
+        )
+
+
+def latest(world: World, name: str, reason: str) -> list[Event]:
+    """An event's newest version each."""
+    found = {e.name: e for e in world.events.seen if e.involved_object.name == name and e.reason == reason}
+    return list(found.values())
+
+
 # ── pools as objects ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 NO_POOLS = LoadBalancerConfig(first_retry=0.01, last_retry=0.05)

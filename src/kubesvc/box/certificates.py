@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kubesvc.box.definition import API_PORT, Box
 from kubesvc.box.pki import Authority, Host
+from kubesvc.loadbalancer.providers.desk.model import DOMAIN as CLOUD_DOMAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ def ensure_certificates(box: Box) -> Identities:
     ]
     serving = authority.ensure("apiserver", "kube-apiserver", hosts=hosts)
     node_client = authority.ensure("apiserver-node-client", "kube-apiserver-kubelet-client", ["system:masters"])
+    if box.cloud:  # what its TLS listeners show
+        authority.ensure("cloud", "kubesvc:cloud", hosts=[f"*.elb.us-east-1.{CLOUD_DOMAIN}"])
     admin = authority.ensure("admin", "kubernetes-admin", ["system:masters"])
     context = "kubesvc" if box.name == "default" else f"kubesvc-{box.name}"
     authority.kubeconfig(box.kubeconfig, admin, f"https://127.0.0.1:{box.api_port}", context, f"{context}-admin")

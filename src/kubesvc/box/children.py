@@ -3,6 +3,7 @@
     control-plane        API server, controllers, load-balancer controller; over SQLite, in the node network
     NODE/proxy           the data plane, and the answering of ARP for load-balancer addresses
     NODE/dns  NODE/node  the DNS server; the pods
+    cloud                the balancers of --cloud, and their name server
     publish              node ports on the host's localhost, where there are any to publish
 
 All import their rooms here, at the top: the supervisor must have imported everything before it forks.
@@ -17,6 +18,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from kubesvc.api.nodes import Node
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.apiserver.server import ApiServer, relax_collection
-from kubesvc.box import portrange, publish
+from kubesvc.box import clouddns, portrange, publish
 from kubesvc.box.addons import ensure_addons
 from kubesvc.box.certificates import Identities
 from kubesvc.box.definition import (
@@ -54,6 +56,8 @@ from kubesvc.kernel.links import Links
 from kubesvc.loadbalancer import main as loadbalancer
 from kubesvc.loadbalancer.announce import main as announce
 from kubesvc.loadbalancer.config import AnnounceConfig, LoadBalancerConfig
+from kubesvc.loadbalancer.desk import main as desk
+from kubesvc.loadbalancer.desk.main import CloudConfig
 from kubesvc.node import main as node_agent
 from kubesvc.node.config import CniConfig, NodeConfig
 from kubesvc.node.teardown import teardown
@@ -90,6 +94,8 @@ class Parts:
             )
         ]
         found += [child for name in self.box.node_names for child in self.of_node(name)]
+        if self.box.cloud:
+            found.append(Child("cloud", netns.named(self.box.namespace("cloud")), lambda: _cloud(self.box)))
         if self.sockets.published:
             found.append(Child("publish", _HOST, lambda: publish.run(self.box, self.sockets.published)))
         return found
@@ -137,18 +143,43 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
 
     session = session_of("system:kubesvc:control-plane", "system:masters")  # for what the box itself sees to
     controlling, balancing = session_of("system:kubesvc:controllers"), session_of("system:kubesvc:load-balancer")
-    pools = tuple(network.pool for network in box.networks)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve(listeners))
             os.write(progress, b"API server\n")
             await ensure_addons(session, box)
             group.create_task(controllers.run(controlling, _controllers_config(box, identities)))
-            group.create_task(loadbalancer.run(balancing, LoadBalancerConfig(pools=pools, alone=True)))
+            group.create_task(loadbalancer.run(balancing, *_balancing(box)))
             group.create_task(_report_ready(session, box, progress))
     finally:
         await server.close()
         await store.close()
+
+
+def _balancing(box: Box) -> tuple[LoadBalancerConfig, tuple[str, ...]]:
+    """The controller's configuration, and its providers: with a cloud the box's addresses are that cloud's."""
+    pools = tuple(network.pool for network in box.networks)
+    if not box.cloud:
+        return LoadBalancerConfig(pools=pools, alone=True), ("pool",)
+    config = LoadBalancerConfig(
+        pools=pools, default_provider="desk", cloud=box.cloud, desk=box.balancers, alone=True, first_retry=1.0
+    )
+    return config, ("desk",)
+
+
+async def _cloud(box: Box) -> None:
+    address = IPv4Address(box.network.cloud)  # `Box` has seen to it that the box is of IPv4 alone
+    config = CloudConfig(
+        directory=box.balancers,
+        address=address,
+        networks=(IPv4Network(box.network.network), IPv4Network(box.pods[0])),
+        host=IPv4Address(box.network.host),
+        certificate=box.path / "pki" / "cloud.crt",
+        speed=box.cloud_speed,
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(desk.run(config))
+        group.create_task(clouddns.run(box.balancers, address))
 
 
 def _controllers_config(box: Box, identities: Identities) -> ControllersConfig:
@@ -198,6 +229,7 @@ def _proxy(box: Box, identities: Identities, name: str) -> Callable[[], Coroutin
             metrics_address=(str(address), PROXY_METRICS_PORT),
             load_balancer_ranges=pools,
         )
+        pools = () if box.cloud else pools
         announcer = AnnounceConfig(node_name=name, pools=pools, runtime=box.run_path / "bgp")
         async with _session(identities.nodes[name].proxy) as session, asyncio.TaskGroup() as group:
             group.create_task(proxy.run(session, config))

@@ -13,6 +13,8 @@ from kubesvc.box.errors import BoxError
 from kubesvc.box.families import Address, Network
 from kubesvc.box.ranges import NodeNetwork, parse_pools
 from kubesvc.dns.settings import BadSetting, Settings
+from kubesvc.loadbalancer.providers.desk.model import CLOUDS
+from kubesvc.loadbalancer.providers.desk.model import DOMAIN as CLOUD_DOMAIN
 from kubesvc.proxy.config import check_node_port_addresses
 from kubesvc.proxy.localhost import FORWARDER_PORT
 
@@ -57,6 +59,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     allow_external_ips: bool | None = None
     publish: tuple[str, ...] | None = None
     node_port_addresses: str | None = None
+    cloud: str | None = None
+    cloud_speed: float | None = None
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +122,8 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     allow_external_ips: bool = False
     publish: tuple[str, ...] = ()  # [HOSTPORT:]NODEPORT[/udp]
     node_port_addresses: str = "primary"  # CIDRs or words, separated by commas
+    cloud: str = ""  # whose load balancers it has: aws, gcp or azure; "": a pool's
+    cloud_speed: float = 1.0  # what the cloud's health checks are pressed together by
     added: tuple[AddedNode, ...] = ()
     removed: tuple[str, ...] = ()  # of node1 to nodeN
     api_port: int = 0  # on the host's 127.0.0.1
@@ -141,6 +147,11 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     def images(self) -> Path:
         """The store of container images, which all nodes use."""
         return self.path / "images"
+
+    @property
+    def balancers(self) -> Path:
+        """What the cloud remembers."""
+        return self.path / "balancers"
 
     @property
     def kubeconfig(self) -> Path:
@@ -186,7 +197,7 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
         return Settings(
             dns_domain=(self.dns_domain, *self.more_dns_domains),
             forward=self.forward,
-            zone=self.zone,
+            zone=(*self.zone, f"{CLOUD_DOMAIN}={self.network.cloud}") if self.cloud and self.node_cidr else self.zone,
             host=self.host,
             public_zone=self.public_zone,
             transfer_to=self.transfer_to,
@@ -227,7 +238,7 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
 
 LISTS = ("forward", "zone", "more_dns_domains", "host", "public_zone", "transfer_to", "notify", "publish")
 """Options that '' makes empty again."""
-FIXED = ("ip_family", "service_cidr", "pod_cidr", "node_cidr", "lb_pool", "dns_domain")
+FIXED = ("ip_family", "service_cidr", "pod_cidr", "node_cidr", "lb_pool", "dns_domain", "cloud")
 """Options that objects already made depend on: they can't change while the data is kept."""
 
 
@@ -275,6 +286,12 @@ def _check(box: Box) -> None:
     if any(node.number <= box.nodes for node in box.added):
         names = ", ".join(node.name for node in box.added if node.number <= box.nodes)
         raise BoxError(f"--nodes {box.nodes}: {names} has an address of theirs; `kubesvc node remove` it first")
+    if box.cloud not in ("", *CLOUDS):
+        raise BoxError(f"--cloud {box.cloud!r}: expected one of {', '.join(CLOUDS)}")
+    if box.cloud and box.versions != (4,):
+        raise BoxError(f"--cloud {box.cloud} with --ip-family {box.ip_family}: expected ipv4, which these clouds speak")
+    if not 1 <= box.cloud_speed <= 1000:
+        raise BoxError(f"--cloud-speed {box.cloud_speed}: expected 1 to 1000")
     if not box.node_grace >= 1:
         raise BoxError(f"--node-grace {box.node_grace}: expected at least 1 second")
     _check_networks(box)
@@ -372,7 +389,7 @@ def names() -> list[str]:
 
 
 NODE_NAME = re.compile(r"[a-z][a-z0-9]{0,14}")
-NOT_NODES = frozenset(("bridge", "host", "lo", "net"))  # interfaces and namespaces of the box's own
+NOT_NODES = frozenset(("bridge", "cloud", "host", "lo", "net"))  # interfaces and namespaces of the box's own
 
 
 def with_node(box: Box, node: AddedNode) -> Box:

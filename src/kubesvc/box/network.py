@@ -16,6 +16,7 @@ from collections.abc import Callable
 from ipaddress import ip_interface
 from pathlib import Path
 
+from kubesvc.box import cloud
 from kubesvc.box.definition import NODE_NAME, Box
 from kubesvc.box.errors import BoxError
 from kubesvc.box.families import Address, Network
@@ -83,6 +84,12 @@ def ensure(box: Box) -> None:
                 _ensure_pair(inside, "eth0", links, node, middle, size)
                 own = dict(zip(box.versions, box.node_ips(node), strict=True))
                 _add_addresses(box, inside, "eth0", lambda network, own=own: own[network.network.version])  # type: ignore[misc]
+        if box.cloud:
+            with Links(netns.create_named(box.namespace(cloud.NAMESPACE))) as inside:
+                inside.up("lo")
+                _ensure_pair(inside, "eth0", links, cloud.NAMESPACE, middle, size)
+            cloud.ensure_balancers(box)
+            cloud.ensure_nodes(box)
         links.set_mtu(BRIDGE, size)
 
 

@@ -16,6 +16,7 @@ from kubesvc.client import kubeconfig
 from kubesvc.client.session import Session, Unreachable
 from kubesvc.dns.listing import zone_file
 from kubesvc.dns.public import asked
+from kubesvc.loadbalancer.overview import dns_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class Overview:
     nodes: list[NodeLine] = field(default_factory=list)
     services: list[ServiceLine] = field(default_factory=list)
     public_records: list[str] = field(default_factory=list)  # in a zone file's form
+    dns_records: list[tuple[str, str]] = field(default_factory=list)  # Service, the record that leads a name to it
+    name_server: str = ""  # who knows the host names among them, where this machine's resolver doesn't
     published: list[PublishedLine] = field(default_factory=list)
     trouble: str = ""  # why the API couldn't be asked
 
@@ -156,6 +159,8 @@ async def _ask(session: Session, box: Box, found: Overview) -> None:
     if any(asked(service) for service in services):
         public_zones = [text.partition("=")[0] for text in box.public_zone]
         found.public_records = list(zone_file(services, box.dns.dns_domain, public_zones))
+    found.dns_records = [(f"{s.namespace}/{s.name}", record) for s in services for record in dns_records(s)]
+    found.name_server = str(box.network.cloud) if box.cloud == "aws" else ""
     found.published = published(box.publications, services)
     for service in services:
         inside, outside = inside_addresses(service, box.dns_domain), outside_addresses(service, addresses)

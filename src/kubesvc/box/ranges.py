@@ -4,6 +4,7 @@
             .1                       ::1         the bridge; the API listens here
             .2 …                     ::2 …       node1, node2, …
             .200-.249                ::c8-::f9   load-balancer addresses: nobody's own, one node answers ARP or NDP
+            .253                     ::fd        the cloud, where there is one (--cloud; IPv4 alone)
             .254                     ::fe        the host
 
 Pure. Other sizes of IPv4 network keep the same proportions.
@@ -35,12 +36,16 @@ class NodeNetwork:
     def host(self) -> Address:
         return host_of(self.network)
 
+    @property
+    def cloud(self) -> Address:
+        return self.host - 1
+
     def node(self, number: int) -> Address:
         """The address of node `number`, counted from 1. Raises BoxError when the network is full."""
         address = self.network[1 + number]
         first, last = self.pool
         inside = int(first) <= int(address) <= int(last)
-        if address == self.host or inside or number + 1 >= self.network.num_addresses - 1:
+        if address in (self.host, self.cloud) or inside or number + 1 >= self.network.num_addresses - 1:
             raise BoxError(f"node network {self.network} has no address for node {number}; give a larger --node-cidr")
         return address
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ from kubesvc.client.kubeconfig import KubeconfigError
 from kubesvc.client.session import Unreachable
 from kubesvc.loadbalancer import standalone
 from kubesvc.loadbalancer.config import POOL_CLASS, AnnounceConfig, LoadBalancerConfig
+from kubesvc.loadbalancer.leader import LeaderConfig, LeadershipLost
 from kubesvc.loadbalancer.main import PROVIDERS
 from kubesvc.loadbalancer.overview import Overview, overview
 from kubesvc.loadbalancer.provider import LoadBalancerError
 from kubesvc.loadbalancer.standalone import StandaloneError
+
+OURS = sorted(name for name in PROVIDERS if name != "desk")  # the desk's cloud is a box's own
 
 KUBECONFIG = click.option(
     "--kubeconfig",
@@ -73,14 +77,14 @@ def _log(verbosity: int) -> None:
     "--provider",
     "providers",
     multiple=True,
-    type=click.Choice(sorted(PROVIDERS)),
+    type=click.Choice(OURS),
     default=("pool",),
     show_default=True,
     help="What makes load balancers; several may be given.",
 )
 @click.option(
     "--default-provider",
-    type=click.Choice([*sorted(PROVIDERS), "none"]),
+    type=click.Choice([*OURS, "none"]),
     help="Who serves Services without a loadBalancerClass; none: another load balancer does.  [default: the first]",
 )
 @click.option("--pool-class", default=POOL_CLASS, show_default=True, help="The loadBalancerClass of provider pool.")
@@ -90,6 +94,52 @@ def _log(verbosity: int) -> None:
     default="kubernetes",
     show_default=True,
     help="What a cloud's objects are tagged with: one of its own for every cluster of an account.",
+)
+@click.option(
+    "--leader-elect/--no-leader-elect",
+    default=False,
+    help="Act only while holding a Lease, so that several may run: one of them does the work.",
+)
+@click.option(
+    "--leader-elect-lease-duration",
+    "lease_duration",
+    type=float,
+    default=15.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a leader that says nothing counts as one.",
+)
+@click.option(
+    "--leader-elect-renew-deadline",
+    "renew_deadline",
+    type=float,
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A leader that can't renew for so long ends.",
+)
+@click.option(
+    "--leader-elect-retry-period",
+    "retry_period",
+    type=float,
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two tries.",
+)
+@click.option(
+    "--leader-elect-resource-name",
+    "lease_name",
+    default="kubesvc-loadbalancer",
+    show_default=True,
+    help="The Lease's name.",
+)
+@click.option(
+    "--leader-elect-resource-namespace",
+    "lease_namespace",
+    default="kube-system",
+    show_default=True,
+    help="The Lease's namespace.",
 )
 @azure_options
 @click.version_option(__version__, prog_name="kubesvc loadbalancer")
@@ -104,6 +154,12 @@ def loadbalancer(
     pool_class: str,
     pools: tuple[Range, ...],
     cluster_name: str,
+    leader_elect: bool,
+    lease_duration: float,
+    renew_deadline: float,
+    retry_period: float,
+    lease_name: str,
+    lease_namespace: str,
     verbosity: int,
     **clouds: Any,
 ) -> None:
@@ -129,9 +185,23 @@ def loadbalancer(
         cluster_name=cluster_name,
         azure=azure_config("azure" in providers, clouds),
     )
+    if not lease_duration > renew_deadline > retry_period > 0:
+        times = f"{lease_duration:g}, {renew_deadline:g} and {retry_period:g}"
+        raise click.UsageError(
+            f"--leader-elect-lease-duration, -renew-deadline and -retry-period are {times}: expected each to be longer "
+            "than the next"
+        )
+    leader = LeaderConfig(
+        identity=f"{socket.gethostname()}_{uuid.uuid4()}",
+        name=lease_name,
+        namespace=lease_namespace,
+        lease_duration=lease_duration,
+        renew_deadline=renew_deadline,
+        retry_period=retry_period,
+    )
     try:
-        standalone.serve(path, config, tuple(dict.fromkeys(providers)))
-    except* (StandaloneError, KubeconfigError, LoadBalancerError) as errors:
+        standalone.serve(path, config, tuple(dict.fromkeys(providers)), leader if leader_elect else None)
+    except* (StandaloneError, KubeconfigError, LoadBalancerError, LeadershipLost) as errors:
         raise click.ClickException(_first(errors)) from None
 
 

@@ -24,7 +24,13 @@ def which_box(command: F) -> F:
         envvar="KUBESVC_DIR",
         help=f"Where the box's data is.  [default: {DEFAULT_STATE}/NAME]",
     )
-    name = click.option("--name", default="default", show_default=True, help="The box's name; boxes run side by side.")
+    name = click.option(
+        "--name",
+        default="default",
+        show_default=True,
+        envvar="KUBESVC_NAME",
+        help="The box's name; boxes run side by side.",
+    )
     return name(directory(command))
 
 

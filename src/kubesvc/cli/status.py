@@ -59,6 +59,14 @@ def _print(console: Console, found: Overview) -> None:
     console.print(nodes)
     console.print()
     console.print(services)
+    if found.dns_records:
+        records = _table("SERVICE", "RECORD FOR A NAME OF YOURS")
+        for row in found.dns_records:
+            records.add_row(*row)
+        console.print()
+        console.print(records)
+        if found.name_server:
+            console.print(f"\nHost names are known to {found.name_server}: dig +short @{found.name_server} HOSTNAME")
     if found.public_records:
         console.print("\n[bold]PUBLIC NAMES[/]")
         console.print(*found.public_records, sep="\n", markup=False)

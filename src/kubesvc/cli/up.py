@@ -14,6 +14,7 @@ from kubesvc.box.families import WORDS
 from kubesvc.cli.down import take_down
 from kubesvc.cli.options import box_or_fail, dns_settings, which_box
 from kubesvc.cli.progress import show
+from kubesvc.loadbalancer.providers.desk.model import CLOUDS
 
 
 @click.command()
@@ -27,6 +28,10 @@ from kubesvc.cli.progress import show
 @click.option("--node-port-range", metavar="FIRST-LAST", help="Ports for NodePort Services.  [default: 30000-32767]")
 @click.option("--node-cidr", metavar="CIDR[,CIDR]", help="The nodes' own network.  [default: a free one]")
 @click.option("--lb-pool", metavar="FIRST-LAST,...", help="Load-balancer addresses, inside --node-cidr.")
+@click.option(
+    "--cloud", type=click.Choice(CLOUDS), help="Load balancers with the manners of a cloud.  [default: a pool]"
+)
+@click.option("--cloud-speed", type=float, help="Press the cloud's health checks together, such as 10.  [default: 1]")
 @click.option(
     "--mtu", type=int, help="Bytes of a packet between pods.  [default: 1500, or less if the way out has less]"
 )

@@ -174,10 +174,11 @@ class Links:
         source: Address | None = None,
         onlink: bool = False,
         proto: int = PROTO_STATIC,
+        table: int = rtnetlink.RT_TABLE_MAIN,
     ) -> None:
         """Add the route, or replace the one to the same network. `onlink`: `via` needs no route of its own."""
         index = self.index(dev) if dev else 0
-        body = rtnetlink.route(to, via=via, index=index, source=source, onlink=onlink, proto=proto)
+        body = rtnetlink.route(to, via=via, index=index, source=source, onlink=onlink, proto=proto, table=table)
         what = f"route {to}" + (f" via {via}" if via else "") + (f" dev {dev}" if dev else "")
         self._request(rtnetlink.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, what)
 
@@ -193,6 +194,17 @@ class Links:
         answers = self._dump(rtnetlink.RTM_GETROUTE, rtnetlink.routes_of(version), "list routes")
         found = (rtnetlink.route_found(body, names) for body in answers)
         return [route for route in found if route is not None]
+
+    def add_rule(self, priority: int, table: int, mark: int = 0) -> None:
+        """IPv4 packets with `mark` (0: all) are routed by `table`; there already is fine."""
+        body = rtnetlink.rule(priority, table, mark)
+        with _missing_is_fine(errno.EEXIST):
+            self._request(rtnetlink.RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, body, f"rule {priority} table {table}")
+
+    def delete_rule(self, priority: int, mark: int = 0) -> None:
+        """Missing is fine."""
+        with _missing_is_fine(errno.ENOENT):
+            self._request(rtnetlink.RTM_DELRULE, 0, rtnetlink.rule(priority, mark=mark), f"delete rule {priority}")
 
     def set_neighbour(self, name: str, address: Address, mac: str) -> None:
         """A permanent neighbour entry: `address` is at `mac` behind link `name`, without asking."""

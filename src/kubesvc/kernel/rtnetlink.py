@@ -33,8 +33,12 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH = 28
+RTM_NEWRULE, RTM_DELRULE = 32, 33
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC = 1, 4, 5, 7
-RT_TABLE_MAIN, RTN_UNICAST, RTNH_F_ONLINK = 254, 1, 4
+RTA_TABLE = 15
+RT_TABLE_MAIN, RT_TABLE_LOCAL, RTN_UNICAST, RTNH_F_ONLINK = 254, 255, 1, 4
+# linux/fib_rules.h
+FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FR_ACT_TO_TBL = 6, 10, 15, 1
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
 # linux/if_link.h, linux/if.h, linux/veth.h
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
@@ -145,14 +149,16 @@ def route(
     source: Address | None = None,
     onlink: bool = False,
     proto: int = 0,
+    table: int = RT_TABLE_MAIN,
 ) -> bytes:
-    """A route of the main table, over the link `index` (0: none is named). `proto` 0: to delete, whoever made it."""
+    """A route of a table, over the link `index` (0: none is named). `proto` 0: to delete, whoever made it."""
     scope = RT_SCOPE_LINK if via is None and to.version == 4 else RT_SCOPE_UNIVERSE
     scope = scope if proto else RT_SCOPE_NOWHERE  # nowhere: any scope
     kind = RTN_UNICAST if proto else 0
     flags = RTNH_F_ONLINK if onlink else 0
-    body = _RTMSG.pack(family(to.version), to.prefixlen, 0, 0, RT_TABLE_MAIN, proto, scope, kind, flags)
-    body += attribute(RTA_DST, to.network_address.packed)
+    short = table if table < 256 else 0
+    body = _RTMSG.pack(family(to.version), to.prefixlen, 0, 0, short, proto, scope, kind, flags)
+    body += attribute(RTA_DST, to.network_address.packed) + u32(RTA_TABLE, table)
     if via is not None:
         body += attribute(RTA_GATEWAY, via.packed)
     if index:
@@ -160,6 +166,15 @@ def route(
     if source is not None:
         body += attribute(RTA_PREFSRC, source.packed)
     return body
+
+
+def rule(priority: int, table: int = 0, mark: int = 0) -> bytes:
+    """A rule: IPv4 packets with this mark (0: all) are routed by `table`. `table` 0: to delete, whatever it says."""
+    body = struct.pack("=BBBBBBBBI", AF_INET, 0, 0, 0, 0, 0, 0, FR_ACT_TO_TBL if table else 0, 0)
+    body += u32(FRA_PRIORITY, priority)
+    if mark:
+        body += u32(FRA_FWMARK, mark)
+    return body + (u32(FRA_TABLE, table) if table else b"")
 
 
 def routes_of(version: int) -> bytes:

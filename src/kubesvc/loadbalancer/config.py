@@ -27,6 +27,10 @@ class LoadBalancerConfig:
     alone: bool = False
     """No other load balancer is here: a class that none of ours owns is a mistake, and the Service says so."""
     workers: int = 16  # writes of several are one commit of the store
+    cloud: str = ""
+    """Whose manners provider desk has: aws, gcp or azure."""
+    desk: Path = Path("/run/kubesvc/desk")
+    """Where provider desk writes its balancers down."""
     first_retry: float = 5.0
     last_retry: float = 300.0
 

@@ -6,11 +6,16 @@ from kubesvc.client.session import Session
 from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.controller import Controller
 from kubesvc.loadbalancer.provider import LoadBalancerError, Provider
+from kubesvc.loadbalancer.providers.desk.provider import DeskProvider
 from kubesvc.loadbalancer.providers.pool import PoolProvider
 
 
 def _pool(session: Session, config: LoadBalancerConfig) -> Provider:
     return PoolProvider(session, config)
+
+
+def _desk(session: Session, config: LoadBalancerConfig) -> Provider:
+    return DeskProvider(config, config.desk)
 
 
 def _azure(session: Session, config: LoadBalancerConfig) -> Provider:
@@ -22,7 +27,11 @@ def _azure(session: Session, config: LoadBalancerConfig) -> Provider:
     return AzureProvider(config.azure, config.cluster_name, Client(config.azure))
 
 
-PROVIDERS = {"azure": _azure, "pool": _pool}  # a cloud's imports its SDK, an extra of the package, only here
+PROVIDERS = {
+    "azure": _azure,
+    "desk": _desk,
+    "pool": _pool,
+}  # a cloud's imports its SDK, an extra of the package, only here
 
 
 async def run(session: Session, config: LoadBalancerConfig, providers: tuple[str, ...] = ("pool",)) -> None:

@@ -44,13 +44,18 @@ def _pool(pool: IPAddressPool) -> tuple[str, ...]:
     )
 
 
-def _service(service: Service) -> tuple[str, ...]:
-    ingress = service.status.load_balancer.ingress
-    records = [
+def dns_records(service: Service) -> list[str]:
+    """Type and data of the records that lead a name to the Service: an address's is A or AAAA, a host name's CNAME."""
+    return [
         f"CNAME {i.hostname}." if i.hostname else f"{'AAAA' if ':' in i.ip else 'A'} {i.ip}"
-        for i in ingress
+        for i in service.status.load_balancer.ingress
         if i.hostname or i.ip
     ]
+
+
+def _service(service: Service) -> tuple[str, ...]:
+    ingress = service.status.load_balancer.ingress
+    records = dns_records(service)
     ready = ready_condition(service)
     waits = f"{ready.reason}: {ready.message}" if ready is not None and ready.status != "True" else ""
     if ready is None and not ingress:

@@ -24,6 +24,7 @@ from kubesvc.kernel.links import Links
 from kubesvc.loadbalancer import main
 from kubesvc.loadbalancer.announce import main as announce
 from kubesvc.loadbalancer.config import AnnounceConfig, LoadBalancerConfig
+from kubesvc.loadbalancer.leader import LeaderConfig, lead
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +35,19 @@ class StandaloneError(Exception):
     """It can't begin; the message says what to do."""
 
 
-def serve(path: Path, config: LoadBalancerConfig, providers: tuple[str, ...]) -> None:
-    """Be the controller until SIGTERM or SIGINT. Raises StandaloneError, BadPool, KubeconfigError."""
-    _until_told(path, lambda session: main.run(session, config, providers))
+def serve(
+    path: Path, config: LoadBalancerConfig, providers: tuple[str, ...], leader: LeaderConfig | None = None
+) -> None:
+    """Be the controller until SIGTERM or SIGINT; with `leader`, for as long as it is the one that leads. Raises
+    StandaloneError, BadPool, KubeconfigError, LeadershipLost."""
+
+    async def control(session: Session) -> None:
+        async def work() -> None:
+            await main.run(session, config, providers)
+
+        await (work() if leader is None else lead(session, leader, work))
+
+    _until_told(path, control)
 
 
 def serve_announcer(path: Path, config: AnnounceConfig) -> None:

@@ -18,11 +18,12 @@ NFPROTO_IPV4, NFPROTO_IPV6 = 2, 10
 # enum nft_meta_keys
 META_PRIORITY, META_MARK, META_IIFNAME, META_OIFNAME, META_NFPROTO, META_L4PROTO = 2, 3, 6, 7, 15, 16
 # enum nft_ct_keys
-CT_STATE, CT_STATUS, CT_MARK = 0, 2, 3
+CT_STATE, CT_DIRECTION, CT_STATUS, CT_MARK = 0, 1, 2, 3
 CT_STATE_NEW = 0x8
+CT_ORIGINAL, CT_REPLY = 0, 1  # directions
 CT_STATUS_DNAT = 0x20
 # enum nft_payload_bases
-NETWORK, TRANSPORT = 1, 2
+LINK, NETWORK, TRANSPORT = 0, 1, 2
 # enum nft_dynset_ops
 UPDATE, DELETE = 1, 2
 # route types, linux/rtnetlink.h

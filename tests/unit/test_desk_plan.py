@@ -1,0 +1,183 @@
+"""What the desk's clouds make of a Service: each cloud's manners, from annotations to listeners and checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kubesvc.api.core import Service, ServicePort, ServiceSpec
+from kubesvc.api.meta import Condition, ObjectMeta
+from kubesvc.api.nodes import Node, NodeAddress, NodeSpec, NodeStatus
+from kubesvc.loadbalancer.providers.desk import plan, vocabulary
+from kubesvc.loadbalancer.providers.desk.model import Balancer, Check
+from kubesvc.loadbalancer.providers.desk.wishes import BadWish
+
+AWS = "service.beta.kubernetes.io/aws-load-balancer-"
+AZURE = "service.beta.kubernetes.io/azure-"
+TCP = ServicePort(name="web", port=80, node_port=30080, protocol="TCP")
+UDP = ServicePort(name="dns", port=53, node_port=30053, protocol="UDP")
+
+
+def node(name: str, address: str, **labels: str) -> Node:
+    ready = Condition(type="Ready", status="True", reason="", message="")
+    return Node(
+        metadata=ObjectMeta(name=name, labels=labels),
+        spec=NodeSpec(pod_cidr="10.244.0.0/24"),
+        status=NodeStatus(addresses=[NodeAddress(type="InternalIP", address=address)], conditions=[ready]),
+    )
+
+
+NODES = [node("b", "172.29.0.3", disk="ssd"), node("a", "172.29.0.2")]
+
+
+def service(annotations: dict[str, str] | None = None, *, local: bool = False, **spec: Any) -> Service:
+    more = {"external_traffic_policy": "Local", "health_check_node_port": 31000} if local else {}
+    return Service(
+        metadata=ObjectMeta(name="web", namespace="shop", uid="u-1", annotations=annotations or {}),
+        spec=ServiceSpec(**({"type": "LoadBalancer", "ports": [TCP]} | more | spec)),
+    )
+
+
+def made(cloud: str, found: Service) -> Balancer:
+    return plan.balancer(cloud, found, NODES, "172.29.0.200")
+
+
+def check(cloud: str, found: Service) -> Check | None:
+    return made(cloud, found).listeners[0].check
+
+
+@pytest.mark.parametrize(
+    ("cloud", "local", "expected"),
+    [
+        ("aws", False, ("tcp", 30080, 10, 10, 3, 3)),
+        ("aws", True, ("http", 31000, 10, 6, 2, 2)),
+        ("gcp", False, ("http", 10256, 8, 1, 1, 3)),
+        ("gcp", True, ("http", 31000, 8, 1, 1, 3)),
+        ("azure", False, ("tcp", 30080, 5, 5, 1, 2)),
+        ("azure", True, ("http", 31000, 5, 5, 1, 2)),
+    ],
+    ids=["aws", "aws-local", "gcp", "gcp-local", "azure", "azure-local"],
+)
+def test_each_cloud_checks_in_its_own_way(cloud: str, local: bool, expected: tuple[object, ...]) -> None:
+    found = check(cloud, service(local=local))
+    assert found is not None
+    asked = (found.protocol, found.port, found.interval, found.timeout, found.healthy, found.unhealthy)
+    assert asked == expected
+    assert found.path == ("/healthz" if found.protocol == "http" else "/")
+
+
+@pytest.mark.parametrize(("cloud", "mode"), [("aws", "nat"), ("gcp", "vip"), ("azure", "vip")])
+def test_packets_arrive_as_the_cloud_sends_them(cloud: str, mode: str) -> None:
+    assert [(p.port, p.node_port, p.mode) for p in made(cloud, service()).listeners] == [(80, 30080, mode)]
+
+
+def test_aws_has_a_host_name_that_stays_and_the_others_an_address() -> None:
+    found = made("aws", service({AWS + "scheme": "internet-facing"}))
+    assert found == made("aws", service({AWS + "scheme": "internet-facing"}))
+    (ingress,) = plan.status(found).ingress
+    assert (ingress.ip, ingress.ip_mode) == ("", None)
+    assert ingress.hostname.startswith("k8s-shop-web-")
+    assert ingress.hostname.endswith(".elb.us-east-1.desk.kubesvc")
+    named = made("aws", service({AWS + "scheme": "internet-facing", AWS + "name": "Front"}))
+    assert named.hostname.startswith("front-")
+    for cloud in ("gcp", "azure"):
+        (ingress,) = plan.status(made(cloud, service())).ingress
+        assert (ingress.ip, ingress.ip_mode, ingress.hostname) == ("172.29.0.200", "VIP", "")
+
+
+@pytest.mark.parametrize(
+    ("cloud", "annotations", "internal"),
+    [
+        ("aws", {}, True),
+        ("aws", {AWS + "scheme": "internet-facing"}, False),
+        ("aws", {AWS + "internal": "false"}, False),
+        ("gcp", {}, False),
+        ("gcp", {"networking.gke.io/load-balancer-type": "Internal"}, True),
+        ("azure", {}, False),
+        ("azure", {AZURE + "load-balancer-internal": "true"}, True),
+    ],
+)
+def test_the_scheme_is_as_the_cloud_has_it(cloud: str, annotations: dict[str, str], internal: bool) -> None:
+    assert made(cloud, service(annotations)).internal is internal
+
+
+def test_aws_ends_connections_for_a_header_tls_or_another_source() -> None:
+    for wishes, header, tls in (
+        ({AWS + "proxy-protocol": "*"}, True, False),
+        ({AWS + "target-group-attributes": "proxy_protocol_v2.enabled=true"}, True, False),
+        ({AWS + "target-group-attributes": "preserve_client_ip.enabled=false"}, False, False),
+        ({AWS + "ssl-cert": "arn:aws:acm:x"}, False, True),
+    ):
+        (found,) = made("aws", service(wishes)).listeners
+        assert (found.mode, found.proxy_protocol, found.tls) == ("proxy", header, tls), wishes
+    both = made("aws", service({AWS + "proxy-protocol": "*"}, ports=[TCP, UDP])).listeners
+    assert [p.mode for p in both] == ["proxy", "nat"]
+    some = made("aws", service({AWS + "ssl-cert": "arn", AWS + "ssl-ports": "443"})).listeners
+    assert some[0].mode == "nat"
+
+
+def test_aws_takes_only_nodes_with_the_labels() -> None:
+    assert [t.name for t in made("aws", service()).targets] == ["a", "b"]
+    assert [t.name for t in made("aws", service({AWS + "target-node-labels": "disk=ssd"})).targets] == ["b"]
+
+
+def test_health_checks_are_told_by_annotations() -> None:
+    told = {"protocol": "HTTP", "port": "8080", "path": "/up", "interval": "30", "unhealthy-threshold": "2"}
+    found = check("aws", service({f"{AWS}healthcheck-{name}": value for name, value in told.items()}))
+    assert found == Check(protocol="http", port=8080, path="/up", interval=30, timeout=10, healthy=3, unhealthy=2)
+    port = "service.beta.kubernetes.io/port_80_"
+    found = check("azure", service({port + "health-probe_protocol": "http", port + "health-probe_request-path": "/up"}))
+    assert found is not None
+    assert (found.protocol, found.path) == ("http", "/up")
+    assert check("azure", service({port + "no_probe_rule": "true"})) is None
+    assert made("azure", service({port + "no_lb_rule": "true"})).listeners == ()
+    assert check("azure", service(ports=[UDP])) is None
+
+
+@pytest.mark.parametrize(
+    ("cloud", "annotations", "words"),
+    [
+        ("aws", {AWS + "scheme": "public"}, "expected one of internal, internet-facing"),
+        ("aws", {AWS + "proxy-protocol": "v2"}, "expected *"),
+        ("aws", {AWS + "healthcheck-interval": "soon"}, "expected a number from 5 to 300"),
+        ("aws", {AWS + "target-node-labels": "ssd"}, "expected KEY=VALUE"),
+        ("gcp", {"networking.gke.io/load-balancer-type": "Secret"}, "expected Internal"),
+        ("azure", {AZURE + "load-balancer-health-probe-protocol": "icmp"}, "expected one of tcp, http, https"),
+        ("aws", {vocabulary.SOURCE_RANGES: "10.0.0.1/8"}, "has host bits set"),
+    ],
+)
+def test_a_value_that_the_cloud_refuses_is_refused(cloud: str, annotations: dict[str, str], words: str) -> None:
+    with pytest.raises(BadWish) as raised:
+        made(cloud, service(annotations))
+    assert words in str(raised.value)
+
+
+def test_source_ranges_come_from_the_spec_before_the_annotation() -> None:
+    annotated = {vocabulary.SOURCE_RANGES: "192.0.2.0/24, 198.51.100.0/24, 2001:db8::/32"}
+    assert made("aws", service(annotated)).sources == ("192.0.2.0/24", "198.51.100.0/24")
+    told = service(annotated, load_balancer_source_ranges=["203.0.113.0/24"])
+    assert made("aws", told).sources == ("203.0.113.0/24",)
+
+
+def test_what_is_passed_over_is_said() -> None:
+    """Another cloud's, one of nobody's, and one whose value the desk can't do; all others are silent."""
+    annotations = {
+        AWS + "nlb-target-type": "ip",
+        AWS + "shceme": "internal",
+        AWS + "subnets": "subnet-1",
+        AWS + "listener-attributes.TCP-80": "tcp.idle_timeout.seconds=60",
+        AZURE + "load-balancer-internal": "true",
+        "example.com/other": "x",
+    }
+    assert list(vocabulary.remarks("aws", annotations)) == [
+        f"{AWS}nlb-target-type: ip isn't emulated on the desk: "
+        "traffic goes to node ports, as with target type instance",
+        f"{AWS}shceme isn't an annotation that aws knows: it does nothing; look at its spelling",
+        f"{AZURE}load-balancer-internal is for azure, and this is aws: it does nothing here",
+    ]
+    probes = {"service.beta.kubernetes.io/port_80_health-probe_interval": "5", AZURE + "pip-name": "front"}
+    assert list(vocabulary.remarks("azure", probes)) == []
+    assert len(list(vocabulary.remarks("azure", {"service.beta.kubernetes.io/port_80_helth": "5"}))) == 1
+    assert list(vocabulary.remarks("gcp", {"networking.gke.io/load-balancer-type": "Internal"})) == []
+    assert len(list(vocabulary.remarks("gcp", {"networking.gke.io/load-balancer-tpye": "Internal"}))) == 1
