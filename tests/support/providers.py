@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from kubesvc.client.session import Session
-from kubesvc.loadbalancer.config import LoadBalancerConfig
+from kubesvc.loadbalancer.config import GcpConfig, LoadBalancerConfig
 from kubesvc.loadbalancer.provider import Provider
+from kubesvc.loadbalancer.providers.gcp.annotations import EXTERNAL_CLASS
+from kubesvc.loadbalancer.providers.gcp.provider import GcpProvider
 from kubesvc.loadbalancer.providers.pool import PoolProvider
+from support.gcp.server import gcp_server
 
 
 @dataclass(frozen=True)
@@ -27,4 +30,11 @@ async def pool() -> AsyncIterator[Case]:
     yield Case(config.load_balancer_class, lambda session: PoolProvider(session, config))
 
 
-PROVIDERS: dict[str, Callable[[], AbstractAsyncContextManager[Case]]] = {"pool": pool}
+@asynccontextmanager
+async def gcp() -> AsyncIterator[Case]:
+    async with gcp_server() as server:
+        config = GcpConfig("shop", "europe-west1", endpoint=server.url)
+        yield Case(EXTERNAL_CLASS, lambda _session: GcpProvider(config, "test"))
+
+
+PROVIDERS: dict[str, Callable[[], AbstractAsyncContextManager[Case]]] = {"pool": pool, "gcp": gcp}

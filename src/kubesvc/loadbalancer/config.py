@@ -11,6 +11,29 @@ POOL_CLASS = "kubesvc.dev/pool"
 
 
 @dataclass(frozen=True, slots=True)
+class GcpConfig:
+    """Provider gcp's. `network` and `subnetwork` are names, `node_tags` network tags of the nodes' VMs."""
+
+    project: str
+    region: str
+    network: str = "default"
+    subnetwork: str = ""
+    """Where internal load balancers have their addresses; "": the network's own of the region (auto mode)."""
+    node_tags: tuple[str, ...] = ()
+    """Firewall rules are for VMs with one of these; none: for all of the network."""
+    endpoint: str = ""
+    """In place of https://compute.googleapis.com; with http:// no credentials are sent."""
+    timeout: float = 30.0
+    tries: int = 6
+    first_delay: float = 0.5
+    last_delay: float = 10.0
+    remembered: float = 60.0
+    """What was listed is trusted so long."""
+    resync: float = 300.0
+    """How often every Service is looked at, to mend what others changed."""
+
+
+@dataclass(frozen=True, slots=True)
 class LoadBalancerConfig:
     """The controller's. Delays are seconds."""
 
@@ -24,6 +47,7 @@ class LoadBalancerConfig:
     alone: bool = False
     """No other load balancer is here: a class that none of ours owns is a mistake, and the Service says so."""
     workers: int = 16  # writes of several are one commit of the store
+    gcp: GcpConfig | None = None
     first_retry: float = 5.0
     last_retry: float = 300.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubesvc.client.session import Session
 from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.controller import Controller
-from kubesvc.loadbalancer.provider import Provider
+from kubesvc.loadbalancer.provider import BadProvider, Provider
 from kubesvc.loadbalancer.providers.pool import PoolProvider
 
 
@@ -13,7 +13,17 @@ def _pool(session: Session, config: LoadBalancerConfig) -> Provider:
     return PoolProvider(session, config)
 
 
-PROVIDERS = {"pool": _pool}  # a cloud's imports its SDK, an extra of the package, only here
+def _gcp(_session: Session, config: LoadBalancerConfig) -> Provider:
+    if config.gcp is None:
+        raise BadProvider("provider gcp: which project and region? Give --gcp-project and --gcp-region")
+    try:
+        from kubesvc.loadbalancer.providers.gcp.provider import GcpProvider
+    except ModuleNotFoundError as error:
+        raise BadProvider(f"provider gcp: {error.name} isn't installed: pip install 'kubesvc[gcp]'") from error
+    return GcpProvider(config.gcp, config.cluster_name)
+
+
+PROVIDERS = {"pool": _pool, "gcp": _gcp}  # a cloud's imports its SDK, an extra of the package, only here
 
 
 async def run(session: Session, config: LoadBalancerConfig, providers: tuple[str, ...] = ("pool",)) -> None:
