@@ -10,8 +10,8 @@ from ipaddress import ip_address
 from kubesvc.client.session import Session
 from kubesvc.loadbalancer.config import GcpConfig, LoadBalancerConfig
 from kubesvc.loadbalancer.provider import Provider
-from kubesvc.loadbalancer.providers.gcp.annotations import EXTERNAL_CLASS
 from kubesvc.loadbalancer.providers.gcp.provider import GcpProvider
+from kubesvc.loadbalancer.providers.gcp.wishes import EXTERNAL_CLASS
 from kubesvc.loadbalancer.providers.pool import PoolProvider
 from support.gcp.server import gcp_server
 

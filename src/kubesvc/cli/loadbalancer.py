@@ -15,11 +15,12 @@ from rich.table import Table
 from kubesvc import __version__
 from kubesvc.api.balancing import Range, parse_range
 from kubesvc.api.errors import ApiError
+from kubesvc.cli.gcp import gcp_options
 from kubesvc.client import kubeconfig as kubeconfigs
 from kubesvc.client.kubeconfig import KubeconfigError
 from kubesvc.client.session import Unreachable
 from kubesvc.loadbalancer import standalone
-from kubesvc.loadbalancer.config import POOL_CLASS, AnnounceConfig, LoadBalancerConfig
+from kubesvc.loadbalancer.config import POOL_CLASS, AnnounceConfig, GcpConfig, LoadBalancerConfig
 from kubesvc.loadbalancer.main import PROVIDERS
 from kubesvc.loadbalancer.overview import Overview, overview
 from kubesvc.loadbalancer.provider import LoadBalancerError
@@ -89,6 +90,7 @@ def _log(verbosity: int) -> None:
     show_default=True,
     help="What a cloud's objects are tagged with: one of its own for every cluster of an account.",
 )
+@gcp_options
 @click.version_option(__version__, prog_name="kubesvc loadbalancer")
 @VERBOSITY
 @click.pass_context
@@ -100,6 +102,7 @@ def loadbalancer(
     pool_class: str,
     pools: tuple[Range, ...],
     cluster_name: str,
+    gcp: GcpConfig | None,
     verbosity: int,
 ) -> None:
     """Be the controller of Services of type LoadBalancer, in any Kubernetes cluster. Stands where MetalLB would.
@@ -122,6 +125,7 @@ def loadbalancer(
         load_balancer_class=pool_class,
         default_provider="" if default == "none" else default,
         cluster_name=cluster_name,
+        gcp=gcp,
     )
     try:
         standalone.serve(path, config, tuple(dict.fromkeys(providers)))

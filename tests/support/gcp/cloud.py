@@ -11,7 +11,18 @@ from ipaddress import IPv4Address
 
 from support.gcp.model import QUOTAS, Json, Problem, check, check_fields, find, invalid, plain, users_of
 
-OUTPUT_ONLY = {"id", "selfLink", "creationTimestamp", "kind", "region", "zone", "status", "users", "size", "labelFingerprint"}
+OUTPUT_ONLY = {
+    "id",
+    "selfLink",
+    "creationTimestamp",
+    "kind",
+    "region",
+    "zone",
+    "status",
+    "users",
+    "size",
+    "labelFingerprint",
+}
 FULL = {"backendService", "network", "subnetwork", "group"}  # fields that are links
 
 
@@ -82,7 +93,12 @@ class Cloud:
         if before := self.asked.get(request_id):
             return before
         found = self._ready(target)
-        if collection == "forwardingRules" and body.keys() - {"allowGlobalAccess", "networkTier", "name", "fingerprint"}:
+        if collection == "forwardingRules" and body.keys() - {
+            "allowGlobalAccess",
+            "networkTier",
+            "name",
+            "fingerprint",
+        }:
             raise invalid("Only allowGlobalAccess and networkTier of a forwarding rule can be patched.")
         if collection == "addresses":
             raise Problem(405, "methodNotAllowed", "An address can't be changed.")
@@ -254,5 +270,3 @@ def select(objects: list[Json], expression: str) -> list[Json]:
     if by_status:
         return [o for o in objects if o["status"] != by_status[1]]
     raise invalid(f"Invalid value for field 'filter': '{expression}'.")
-
-

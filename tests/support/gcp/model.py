@@ -12,8 +12,8 @@ World = Mapping[str, Mapping[str, Json]]  # collection's path -> name -> object
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 FIELDS = {
-    "forwardingRules": "name description IPAddress IPProtocol portRange ports allPorts loadBalancingScheme backendService "
-    "network subnetwork networkTier allowGlobalAccess ipVersion",
+    "forwardingRules": "name description IPAddress IPProtocol portRange ports allPorts loadBalancingScheme "
+    "backendService network subnetwork networkTier allowGlobalAccess ipVersion",
     "backendServices": "name description loadBalancingScheme protocol healthChecks sessionAffinity connectionDraining "
     "backends localityLbPolicy fingerprint timeoutSec network",
     "healthChecks": "name description type httpHealthCheck tcpHealthCheck checkIntervalSec timeoutSec healthyThreshold "
@@ -76,7 +76,9 @@ def check_fields(collection: str, body: Json) -> None:
 def check(collection: str, world: World, path: str, body: Json) -> None:
     """Raises Problem for an object that can't be as `body` has it. `path` is the collection's."""
     if not NAME.fullmatch(body.get("name", "")):
-        raise invalid(f"Invalid value for field 'resource.name': '{body.get('name')}'. Must be a match of regex {NAME.pattern}")
+        raise invalid(
+            f"Invalid value for field 'resource.name': '{body.get('name')}'. Must be a match of regex {NAME.pattern}"
+        )
     CHECKS[collection](world, path, body)
 
 
@@ -126,7 +128,9 @@ def _rule_address(world: World, path: str, body: Json, internal: bool) -> None:
         raise invalid("The network tier of the address and the forwarding rule must be the same.")
     for other in world.get(path, {}).values():
         if other["IPAddress"] == ip and other["name"] != body["name"] and (internal or _overlap(other, body)):
-            raise Problem(400, "invalid", f"Invalid value for field 'resource.IPAddress': '{ip}' is in use by {other['name']}.")
+            raise Problem(
+                400, "invalid", f"Invalid value for field 'resource.IPAddress': '{ip}' is in use by {other['name']}."
+            )
 
 
 def _overlap(one: Json, other: Json) -> bool:
@@ -179,7 +183,9 @@ def _address(world: World, path: str, body: Json) -> None:
     rules = world.get(path.replace("addresses", "forwardingRules"), {}).values()
     user = next((rule for rule in rules if rule["IPAddress"] == ip), None)
     if user is None and body["addressType"] == "EXTERNAL":
-        raise invalid(f"Invalid value for field 'resource.address': '{ip}'. Specified IP is not in use by this project.")
+        raise invalid(
+            f"Invalid value for field 'resource.address': '{ip}'. Specified IP is not in use by this project."
+        )
     if user is not None and user["loadBalancingScheme"] != body["addressType"]:
         raise invalid("The address in use is of another type.")
     if user is not None and body["addressType"] == "EXTERNAL" and user["networkTier"] != body["networkTier"]:

@@ -148,7 +148,10 @@ class Compute:
             del request[collection.argument]
         if step.verb in (Verb.ADD_INSTANCES, Verb.REMOVE_INSTANCES):
             zone = request["zone"]
-            links = [{"instance": f"projects/{self._config.project}/zones/{zone}/instances/{name}"} for name in step.body["instances"]]
+            links = [
+                {"instance": f"projects/{self._config.project}/zones/{zone}/instances/{name}"}
+                for name in step.body["instances"]
+            ]
             request[f"instance_groups_{step.verb}_request_resource"] = {"instances": links}
         elif step.verb is not Verb.DELETE:
             message = getattr(compute_v1, collection.message)
@@ -190,18 +193,17 @@ class Compute:
 
     def _wait(self, operation: Any) -> Any:
         request = {"project": self._config.project, "operation": operation.name}
-        for scope, client in (("zone", "ZoneOperationsClient"), ("region", "RegionOperationsClient")):
+        client = "GlobalOperationsClient"
+        for scope in ("zone", "region"):
             link = getattr(operation, scope)
             if link:
                 request[scope] = link.rpartition("/")[2]
-                break
-        else:
-            client = "GlobalOperationsClient"
+                client = f"{scope.capitalize()}OperationsClient"
         try:
             return self._client(client).wait(request=request, retry=None, timeout=LONG_POLL)
         except RequestException as error:
             if "timed out" in str(error):
-                return operation
+                return operation  # it still runs
             raise
 
     async def _tried(self, what: str, call: Callable[[], T], *, writes: bool = False) -> T:

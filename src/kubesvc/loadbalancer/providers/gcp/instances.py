@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kubesvc.api.nodes import Node
-from kubesvc.loadbalancer.providers.gcp.annotations import Refusal
+from kubesvc.loadbalancer.providers.gcp.wishes import Refusal
 
 
 def instances_of(nodes: Sequence[Node], project: str, region: str) -> dict[str, frozenset[str]] | Refusal:

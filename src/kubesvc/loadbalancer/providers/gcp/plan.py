@@ -20,10 +20,10 @@ from enum import StrEnum
 from kubesvc.api.core import Service
 from kubesvc.api.meta import JSON
 from kubesvc.loadbalancer.providers.gcp import resources
-from kubesvc.loadbalancer.providers.gcp.annotations import ADDRESSES, Refusal, Wish
 from kubesvc.loadbalancer.providers.gcp.compare import changed, matches, plain
 from kubesvc.loadbalancer.providers.gcp.names import describe
 from kubesvc.loadbalancer.providers.gcp.resources import NODE_HEALTH_PORT, Found, Kind, Names, Site, names_of
+from kubesvc.loadbalancer.providers.gcp.wishes import ADDRESSES, Refusal, Wish
 
 _PATCHABLE = {"allowGlobalAccess", "description"}  # a rule's; its description can't be, and is not worth a new rule
 _REPLACING = {"loadBalancingScheme", "protocol"}  # a backend service's, while rules lead to it
@@ -101,7 +101,9 @@ def shared_steps(site: Site, found: Found, nodes: Mapping[str, frozenset[str]], 
                 yield Step(Verb.REMOVE_INSTANCES, Kind.GROUP, name, {"instances": sorted(present - wanted)})
     if check:
         prefix = Names("", site.prefix)
-        yield from _check(site, found, prefix.shared_check, prefix.shared_firewall, describe(site.cluster), NODE_HEALTH_PORT)
+        yield from _check(
+            site, found, prefix.shared_check, prefix.shared_firewall, describe(site.cluster), NODE_HEALTH_PORT
+        )
 
 
 def tidy_steps(site: Site, found: Found, zones: Iterable[str], *, used: bool, check: bool) -> Iterator[Step]:
@@ -117,7 +119,9 @@ def tidy_steps(site: Site, found: Found, zones: Iterable[str], *, used: bool, ch
             yield Step(Verb.DELETE, Kind.GROUP, name, {})
 
 
-def ensure_steps(site: Site, service: Service, wish: Wish, address: Address, found: Found, zones: Iterable[str]) -> Iterator[Step]:
+def ensure_steps(
+    site: Site, service: Service, wish: Wish, address: Address, found: Found, zones: Iterable[str]
+) -> Iterator[Step]:
     """A Service's own objects. `address` is `address_of` the same `found`."""
     names, ip = names_of(site, service), address.ip
     wanted = resources.forwarding_rules(site, service, wish, ip)
@@ -134,10 +138,9 @@ def ensure_steps(site: Site, service: Service, wish: Wish, address: Address, fou
 
     held = found.get(Kind.ADDRESS, names.address)
     hold = bool(missing) and not address.reserved and (bool(ip) or len(wanted) > 1)
-    if held is not None and not (hold and _holds(held, wish, ip)):
-        if missing or address.reserved:
-            yield Step(Verb.DELETE, Kind.ADDRESS, names.address, {})
-            held = None
+    if held is not None and (missing or address.reserved) and not (hold and _holds(held, wish, ip)):
+        yield Step(Verb.DELETE, Kind.ADDRESS, names.address, {})
+        held = None
     if hold and held is None:
         yield Step(Verb.INSERT, Kind.ADDRESS, names.address, resources.held_address(site, service, wish, ip))
 

@@ -20,13 +20,13 @@ from kubesvc.api.core import LoadBalancerIngress, LoadBalancerStatus, Service
 from kubesvc.api.nodes import Node
 from kubesvc.loadbalancer.config import GcpConfig
 from kubesvc.loadbalancer.provider import Change, ProviderFailed, Refused
-from kubesvc.loadbalancer.providers.gcp import annotations, plan
-from kubesvc.loadbalancer.providers.gcp.annotations import EXTERNAL_CLASS, INTERNAL_CLASS, Refusal, wish_of
+from kubesvc.loadbalancer.providers.gcp import plan, wishes
 from kubesvc.loadbalancer.providers.gcp.compute import CloudError, Compute, Doubt
 from kubesvc.loadbalancer.providers.gcp.instances import instances_of
 from kubesvc.loadbalancer.providers.gcp.inventory import Inventory
 from kubesvc.loadbalancer.providers.gcp.plan import Step, Verb
 from kubesvc.loadbalancer.providers.gcp.resources import Found, Kind, Site
+from kubesvc.loadbalancer.providers.gcp.wishes import EXTERNAL_CLASS, INTERNAL_CLASS, Refusal, wish_of
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class GcpProvider:
         return load_balancer_class in (EXTERNAL_CLASS, INTERNAL_CLASS)
 
     def remarks(self, service: Service) -> Sequence[str]:
-        return annotations.remarks(service)
+        return wishes.remarks(service)
 
     async def run(self, changed: Callable[[Change], None]) -> None:
         """What others undo is found by looking at every Service now and then."""
@@ -117,13 +117,15 @@ class GcpProvider:
 
     async def _apply(self, steps: Callable[[Found], Iterator[Step]]) -> Found:
         """Do the first of the steps until there is none. Raises CloudError."""
+        last = ""
         for _ in range(MAX_STEPS):
             found = await self._inventory.look()
             step = next(steps(found), None)
             if step is None:
                 return found
             await self._do(step, found)
-        raise CloudError(f"{step.verb} {step.kind} {step.name}", 0, "", f"not as wanted after {MAX_STEPS} steps")
+            last = f"{step.verb} {step.kind} {step.name}"
+        raise CloudError(last, 0, "", f"not as wanted after {MAX_STEPS} steps: does another controller change it?")
 
     async def _do(self, step: Step, found: Found) -> None:
         """And know the result. What a step met that wasn't expected is looked at, and the next step planned by it."""

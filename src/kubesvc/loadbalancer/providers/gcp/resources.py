@@ -11,8 +11,8 @@ from enum import StrEnum
 
 from kubesvc.api.core import Service
 from kubesvc.api.meta import JSON
-from kubesvc.loadbalancer.providers.gcp.annotations import Wish
 from kubesvc.loadbalancer.providers.gcp.names import cluster_prefix, describe, service_name
+from kubesvc.loadbalancer.providers.gcp.wishes import Wish
 
 MAX_PORTS = 5  # of a forwarding rule that lists them
 NODE_HEALTH_PORT = 10256  # the proxy's /healthz, of every node

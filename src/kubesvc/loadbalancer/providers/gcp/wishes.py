@@ -153,8 +153,10 @@ def remarks(service: Service) -> Sequence[str]:
 
 def _refused_spec(service: Service, ports: dict[str, set[int]]) -> Refusal | None:
     spec = service.spec
-    if spec.ip_families and "IPv4" not in spec.ip_families or spec.ip_family_policy == "RequireDualStack":
-        return Refusal("FamilyNotServed", "only IPv4 is served: set ipFamilies to [IPv4] and ipFamilyPolicy to SingleStack")
+    if (spec.ip_families and "IPv4" not in spec.ip_families) or spec.ip_family_policy == "RequireDualStack":
+        return Refusal(
+            "FamilyNotServed", "only IPv4 is served: set ipFamilies to [IPv4] and ipFamilyPolicy to SingleStack"
+        )
     others = sorted(set(ports) - {"TCP", "UDP"})
     if others:
         return Refusal("ProtocolNotServed", f"{', '.join(others)} isn't served: use TCP or UDP")
