@@ -215,11 +215,12 @@ class Compute:
                 status, reason = int(error.code or 0), _reason(error)
                 if delay is None or (status not in _AGAIN and reason not in _AGAIN_REASONS):
                     kind = Doubt if writes and (lost or status in _AGAIN) else CloudError
-                    raise kind(what, status, reason, str(error.message)) from error
+                    raise kind(what, status, reason, _message(error)) from error
                 lost = lost or status >= 500
             except (RequestException, GoogleAuthError) as error:
                 if delay is None:
-                    raise (Doubt if writes else CloudError)(what, 0, "", f"{type(error).__name__}: {error}") from error
+                    message = f"no answer from {self._config.endpoint or 'Google Cloud'} ({type(error).__name__})"
+                    raise (Doubt if writes else CloudError)(what, 0, "", message) from error
                 lost = True
             log.debug("%s: again in %.1f s", what, delay)
             await asyncio.sleep(delay)
@@ -270,3 +271,9 @@ def _json(message: Any) -> JSON:
 
 def _reason(error: GoogleAPICallError) -> str:
     return next((str(e["reason"]) for e in error.errors or () if isinstance(e, dict) and e.get("reason")), "")
+
+
+def _message(error: GoogleAPICallError) -> str:
+    """Without the URL, whose request id would make every failure another one."""
+    told = next((str(e["message"]) for e in error.errors or () if isinstance(e, dict) and e.get("message")), "")
+    return told or str(error.message).partition("?")[0]

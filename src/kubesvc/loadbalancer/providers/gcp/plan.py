@@ -56,8 +56,9 @@ class Address:
     reserved: bool
 
 
-def address_of(site: Site, service: Service, wish: Wish, found: Found) -> Address | Refusal:
-    """Which address the Service is to have: the one asked for, else the one it has."""
+def address_of(site: Site, service: Service, wish: Wish, found: Found, shown: str) -> Address | Refusal:
+    """Which address the Service is to have: the one asked for, else the one it has, else the one it had (`shown`, ""
+    for none), which can be had again while it is reserved."""
     names = names_of(site, service)
     others = {name: a for name, a in found.of(Kind.ADDRESS).items() if name != names.address}
     asked = wish.ip
@@ -74,6 +75,9 @@ def address_of(site: Site, service: Service, wish: Wish, found: Found) -> Addres
             return Refusal("ConflictingRequest", message)
         return Address(named["address"], True)
     current = _current(names, wish, found)
+    used = {rule.get("IPAddress") for rule in found.of(Kind.RULE).values()} | {""}
+    if not asked and not current and shown not in used:
+        current = next((shown for a in others.values() if a.get("address") == shown and not _unfit(a, wish)), "")
     ip = asked or current
     holder = next((a for a in others.values() if ip and a.get("address") == ip), None)
     problem = _unfit(holder, wish) if holder is not None else ""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from kubesvc.api.core import LoadBalancerIngress, LoadBalancerStatus, Service
 from kubesvc.api.nodes import Node
@@ -48,6 +48,7 @@ class GcpProvider:
         self._shared = asyncio.Lock()
         self._users: dict[str, bool] = {}  # uid -> whether it needs the nodes' health check
         self._zones: frozenset[str] = frozenset()
+        self._missing: dict[tuple[str, str], float] = {}  # zone and name of a node's VM -> when it wasn't there
         self._sure: set[str] = set()  # uids of which nothing is under way that we don't know of
 
     def owns(self, load_balancer_class: str) -> bool:
@@ -74,6 +75,7 @@ class GcpProvider:
         uid = service.metadata.uid
         wish = wish_of(service)
         placed = instances_of(nodes, self._config.project, self._config.region)
+        had = next((ingress.ip for ingress in service.status.load_balancer.ingress), "")
         try:
             if isinstance(wish, Refusal):
                 raise self._refused(wish, service, await self._inventory.look())
@@ -82,12 +84,16 @@ class GcpProvider:
             self._users[uid] = not wish.health_port
             self._zones = frozenset(placed)
             async with self._shared:
-                await self._apply(lambda f: plan.shared_steps(self._site, f, placed, check=not wish.health_port))
+                await self._apply(
+                    lambda f: plan.shared_steps(self._site, f, self._present(placed), check=not wish.health_port)
+                )
 
             def steps(found: Found) -> Iterator[Step]:
-                address = plan.address_of(self._site, service, wish, found)
+                nonlocal had
+                address = plan.address_of(self._site, service, wish, found, had)
                 if isinstance(address, Refusal):
                     raise self._refused(address, service, found)
+                had = address.ip or had
                 return plan.ensure_steps(self._site, service, wish, address, found, placed)
 
             found = await self._apply(steps)
@@ -151,7 +157,7 @@ class GcpProvider:
         try:
             await self._compute.do(step)
         except CloudError as error:
-            if isinstance(error, Doubt) or error.status not in (400, 404) or len(names) == 1:
+            if isinstance(error, Doubt) or error.status not in (400, 404):
                 raise
             before = await self._compute.members(step.name)
             for name in names:
@@ -161,7 +167,8 @@ class GcpProvider:
                     except CloudError as alone:
                         if isinstance(alone, Doubt) or alone.status not in (400, 404):
                             raise
-                        log.warning("node's VM %s: %s", name, alone)
+                        log.warning("VM %s of a node: %s", name, alone)
+                        self._missing[(step.name.partition("/")[0], name)] = time.monotonic()
             self._inventory.forget()
             return
         before = found.members.get(step.name, frozenset())
@@ -186,13 +193,20 @@ class GcpProvider:
                     skipped.add((step.kind, step.name))
                     self._inventory.forget()
 
+    def _present(self, placed: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+        """Without the VMs that the service said it doesn't have, not long ago."""
+        since = time.monotonic() - self._config.resync
+        self._missing = {vm: told for vm, told in self._missing.items() if told > since}
+        return {zone: frozenset(n for n in names if (zone, n) not in self._missing) for zone, names in placed.items()}
+
     def _refused(self, refusal: Refusal, service: Service, found: Found) -> Refused:
         return Refused(refusal.reason, refusal.message, _status(plan.ips_of(self._site, service, found)))
 
     def _failed(self, uid: str, error: CloudError) -> ProviderFailed:
         self._sure.discard(uid)
         self._inventory.forget()
-        remedy = "; docs/guide/gcp.md has the role that the controller needs" if error.status in (401, 403) else ""
+        denied = error.status == 401 or (error.status == 403 and "uota" not in error.reason)
+        remedy = "; docs/guide/gcp.md has the role that the controller needs" if denied else ""
         return ProviderFailed(f"Google Cloud: {error}{remedy}")
 
 
