@@ -39,6 +39,7 @@ class Cloud:
         self.quotas = dict(QUOTAS)
         self.history: Counter[str] = Counter()  # "verb collection" -> operations done
         self.spoil: Callable[[], bool] = lambda: False  # whether the next operation fails
+        self.gate: dict[str, asyncio.Event] = {}  # "verb collection" -> until when such operations only run
         self._busy: set[str] = set()  # objects' paths that an operation is about
         self._numbers = itertools.count(1)
         self._done: dict[str, asyncio.Event] = {}
@@ -214,6 +215,9 @@ class Cloud:
     async def _perform(self, operation: Json, target: str, act: Callable[[], None]) -> None:
         await asyncio.sleep(self.latency / 2)
         operation["status"] = "RUNNING"
+        gate = self.gate.get(f"{operation['operationType']} {target.split('/')[-2]}")
+        if gate is not None:
+            await gate.wait()
         await asyncio.sleep(self.latency / 2)
         try:
             if self.spoil():
