@@ -38,7 +38,9 @@ async def fly() -> None:
     async with gcp_server(seed=7, latency=0.001) as server:
         begun = time.process_time()
         outcome = await storm(server, CYCLES, seed=7)
-    print(f"storm: {outcome.cycles} cycles, {time.process_time() - begun:.0f} s of CPU, {sum(outcome.calls.values())} calls")
+    print(
+        f"storm: {outcome.cycles} cycles, {time.process_time() - begun:.0f} s of CPU, {sum(outcome.calls.values())} calls"
+    )
     print(f"  faults: {dict(outcome.faults)}; failures told: {outcome.failures}; restarts: {outcome.restarts}")
     print(f"  leaked {len(outcome.leaked)}: {outcome.leaked}")
     print(f"  wrong {len(outcome.wrong)}: {outcome.wrong}")

@@ -194,7 +194,10 @@ class Controller:
         await self._forget(service)
         self._event(service, NORMAL, "DeletedLoadBalancer", "Deleted load balancer")
         if LOAD_BALANCER_CLEANUP in service.metadata.finalizers:
-            await self._patch(service, plan.remove_finalizer(service))
+            left = await self._patch(service, plan.remove_finalizer(service))
+            if left.metadata.deletion_timestamp is not None and not left.metadata.finalizers:
+                # It is gone: whatever the informer shows until it knows is of before, and not to be cleaned up again.
+                self._written[service.key] = int(left.metadata.resource_version) + 1
 
     async def _forget(self, service: Service) -> None:
         """Free what any provider has for it: the class that would name the provider may be wiped already."""

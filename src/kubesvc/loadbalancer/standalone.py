@@ -36,7 +36,7 @@ class StandaloneError(Exception):
 
 def serve(path: Path, config: LoadBalancerConfig, providers: tuple[str, ...]) -> None:
     """Be the controller until SIGTERM or SIGINT. Raises StandaloneError, BadPool, KubeconfigError."""
-    _until_told(path, lambda session: main.run(session, config, providers))
+    _until_told(path, lambda session: main.run(session, config, providers), kinds="pool" in providers)
 
 
 def serve_announcer(path: Path, config: AnnounceConfig) -> None:
@@ -44,7 +44,9 @@ def serve_announcer(path: Path, config: AnnounceConfig) -> None:
     _until_told(path, lambda session: _announce(session, config))
 
 
-def _until_told(path: Path, work: Callable[[Session], Awaitable[None]]) -> None:
+def _until_told(path: Path, work: Callable[[Session], Awaitable[None]], *, kinds: bool = True) -> None:
+    """`kinds`: it needs those of kubesvc.dev, which a cloud's provider doesn't."""
+
     async def live() -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -52,7 +54,8 @@ def _until_told(path: Path, work: Callable[[Session], Awaitable[None]]) -> None:
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         session = kubeconfig.load(path)
         try:
-            await require_kinds(session)
+            if kinds:
+                await require_kinds(session)
             await work(session)
         except asyncio.CancelledError:
             pass
