@@ -17,6 +17,7 @@ from support.gcp.users import nodes, provider, service
 
 SERVICES = 100
 CYCLES = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+SEED = int(sys.argv[2]) if len(sys.argv) > 2 else 7
 
 
 async def no_op() -> None:
@@ -35,9 +36,9 @@ async def no_op() -> None:
 
 
 async def fly() -> None:
-    async with gcp_server(seed=7, latency=0.001) as server:
+    async with gcp_server(seed=SEED, latency=0.001) as server:
         begun = time.process_time()
-        outcome = await storm(server, CYCLES, seed=7)
+        outcome = await storm(server, CYCLES, seed=SEED)
     print(
         f"storm: {outcome.cycles} cycles, {time.process_time() - begun:.0f} s of CPU, {sum(outcome.calls.values())} calls"
     )

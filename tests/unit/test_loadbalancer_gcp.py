@@ -455,10 +455,9 @@ async def test_what_was_under_way_when_the_controller_died_is_waited_for(server:
             await gcp.ensure(service(), nodes())
         assert not server.cloud.of("forwardingRules")  # and yet it will be
         server.calls.clear()
+        server.waited.clear()
         deleting = asyncio.create_task(gcp.delete(service()))
-        async with asyncio.timeout(60):
-            while not server.calls["GET operations"]:
-                await asyncio.sleep(0.01)
+        await asyncio.wait_for(server.waited.wait(), 60)
         assert server.mutations == 0
         gate.set()
         await deleting

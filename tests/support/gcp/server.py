@@ -61,6 +61,8 @@ class Server:
         self.calls: Counter[str] = Counter()
         self.page = 500
         self.url = ""
+        self.waited = asyncio.Event()
+        """Somebody asked after an operation that wasn't done."""
         self._closing = asyncio.Event()
         cloud.spoil = faults.strike
 
@@ -103,6 +105,8 @@ class Server:
         request_id = query.get("requestId", "")
         match request.method, rest:
             case "POST", [name, "wait"] if parts[collection_at] == "operations":
+                if cloud.operations.get(name, {}).get("status") == "RUNNING":
+                    self.waited.set()
                 return await cloud.wait(name)
             case "GET", []:
                 return self._paged(select(list(cloud.objects.get(place, {}).values()), query.get("filter", "")), query)

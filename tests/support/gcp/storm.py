@@ -88,7 +88,7 @@ async def storm(server: Server, cycles: int, *, rate: float = 0.2, width: int = 
         name = f"s{number}"
         for _ in range(2):
             wish = alive[name] = random_service(name, dice)
-            status = await insist(lambda gcp: gcp.ensure(wish, nodes()))
+            status = await insist(lambda gcp, wish=wish: gcp.ensure(wish, nodes()))  # type: ignore[misc]
             outcome.wrong += [f"{name}: {problem}" for problem in problems(server.cloud, wish, status)]
         await insist(lambda gcp: gcp.delete(alive[name]))
         del alive[name]
