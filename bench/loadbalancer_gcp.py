@@ -39,9 +39,8 @@ async def fly() -> None:
     async with gcp_server(seed=SEED, latency=0.001) as server:
         begun = time.process_time()
         outcome = await storm(server, CYCLES, seed=SEED)
-    print(
-        f"storm: {outcome.cycles} cycles, {time.process_time() - begun:.0f} s of CPU, {sum(outcome.calls.values())} calls"
-    )
+    spent, calls = time.process_time() - begun, sum(outcome.calls.values())
+    print(f"storm: {outcome.cycles} cycles, {spent:.0f} s of CPU, {calls} calls")
     print(f"  faults: {dict(outcome.faults)}; failures told: {outcome.failures}; restarts: {outcome.restarts}")
     print(f"  leaked {len(outcome.leaked)}: {outcome.leaked}")
     print(f"  wrong {len(outcome.wrong)}: {outcome.wrong}")
