@@ -83,8 +83,10 @@ class Controller:
             self._queue.add(seen.key)
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
-        """Only a change of the eligible set concerns us: heartbeats come every few seconds."""
-        if (old is not None and is_eligible(old)) != (new is not None and is_eligible(new)):
+        """Only a change of the eligible set, or of the machines behind it, concerns us: heartbeats come every few
+        seconds."""
+        before, after = (n.spec.provider_id if n is not None and is_eligible(n) else None for n in (old, new))
+        if before != after:
             self._look_at(k for k, s in self._services.items.items() if s.spec.type == plan.LOAD_BALANCER)
 
     def _provider_changed(self, change: Change) -> None:

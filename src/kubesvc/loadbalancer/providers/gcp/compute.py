@@ -91,7 +91,8 @@ class Compute:
         self._config = config
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="gcp")
         self._clients: dict[str, Any] = {}
-        self._client("ForwardingRulesClient")  # no credentials: said now
+        for name in ("GlobalOperationsClient", "RegionOperationsClient", "ZoneOperationsClient"):
+            self._client(name)  # threads ask for these; and no credentials is said now
 
     async def list(self, kind: Kind, prefix: str = "") -> dict[str, JSON]:
         """name -> object, of those whose names begin with `prefix`; zonal ones of all zones, as ZONE/NAME."""

@@ -21,20 +21,23 @@ class Inventory:
         self._compute, self._site, self._ttl, self._clock = compute, site, ttl, clock
         self._objects: dict[Kind, dict[str, JSON]] = {}
         self._members: dict[str, frozenset[str]] = {}
-        self._listed: float | None = None
+        self._age = 0  # counts `forget`; a list is of the age at which it began
+        self._listed: tuple[int, float] = (-1, 0.0)  # its age and time
         self._writes: list[Callable[[], None]] = []  # put while a list is under way
         self._busy = asyncio.Lock()
 
     async def look(self) -> Found:
-        if not self._fresh():
+        """Never from a list that began before the last `forget`."""
+        age = self._age
+        if not self._fresh(age):
             async with self._busy:
-                if not self._fresh():
+                if not self._fresh(age):
                     await self._list()
         return Found(self._objects, self._members)
 
     def forget(self) -> None:
         """Something may be other than it seems: the next look is a new one."""
-        self._listed = None
+        self._age += 1
 
     def put(self, kind: Kind, name: str, found: JSON | None) -> None:
         def write() -> None:
@@ -46,21 +49,25 @@ class Inventory:
             else:
                 known[name] = found
 
-        write()
-        self._writes.append(write)
+        self._write(write)
 
     def put_members(self, group: str, members: frozenset[str]) -> None:
         def write() -> None:
             self._members[group] = members
 
-        write()
-        self._writes.append(write)
+        self._write(write)
 
-    def _fresh(self) -> bool:
-        return self._listed is not None and self._clock() - self._listed < self._ttl
+    def _write(self, write: Callable[[], None]) -> None:
+        write()
+        if self._busy.locked():
+            self._writes.append(write)
+
+    def _fresh(self, age: int) -> bool:
+        listed, at = self._listed
+        return listed >= age and self._clock() - at < self._ttl
 
     async def _list(self) -> None:
-        begun = self._clock()
+        begun = self._age, self._clock()
         self._writes.clear()
         prefix = self._site.prefix
         lists = await asyncio.gather(*(self._compute.list(k, "" if k is Kind.ADDRESS else prefix) for k in Kind))

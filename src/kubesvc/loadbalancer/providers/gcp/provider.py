@@ -107,7 +107,9 @@ class GcpProvider:
         return _status(plan.ips_of(self._site, service, found))
 
     async def delete(self, service: Service) -> None:
-        uid = service.metadata.uid
+        uid, wanted = service.metadata.uid, service.spec.load_balancer_class
+        if wanted and not self.owns(wanted):
+            return  # another provider's; without a class it may have been ours
         try:
             if uid not in self._sure:
                 await self._compute.settle(self._site.prefix)
