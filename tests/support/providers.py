@@ -10,9 +10,11 @@ from ipaddress import ip_address
 from kubesvc.client.session import Session
 from kubesvc.loadbalancer.config import GcpConfig, LoadBalancerConfig
 from kubesvc.loadbalancer.provider import Provider
+from kubesvc.loadbalancer.providers.azure.provider import AzureProvider
 from kubesvc.loadbalancer.providers.gcp.provider import GcpProvider
 from kubesvc.loadbalancer.providers.gcp.wishes import EXTERNAL_CLASS
 from kubesvc.loadbalancer.providers.pool import PoolProvider
+from support import azure as azures
 from support.gcp.server import gcp_server
 
 
@@ -37,4 +39,12 @@ async def gcp() -> AsyncIterator[Case]:
         yield Case(EXTERNAL_CLASS, lambda _session: GcpProvider(config, "test"))
 
 
-PROVIDERS: dict[str, Callable[[], AbstractAsyncContextManager[Case]]] = {"pool": pool, "gcp": gcp}
+@asynccontextmanager
+async def azure() -> AsyncIterator[Case]:
+    async with azures.azure() as (_, config):
+        yield Case(
+            config.load_balancer_class, lambda session: AzureProvider(config, "kubernetes", azures.client(config))
+        )
+
+
+PROVIDERS: dict[str, Callable[[], AbstractAsyncContextManager[Case]]] = {"azure": azure, "gcp": gcp, "pool": pool}
