@@ -10,12 +10,15 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from kubesvc.client.session import Session
-from kubesvc.loadbalancer.config import LoadBalancerConfig
+from kubesvc.loadbalancer.config import GcpConfig, LoadBalancerConfig
 from kubesvc.loadbalancer.provider import Provider
 from kubesvc.loadbalancer.providers.azure.provider import AzureProvider
 from kubesvc.loadbalancer.providers.desk.provider import DeskProvider
+from kubesvc.loadbalancer.providers.gcp.provider import GcpProvider
+from kubesvc.loadbalancer.providers.gcp.wishes import EXTERNAL_CLASS
 from kubesvc.loadbalancer.providers.pool import PoolProvider
 from support import azure as azures
+from support.gcp.server import gcp_server
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,13 @@ def _desk(cloud: str, load_balancer_class: str) -> Callable[[], AbstractAsyncCon
 
 
 @asynccontextmanager
+async def gcp() -> AsyncIterator[Case]:
+    async with gcp_server() as server:
+        config = GcpConfig("shop", "europe-west1", endpoint=server.url)
+        yield Case(EXTERNAL_CLASS, lambda _session: GcpProvider(config, "test"))
+
+
+@asynccontextmanager
 async def azure() -> AsyncIterator[Case]:
     async with azures.azure() as (_, config):
         yield Case(
@@ -53,6 +63,7 @@ async def azure() -> AsyncIterator[Case]:
 
 PROVIDERS: dict[str, Callable[[], AbstractAsyncContextManager[Case]]] = {
     "azure": azure,
+    "gcp": gcp,
     "pool": pool,
     "desk-aws": _desk("aws", "service.k8s.aws/nlb"),
     "desk-gcp": _desk("gcp", "networking.gke.io/l4-regional-external"),

@@ -18,11 +18,12 @@ from kubesvc import __version__
 from kubesvc.api.balancing import Range, parse_range
 from kubesvc.api.errors import ApiError
 from kubesvc.cli.azure import azure_config, azure_options
+from kubesvc.cli.gcp import gcp_options
 from kubesvc.client import kubeconfig as kubeconfigs
 from kubesvc.client.kubeconfig import KubeconfigError
 from kubesvc.client.session import Unreachable
 from kubesvc.loadbalancer import standalone
-from kubesvc.loadbalancer.config import POOL_CLASS, AnnounceConfig, LoadBalancerConfig
+from kubesvc.loadbalancer.config import POOL_CLASS, AnnounceConfig, GcpConfig, LoadBalancerConfig
 from kubesvc.loadbalancer.leader import LeaderConfig, LeadershipLost
 from kubesvc.loadbalancer.main import PROVIDERS
 from kubesvc.loadbalancer.overview import Overview, overview
@@ -141,6 +142,7 @@ def _log(verbosity: int) -> None:
     show_default=True,
     help="The Lease's namespace.",
 )
+@gcp_options
 @azure_options
 @click.version_option(__version__, prog_name="kubesvc loadbalancer")
 @VERBOSITY
@@ -160,6 +162,7 @@ def loadbalancer(
     retry_period: float,
     lease_name: str,
     lease_namespace: str,
+    gcp: GcpConfig | None,
     verbosity: int,
     **clouds: Any,
 ) -> None:
@@ -183,6 +186,7 @@ def loadbalancer(
         load_balancer_class=pool_class,
         default_provider="" if default == "none" else default,
         cluster_name=cluster_name,
+        gcp=gcp,
         azure=azure_config("azure" in providers, clouds),
     )
     if not lease_duration > renew_deadline > retry_period > 0:

@@ -12,6 +12,29 @@ POOL_CLASS = "kubesvc.dev/pool"
 
 
 @dataclass(frozen=True, slots=True)
+class GcpConfig:
+    """Provider gcp's. `network` and `subnetwork` are names, `node_tags` network tags of the nodes' VMs."""
+
+    project: str
+    region: str
+    network: str = "default"
+    subnetwork: str = ""
+    """Where internal load balancers have their addresses; "": the network's own of the region (auto mode)."""
+    node_tags: tuple[str, ...] = ()
+    """Firewall rules are for VMs with one of these; none: for all of the network."""
+    endpoint: str = ""
+    """In place of https://compute.googleapis.com; with http:// no credentials are sent."""
+    timeout: float = 30.0
+    tries: int = 6
+    first_delay: float = 0.5
+    last_delay: float = 10.0
+    remembered: float = 60.0
+    """What was listed is trusted so long."""
+    resync: float = 300.0
+    """How often every Service is looked at, to mend what others changed."""
+
+
+@dataclass(frozen=True, slots=True)
 class LoadBalancerConfig:
     """The controller's. Delays are seconds."""
 
@@ -31,6 +54,7 @@ class LoadBalancerConfig:
     """Whose manners provider desk has: aws, gcp or azure."""
     desk: Path = Path("/run/kubesvc/desk")
     """Where provider desk writes its balancers down."""
+    gcp: GcpConfig | None = None
     first_retry: float = 5.0
     last_retry: float = 300.0
 

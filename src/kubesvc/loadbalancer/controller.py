@@ -83,8 +83,10 @@ class Controller:
             self._queue.add(seen.key)
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
-        """Only a change of the eligible set concerns us: heartbeats come every few seconds."""
-        if (old is not None and is_eligible(old)) != (new is not None and is_eligible(new)):
+        """Only a change of the eligible set, or of the machines behind it, concerns us: heartbeats come every few
+        seconds."""
+        before, after = (n.spec.provider_id if n is not None and is_eligible(n) else None for n in (old, new))
+        if before != after:
             self._look_at(k for k, s in self._services.items.items() if s.spec.type == plan.LOAD_BALANCER)
 
     def _provider_changed(self, change: Change) -> None:
@@ -194,7 +196,10 @@ class Controller:
         await self._forget(service)
         self._event(service, NORMAL, "DeletedLoadBalancer", "Deleted load balancer")
         if LOAD_BALANCER_CLEANUP in service.metadata.finalizers:
-            await self._patch(service, plan.remove_finalizer(service))
+            left = await self._patch(service, plan.remove_finalizer(service))
+            if left.metadata.deletion_timestamp is not None and not left.metadata.finalizers:
+                # It is gone: whatever the informer shows until it knows is of before, and not to be cleaned up again.
+                self._written[service.key] = int(left.metadata.resource_version) + 1
 
     async def _forget(self, service: Service) -> None:
         """Free what any provider has for it: the class that would name the provider may be wiped already."""

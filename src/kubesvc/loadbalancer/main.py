@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubesvc.client.session import Session
 from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.controller import Controller
-from kubesvc.loadbalancer.provider import LoadBalancerError, Provider
+from kubesvc.loadbalancer.provider import BadProvider, LoadBalancerError, Provider
 from kubesvc.loadbalancer.providers.desk.provider import DeskProvider
 from kubesvc.loadbalancer.providers.pool import PoolProvider
 
@@ -16,6 +16,16 @@ def _pool(session: Session, config: LoadBalancerConfig) -> Provider:
 
 def _desk(session: Session, config: LoadBalancerConfig) -> Provider:
     return DeskProvider(config, config.desk)
+
+
+def _gcp(_session: Session, config: LoadBalancerConfig) -> Provider:
+    if config.gcp is None:
+        raise BadProvider("provider gcp: which project and region? Give --gcp-project and --gcp-region")
+    try:
+        from kubesvc.loadbalancer.providers.gcp.provider import GcpProvider
+    except ModuleNotFoundError as error:
+        raise BadProvider(f"provider gcp: {error.name} isn't installed: pip install 'kubesvc[gcp]'") from error
+    return GcpProvider(config.gcp, config.cluster_name)
 
 
 def _azure(session: Session, config: LoadBalancerConfig) -> Provider:
@@ -30,6 +40,7 @@ def _azure(session: Session, config: LoadBalancerConfig) -> Provider:
 PROVIDERS = {
     "azure": _azure,
     "desk": _desk,
+    "gcp": _gcp,
     "pool": _pool,
 }  # a cloud's imports its SDK, an extra of the package, only here
 

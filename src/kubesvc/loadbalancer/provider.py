@@ -2,6 +2,7 @@
 
     LoadBalancerError
     ├── BadPool           the configured ranges can't be used
+    ├── BadProvider       a provider can't begin: its library, credentials or options are missing
     ├── Refused           it can't be had, and here is why; wait for the Service or the world to change
     └── ProviderFailed    it should have worked; try again later
 
@@ -25,6 +26,10 @@ class LoadBalancerError(Exception):
 
 class BadPool(LoadBalancerError):
     """The message names the range and what is wrong with it."""
+
+
+class BadProvider(LoadBalancerError):
+    """The message names the provider and the remedy."""
 
 
 class Refused(LoadBalancerError):

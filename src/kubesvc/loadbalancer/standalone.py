@@ -47,7 +47,7 @@ def serve(
 
         await (work() if leader is None else lead(session, leader, work))
 
-    _until_told(path, control)
+    _until_told(path, control, kinds="pool" in providers)
 
 
 def serve_announcer(path: Path, config: AnnounceConfig) -> None:
@@ -55,7 +55,9 @@ def serve_announcer(path: Path, config: AnnounceConfig) -> None:
     _until_told(path, lambda session: _announce(session, config))
 
 
-def _until_told(path: Path, work: Callable[[Session], Awaitable[None]]) -> None:
+def _until_told(path: Path, work: Callable[[Session], Awaitable[None]], *, kinds: bool = True) -> None:
+    """`kinds`: it needs those of kubesvc.dev, which a cloud's provider doesn't."""
+
     async def live() -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -63,7 +65,8 @@ def _until_told(path: Path, work: Callable[[Session], Awaitable[None]]) -> None:
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         session = kubeconfig.load(path)
         try:
-            await require_kinds(session)
+            if kinds:
+                await require_kinds(session)
             await work(session)
         except asyncio.CancelledError:
             pass

@@ -1,0 +1,1 @@
+"""Google Cloud's regional passthrough network load balancers, external and internal."""
