@@ -49,6 +49,7 @@ _COLLECTION: dict[str, Verb] = {"GET": list_, "POST": create, "DELETE": deleteco
 _SUBRESOURCE: dict[str, dict[str, Verb]] = {
     "scale": {"GET": scale.get, "PUT": scale.update, "PATCH": scale.patching},
     "binding": {"POST": binding.create},
+    "approval": {"GET": get, "PUT": update, "PATCH": patching},
     "ephemeralcontainers": {"GET": get, "PUT": update, "PATCH": patching},
     "eviction": {"POST": eviction.create},
     "finalize": {"PUT": finalize.update},

@@ -10,6 +10,8 @@ from kubesvc.api.errors import not_found
 from kubesvc.api.meta import format_time
 from kubesvc.api.registry import stored as stored_kinds
 from kubesvc.apiserver import stored
+from kubesvc.apiserver.access.asking import asking
+from kubesvc.apiserver.access.attributes import groups_of
 from kubesvc.apiserver.access.rbac import Rbac
 from kubesvc.apiserver.admission import Cluster, Context
 from kubesvc.apiserver.custom.kinds import Kinds
@@ -50,7 +52,9 @@ class State:
         self.ready = False  # bootstrap is done
 
     def context(self, subresource: str = "") -> Context:
-        return Context(self.cluster, self.clock(), self.random.randrange, subresource)
+        user = asking.get()
+        who = (user.name, groups_of(user)) if user is not None else ("", ())
+        return Context(self.cluster, self.clock(), self.random.randrange, subresource, *who)
 
     def new_uid(self) -> str:
         """A random UUID (RFC 9562, version 4), not secret: the system's randomness would give up the interpreter's lock
