@@ -10,7 +10,9 @@ import asyncio
 import logging
 import socket
 import ssl
+import time
 from collections.abc import AsyncGenerator, Sequence
+from functools import lru_cache
 
 import aiohttp
 from aiohttp import web
@@ -21,6 +23,7 @@ from kubesvc.apiserver import encode
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.apiserver.fairness import Seats
 from kubesvc.apiserver.routing import is_true, streamed
+from kubesvc.client.pemfiles import keep_fresh
 from kubesvc.client.takeover import take_over
 from kubesvc.client.transport import Handler, Request, Response, Upgrade, User
 
@@ -41,6 +44,7 @@ class Listener:
         self._handler = handler
         self._seats = Seats()
         self._runner: web.ServerRunner | None = None
+        self._renewing: asyncio.Task[None] | None = None
 
     async def start(self, sockets: Sequence[socket.socket], config: ApiConfig) -> None:
         loop = asyncio.get_running_loop()
@@ -57,10 +61,13 @@ class Listener:
         self._runner = web.ServerRunner(server, shutdown_timeout=_CLOSE_SECONDS, handle_signals=False)
         await self._runner.setup()
         tls = tls_context(config)
+        self._renewing = asyncio.create_task(keep_fresh(tls, config.tls_cert, config.tls_key), name="apiserver-tls")
         for bound in sockets:
             await web.SockSite(self._runner, bound, ssl_context=tls, backlog=1024).start()
 
     async def close(self) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -164,15 +171,19 @@ async def _upgrade(incoming: web.BaseRequest, upgrade: Upgrade) -> web.StreamRes
 
 
 def _user(incoming: web.BaseRequest) -> User | None:
-    """The common name and the organisations of the client's certificate."""
+    """The common name and the organisations of the client's certificate. One that has expired since the handshake is
+    nobody's any more."""
     transport = incoming.transport
     certificate = transport.get_extra_info("peercert") if transport is not None else None
-    if not certificate:
+    if not certificate or _expiry(certificate["notAfter"]) < time.time():
         return None
     names = [pair for part in certificate.get("subject", ()) for pair in part]
     common = next((value for field, value in names if field == "commonName"), "")
     groups = tuple(value for field, value in names if field == "organizationName")
     return User(common, groups) if common else None
+
+
+_expiry = lru_cache(maxsize=4096)(ssl.cert_time_to_seconds)
 
 
 def tls_context(config: ApiConfig) -> ssl.SSLContext:

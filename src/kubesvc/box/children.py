@@ -38,6 +38,7 @@ from kubesvc.box.definition import (
     PROXY_METRICS_PORT,
     Box,
 )
+from kubesvc.box.rotation import rotate
 from kubesvc.box.sockets import Sockets
 from kubesvc.box.supervisor import Child
 from kubesvc.client import kubeconfig
@@ -145,6 +146,7 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
             await ensure_addons(session, box)
             group.create_task(controllers.run(controlling, _controllers_config(box, identities)))
             group.create_task(loadbalancer.run(balancing, LoadBalancerConfig(pools=pools, alone=True)))
+            group.create_task(rotate(box.path, box.certificate_lifetime))
             group.create_task(_report_ready(session, box, progress))
     finally:
         await server.close()
@@ -158,6 +160,8 @@ def _controllers_config(box: Box, identities: Identities) -> ControllersConfig:
         node_grace=box.node_grace,
         gone_node_grace=box.node_grace,
         volumes=str(box.path / "volumes"),
+        signer=box.path / "pki",
+        signing_duration=box.certificate_lifetime,
     )
 
 
@@ -246,6 +250,7 @@ def _node_config(box: Box, name: str, host: int | None = None) -> NodeConfig:
         certificate=pki / f"{name}-serving.crt",
         key=pki / f"{name}-serving.key",
         client_ca=pki / "ca.crt",
+        identity=pki / f"{name}-node.pem",
         port=AGENT_PORT,
         zone=added.zone if added else "",
         labels=added.labels if added else {},

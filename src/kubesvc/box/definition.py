@@ -46,6 +46,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     transfer_to: tuple[str, ...] | None = None
     notify: tuple[str, ...] | None = None
     node_grace: float | None = None
+    certificate_lifetime: float | None = None
+    audit_log: str | None = None
+    audit_policy: str | None = None
     allow_external_ips: bool | None = None
     publish: tuple[str, ...] | None = None
     node_port_addresses: str | None = None
@@ -103,6 +106,9 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     transfer_to: tuple[str, ...] = ()  # CIDRs of servers that may fetch whole zones
     notify: tuple[str, ...] = ()  # servers that are told when a zone has changed
     node_grace: float = 40.0  # seconds without a sign of life after which a node counts as lost
+    certificate_lifetime: float = 365 * 86400.0  # seconds that a certificate lives; the authority's lives ten years
+    audit_log: str = ""  # a file; "": none
+    audit_policy: str = ""  # a file; "": metadata of everything
     allow_external_ips: bool = False
     publish: tuple[str, ...] = ()  # [HOSTPORT:]NODEPORT[/udp]
     node_port_addresses: str = "primary"  # CIDRs or words, separated by commas
@@ -247,6 +253,8 @@ def _check(box: Box) -> None:
         raise BoxError(f"--nodes {box.nodes}: {names} has an address of theirs; `kubesvc node remove` it first")
     if not box.node_grace >= 1:
         raise BoxError(f"--node-grace {box.node_grace}: expected at least 1 second")
+    if not box.certificate_lifetime >= 15:
+        raise BoxError(f"--certificate-lifetime {box.certificate_lifetime}: expected at least 15 seconds")
     networks = {
         "--service-cidr": _network("--service-cidr", box.service_cidr, 27),
         "--pod-cidr": _network("--pod-cidr", box.pod_cidr, 24),

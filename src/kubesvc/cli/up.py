@@ -24,6 +24,22 @@ from kubesvc.cli.progress import show
 @click.option("--node-cidr", metavar="CIDR", help="The nodes' own network.  [default: a free one]")
 @click.option("--lb-pool", metavar="FIRST-LAST", help="Load-balancer addresses, inside --node-cidr.")
 @click.option("--node-grace", type=float, help="Seconds of silence after which a node counts as lost.  [default: 40]")
+@click.option(
+    "--certificate-lifetime",
+    type=float,
+    metavar="SECONDS",
+    help="How long the box's certificates live; they are renewed before they expire.  [default: a year]",
+)
+@click.option(
+    "--audit-log",
+    metavar="FILE",
+    help="Write who did what to the API to this file, an audit.k8s.io/v1 Event a line; '' for none.  [default: none]",
+)
+@click.option(
+    "--audit-policy",
+    metavar="FILE",
+    help="An audit.k8s.io/v1 Policy: what is written of which requests; '' for the metadata of all.",
+)
 @click.option("--egress/--no-egress", default=None, help="Let pods out through this machine.  [default: no]")
 @click.option(
     "--allow-external-ips/--no-allow-external-ips",

@@ -18,7 +18,7 @@ from kubesvc.client.events import Recorder
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
 from kubesvc.kernel.links import Links
-from kubesvc.node import etc, health, lease, registration, routes
+from kubesvc.node import etc, health, lease, registration, rotation, routes
 from kubesvc.node.agent import Agent
 from kubesvc.node.config import NodeConfig
 from kubesvc.node.exits import Exits
@@ -84,6 +84,8 @@ async def _serve(
     await registration.register(session, config, found, health.conditions(health.observe(config)))
     group.create_task(registration.heartbeat(session, config, found, nodes))
     group.create_task(lease.keep(session, config))
+    if config.identity is not None:
+        group.create_task(rotation.keep(session, config.node_name, config.identity))
     network = await _pod_network(nodes, config.node_name)
     group.create_task(routes.follow(nodes, links, config.node_name))
     events = Recorder(session, host=config.node_name, settle=SETTLE)
