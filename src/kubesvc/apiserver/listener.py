@@ -92,6 +92,7 @@ class Listener:
             incoming.rel_url.raw_query_string,
             incoming.rel_url.raw_path,
             content,
+            incoming.remote or "",
         )
         try:
             await self._seats.take(user.name if user else "")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from random import Random
+from typing import Protocol
 
 from kubesvc.api.errors import not_found
 from kubesvc.api.meta import format_time
@@ -23,9 +24,16 @@ from kubesvc.apiserver.nodes import Nodes
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.storecheck import StoreCheck
 from kubesvc.apiserver.webhooks.register import Register
+from kubesvc.client.transport import Handler, Request, Response
 from kubesvc.store.protocol import Store, Versioned
 
 Clock = Callable[[], datetime]
+
+
+class Auditor(Protocol):
+    """What writes down who did what."""
+
+    def around(self, handle: Handler, request: Request, target: Target | None) -> Awaitable[Response]: ...
 
 
 def utc_now() -> datetime:
@@ -49,6 +57,7 @@ class State:
         self.tried = StoreCheck(store)
         self.lines = Lines()
         self.metrics = Metrics()
+        self.auditor: Auditor | None = None
         self.ready = False  # bootstrap is done
 
     def context(self, subresource: str = "") -> Context:

@@ -24,6 +24,7 @@ from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.errors import ApiError
 from kubesvc.api.nodes import Node
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE
+from kubesvc.apiserver.audit.auditor import AuditError
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.apiserver.server import ApiServer, relax_collection
 from kubesvc.box import portrange, publish
@@ -129,7 +130,7 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
         relax_collection()
         if warning := await portrange.warning(store, box.port_range):
             os.write(progress, f"{WARNING}{warning}\n".encode())
-    except (StoreError, ApiError) as error:
+    except (StoreError, ApiError, AuditError) as error:
         os.write(progress, f"{FAILED}{error}\n".encode())
         raise
 
@@ -177,6 +178,8 @@ def _api_config(box: Box, identities: Identities) -> ApiConfig:
         tls_cert=identities.serving,
         tls_key=identities.serving.with_suffix(".key"),
         client_ca=identities.authority,
+        audit_log=Path(box.audit_log) if box.audit_log else None,
+        audit_policy=Path(box.audit_policy) if box.audit_policy else None,
         node_client_cert=identities.node_client,
         node_client_key=identities.node_client.with_suffix(".key"),
     )

@@ -72,6 +72,9 @@ def up(name: str, directory: Path | None, detach: bool, dns_domain: tuple[str, .
         lists = {option: said.pop(option) or None for option in names}
         if dns_domain:
             lists["more_dns_domains"] = dns_domain[1:]
+        for option in ("audit_log", "audit_policy"):
+            if said[option]:
+                said[option] = str(Path(said[option]).absolute())
         options = Options(**said, **lists, dns_domain=dns_domain[0] if dns_domain else None)
         box = lifecycle.up(name, where, options, detach=detach, show=show)
     except AlreadyRunning as running:

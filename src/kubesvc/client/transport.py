@@ -44,6 +44,7 @@ class Request(msgspec.Struct, frozen=True):
     raw_query: str = ""
     raw_path: str = ""
     content: AsyncIterator[bytes] | None = None
+    source: str = ""  # the client's address
 
 
 class Upgrade(msgspec.Struct, frozen=True):

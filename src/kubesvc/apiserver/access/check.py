@@ -14,6 +14,7 @@ from kubesvc.apiserver import stored
 from kubesvc.apiserver.access import attributes, escalation, node, signers
 from kubesvc.apiserver.access.attributes import MASTERS, Attributes
 from kubesvc.apiserver.access.rbac import KINDS
+from kubesvc.apiserver.audit import notes
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.client.transport import Request, User
@@ -28,9 +29,14 @@ async def authorize(state: State, request: Request, target: Target | None) -> No
     user = request.user
     assert user is not None
     if MASTERS in user.groups:
+        notes.decided(True)
         return
     wanted = attributes.of(request, target)
-    if why := await refusal(state, user, wanted, request):
+    why = await refusal(state, user, wanted, request)
+    if notes.notes.get() is not None:
+        more = why.removeprefix(wanted.refusal(user.name)).removeprefix(": ")  # beyond that no rule allows it
+        notes.decided(not why, more if why else state.rbac.reason(user, wanted))
+    if why:
         log.info("forbidden: %s", why)
         raise forbidden(wanted, target.kind if target else None, why)
 
