@@ -30,7 +30,7 @@ spec:
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: NAME}
+metadata: {name: to-NAME}
 spec: {selector: {app: NAME}, ports: [{port: 80, targetPort: 8080}]}
 """
 
@@ -64,7 +64,7 @@ def serve(box: BoxUnderTest, name: str) -> None:
     box.kubectl("apply", "-f", "-", input=WEB.replace("NAME", name))
     box.kubectl("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=60s")
     asks = ("exec", name, "--", "python3", "-S", "-c",
-            f"import urllib.request as u; print(u.urlopen('http://{name}', timeout=5).status)")  # fmt: skip
+            f"import urllib.request as u; print(u.urlopen('http://to-{name}', timeout=5).status)")  # fmt: skip
     eventually(lambda: box.kubectl(*asks).strip() == "200", what=f"{name} answers by its name")
 
 
