@@ -70,7 +70,9 @@ def test_nothing_secret_is_readable_by_others_or_logged(box: BoxUnderTest, tmp_p
     box.kubectl("create", "secret", "generic", "hidden", f"--from-literal=word={WORD}", check=False)  # refused
     box.kubesvc("backup", str(tmp_path / "backup"))
     roots = (box.directory, Path("/run/kubesvc") / box.name, tmp_path / "backup", audit)
-    kept = {path for root in (box.directory, tmp_path / "backup") for path in [root, *root.rglob("*")] if path.is_file()}
+    kept = {
+        path for root in (box.directory, tmp_path / "backup") for path in [root, *root.rglob("*")] if path.is_file()
+    }
     known = {path.name for path in kept if secret_in(path)}
     assert {"ca.key", "node1-node.pem", "kubeconfig"} <= known  # the marks do find what is secret
     assert [str(path) for root in roots for path in reachable(root) if secret_in(path)] == []

@@ -20,9 +20,7 @@ def request_for(
 ) -> str:
     """A CertificateSigningRequest's spec.request: PEM in base64."""
     parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
-    builder = x509.CertificateSigningRequestBuilder(
-        x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, user)])
-    )
+    builder = x509.CertificateSigningRequestBuilder(x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, user)]))
     if hosts:
         builder = builder.add_extension(x509.SubjectAlternativeName([_host(h) for h in hosts]), critical=False)
     signed = builder.sign(key or ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())

@@ -210,5 +210,3 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(AuditError, match="can't be written"):
         open_audit(tmp_path / "file" / "audit.log", None)
-
-

@@ -1,4 +1,4 @@
-"""certificates.k8s.io/v1 CertificateSigningRequest: somebody asks for a certificate, somebody approves, a signer signs."""
+"""certificates.k8s.io/v1 CertificateSigningRequest: one asks, one approves, a signer signs."""
 
 from __future__ import annotations
 

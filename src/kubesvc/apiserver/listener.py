@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -133,7 +134,8 @@ class _Connection(web.RequestHandler):
         verdict: Verdict,
         left: Callable[[], None],
     ) -> None:
-        super().__init__(server, loop=loop, access_log=None, logger=_http_log, keepalive_timeout=_KEEP_ALIVE)
+        no_log: Any = None  # which aiohttp takes, and its types don't
+        super().__init__(server, loop=loop, access_log=no_log, logger=_http_log, keepalive_timeout=_KEEP_ALIVE)
         self.verdict, self._left = verdict, left
 
     def connection_lost(self, exc: BaseException | None) -> None:

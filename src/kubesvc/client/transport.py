@@ -17,7 +17,6 @@ from yarl import URL
 
 from kubesvc.client.tunnel import Duplex
 
-
 _LEAVE = 61.0  # seconds: longer than any request but a watch
 
 

@@ -22,7 +22,7 @@ class ControllersConfig:
     service_cidr_grace: float = 10.0  # seconds a ServiceCIDR being deleted waits for claims under way
     volumes: str = ""  # the directory in which volumes are made for claims; "": none are
     signer: Path | None = None
-    """The directory with ca.crt and ca.key, by which approved CertificateSigningRequests are signed; None: by nobody."""
+    """The directory with ca.crt and ca.key, which sign approved CertificateSigningRequests; None: nobody signs."""
     signing_duration: float = 365 * 86400.0  # seconds that a certificate lives at most
     workers: int = 16
     """Keys of one controller worked on at once."""

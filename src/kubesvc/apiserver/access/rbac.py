@@ -56,9 +56,10 @@ class Rbac:
                 reference = self._bindings[binding].get("roleRef") or {}
                 if Grants(self.role_rules(namespace, reference) or []).allow(wanted):
                     kind, _, name = subject.partition(":")
-                    named = f'{binding[0]}/{binding[1]}' if namespace else binding[1]
+                    named = f"{binding[0]}/{binding[1]}" if namespace else binding[1]
                     what = f'{"RoleBinding" if namespace else "ClusterRoleBinding"} "{named}"'
-                    return f'RBAC: allowed by {what} of {reference.get("kind")} "{reference.get("name")}" to {kind} "{name}"'
+                    role = f'{reference.get("kind")} "{reference.get("name")}"'
+                    return f'RBAC: allowed by {what} of {role} to {kind} "{name}"'
         return ""
 
     def cover(self, user: User, namespace: str, rule: JSON) -> bool:

@@ -116,7 +116,9 @@ ROLES: dict[str, tuple[Rule, ...]] = {
         ("create", CERTIFICATES, "certificatesigningrequests/selfnodeclient"),
     ),
     **{
-        f"system:certificates.k8s.io:{signer}-approver": (("approve", CERTIFICATES, "signers", f"kubernetes.io/{signer}"),)
+        f"system:certificates.k8s.io:{signer}-approver": (
+            ("approve", CERTIFICATES, "signers", f"kubernetes.io/{signer}"),
+        )
         for signer in ("kube-apiserver-client", "kube-apiserver-client-kubelet", "kubelet-serving", "legacy-unknown")
     },
     # ── our own rooms ────────────────────────────────────────────────────────────────────────────────────────────

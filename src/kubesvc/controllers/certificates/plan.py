@@ -122,7 +122,7 @@ def _common_name(request: x509.CertificateSigningRequest) -> str:
 def _alternatives(request: x509.CertificateSigningRequest) -> dict[str, bool]:
     """Which sorts of alternative names it has. Raises ValueError for a sort that no signer signs."""
     found = dict.fromkeys(("DNS", "email", "IP", "URI"), False)
-    sorts = {x509.DNSName: "DNS", x509.RFC822Name: "email", x509.IPAddress: "IP"}
+    sorts: dict[object, str] = {x509.DNSName: "DNS", x509.RFC822Name: "email", x509.IPAddress: "IP"}
     sorts[x509.UniformResourceIdentifier] = "URI"
     try:
         names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
