@@ -9,6 +9,7 @@ import pytest
 
 from kubesvc.api import registry
 from kubesvc.api.registry import Kind
+from support.certificates import request_for
 from support.kubectl import Kubectl
 
 POD = {"containers": [{"name": "c", "image": "host", "command": ["sleep", "1"]}]}
@@ -35,6 +36,8 @@ WEBHOOKS = [
         "clientConfig": {"url": "https://192.0.2.1/"},
     }
 ]
+
+REQUEST = request_for("x")
 
 # resource -> (the rest of a manifest, what `describe` says of it, a path of `explain`, a field it lists)
 KINDS: dict[str, tuple[dict[str, Any], str, str, str]] = {
@@ -102,6 +105,9 @@ KINDS: dict[str, tuple[dict[str, Any], str, str, str]] = {
                                                "kind\t<string> -required-"),
     "clusterrolebindings.rbac.authorization.k8s.io": (BINDING, "User x", "clusterrolebinding.subjects",
                                                       "namespace\t<string>"),
+    "certificatesigningrequests.certificates.k8s.io": (
+        {"spec": {"request": REQUEST, "usages": ["client auth"], "signerName": "example.com/x"}}, "Status: Pending",
+        "csr.spec", "expirationSeconds\t<integer>"),
     "ipaddresspools.kubesvc.dev": ({"spec": {"addresses": ["192.0.2.0/28"]}}, "192.0.2.0/28",
                                    "ipaddresspool.spec", "autoAssign\t<boolean>"),
     "l2advertisements.kubesvc.dev": ({"spec": {"ipAddressPools": ["a"]}}, "Ip Address Pools: a",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -12,6 +13,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _DAY = timedelta(days=1)
+
+
+def request_for(
+    user: str, *groups: str, hosts: tuple[str, ...] = (), key: ec.EllipticCurvePrivateKey | None = None
+) -> str:
+    """A CertificateSigningRequest's spec.request: PEM in base64."""
+    parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
+    builder = x509.CertificateSigningRequestBuilder(x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, user)]))
+    if hosts:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_host(h) for h in hosts]), critical=False)
+    signed = builder.sign(key or ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return base64.b64encode(signed.public_bytes(serialization.Encoding.PEM)).decode()
 
 
 class Authority:
@@ -28,6 +41,7 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         self.path = directory / "ca.crt"
+        (directory / "ca.key").write_bytes(_pem(self._key))
         self.path.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
     def serving(self, name: str, *hosts: str) -> None:
@@ -52,11 +66,7 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName([_host(h) for h in hosts]), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         (self.directory / f"{name}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        (self.directory / f"{name}.key").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+        (self.directory / f"{name}.key").write_bytes(_pem(key))
 
     def _builder(
         self, subject: x509.Name, key: ec.EllipticCurvePublicKey, left: timedelta = _DAY
@@ -74,6 +84,12 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own), critical=False)
         )
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _host(name: str) -> x509.GeneralName:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def controlled_server(directory: Path) -> Iterator[ServerThread]:
             thread.run(add_node(session, name))
 
         async def live() -> None:
-            async with running(run(session, CONFIG), Agent(session).run()):
+            async with running(run(session, replace(CONFIG, signer=directory)), Agent(session).run()):
                 await asyncio.Event().wait()
 
         alive: Future[Any] = asyncio.run_coroutine_threadsafe(live(), thread.loop)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubesvc.api import apps, balancing, batch, coordination, core, discovery, networking, nodes, pods
+from kubesvc.api import apps, balancing, batch, certificates, coordination, core, discovery, networking, nodes, pods
 from kubesvc.api.meta import Object
 
 READ = ("get", "list", "watch")
@@ -435,6 +435,21 @@ ROLE = Kind(RBAC, "v1", "Role", "roles", "role", True)
 CLUSTER_ROLE = Kind(RBAC, "v1", "ClusterRole", "clusterroles", "clusterrole", False)
 ROLE_BINDING = Kind(RBAC, "v1", "RoleBinding", "rolebindings", "rolebinding", True)
 CLUSTER_ROLE_BINDING = Kind(RBAC, "v1", "ClusterRoleBinding", "clusterrolebindings", "clusterrolebinding", False)
+
+CERTIFICATES = "certificates.k8s.io"
+CERTIFICATE_SIGNING_REQUEST = Kind(
+    CERTIFICATES,
+    "v1",
+    "CertificateSigningRequest",
+    "certificatesigningrequests",
+    "certificatesigningrequest",
+    False,
+    ("csr",),
+    (),
+    ("status", "approval"),
+    certificates.CertificateSigningRequest,
+    ("spec.signerName",),
+)
 
 # ── questions, answered on the spot ──────────────────────────────────────────────────────────────────────────────────
 

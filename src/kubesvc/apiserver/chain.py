@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from kubesvc.api.errors import (
     ApiError,
@@ -49,6 +50,7 @@ _COLLECTION: dict[str, Verb] = {"GET": list_, "POST": create, "DELETE": deleteco
 _SUBRESOURCE: dict[str, dict[str, Verb]] = {
     "scale": {"GET": scale.get, "PUT": scale.update, "PATCH": scale.patching},
     "binding": {"POST": binding.create},
+    "approval": {"GET": get, "PUT": update, "PATCH": patching},
     "ephemeralcontainers": {"GET": get, "PUT": update, "PATCH": patching},
     "eviction": {"POST": eviction.create},
     "finalize": {"PUT": finalize.update},
@@ -72,7 +74,10 @@ def chain(state: State) -> Handler:
             if target is not None and target.kind.deprecated:
                 texts.append(target.kind.deprecated)
             try:
-                response = await _recovered(state, request, target)
+                if state.auditor is None:
+                    response = await _recovered(state, request, target)
+                else:
+                    response = await state.auditor.around(partial(_answered, state, target), request, target)
             finally:
                 state.metrics.ended(kind)
         if texts:
@@ -87,6 +92,10 @@ def chain(state: State) -> Handler:
 
 def _custom(state: State, path: str) -> Target | None:
     return resolve(path, state.kinds.find) if state.kinds.served and path.startswith("/apis/") else None
+
+
+async def _answered(state: State, target: Target | None, request: Request) -> Response:
+    return await _recovered(state, request, target)
 
 
 async def _counted(

@@ -28,6 +28,8 @@ class ApiConfig:
     node_client_key: Path
     dns_domain: str = "cluster.local"
     allow_external_ips: bool = False  # Services may claim any address with spec.externalIPs (CVE-2020-8554)
+    audit_log: Path | None = None  # who did what, a line an event; None: nobody writes it down
+    audit_policy: Path | None = None  # of how much of what; None: the metadata of every request
     own_ports: frozenset[int] = frozenset()  # the nodes' own, which no Service may have as its node port
 
     @property

@@ -10,7 +10,10 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import lru_cache
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -19,8 +22,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from kubesvc.api.errors import ApiError, BadRequest, RequestTimeout, TooLarge
 from kubesvc.apiserver import encode
 from kubesvc.apiserver.config import ApiConfig
+from kubesvc.apiserver.doors import Doors, Porter, Verdict
 from kubesvc.apiserver.fairness import Seats
 from kubesvc.apiserver.routing import is_true, streamed
+from kubesvc.client.pemfiles import keep_fresh
 from kubesvc.client.takeover import take_over
 from kubesvc.client.transport import Handler, Request, Response, Upgrade, User
 
@@ -30,7 +35,8 @@ _http_log.addFilter(lambda record: not (record.exc_info and isinstance(record.ex
 """Of aiohttp's own: what isn't HTTP is answered 400, and whoever sends it doesn't fill our log."""
 
 _LARGEST_BODY = 3 << 20  # bytes, as upstream's limit for a request
-_KEEP_ALIVE = 3600.0  # seconds: clients reuse connections, and a TLS handshake is dear
+_KEEP_ALIVE = 90.0  # seconds without a request, as upstream
+_BACKLOG = 1024
 _CLOSE_SECONDS = 0.5
 _BODY_SECONDS = 30.0
 _PATIENCE = 30.0  # seconds that a watcher may leave its connection full
@@ -41,6 +47,10 @@ class Listener:
         self._handler = handler
         self._seats = Seats()
         self._runner: web.ServerRunner | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self._doors = Doors()
+        self._porter: Porter | None = None
+        self._sockets: tuple[socket.socket, ...] = ()
 
     async def start(self, sockets: Sequence[socket.socket], config: ApiConfig) -> None:
         loop = asyncio.get_running_loop()
@@ -50,22 +60,32 @@ class Listener:
                 message, payload, protocol, writer, task, loop, client_max_size=_LARGEST_BODY
             ),
             handler_cancellation=True,  # a client that has gone ends its idle watch
-            access_log=None,
-            logger=_http_log,
-            keepalive_timeout=_KEEP_ALIVE,
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=_CLOSE_SECONDS, handle_signals=False)
         await self._runner.setup()
         tls = tls_context(config)
+        self._renewing = asyncio.create_task(keep_fresh(tls, config.tls_cert, config.tls_key), name="apiserver-tls")
+        self._sockets = tuple(sockets)
+        self._porter = Porter(self._doors, tls, lambda verdict, left: _Connection(server, loop, verdict, left))
         for bound in sockets:
-            await web.SockSite(self._runner, bound, ssl_context=tls, backlog=1024).start()
+            self._porter.listen(bound, _BACKLOG)
 
     async def close(self) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
+        if self._porter is not None:
+            for bound in self._sockets:
+                self._porter.close(bound)
+            self._porter = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
 
     async def _answer(self, incoming: web.BaseRequest) -> web.StreamResponse:
+        if isinstance(incoming.protocol, _Connection) and incoming.protocol.verdict is Verdict.TELL:
+            refused = _whole(encode.failure(self._doors.refusal()))
+            refused.force_close()
+            return refused
         content = incoming.content.iter_any() if incoming.body_exists and streamed(incoming.path) else None
         try:
             body = await _read(incoming) if incoming.body_exists and content is None else b""
@@ -85,6 +105,7 @@ class Listener:
             incoming.rel_url.raw_query_string,
             incoming.rel_url.raw_path,
             content,
+            incoming.remote or "",
         )
         try:
             await self._seats.take(user.name if user else "")
@@ -99,6 +120,27 @@ class Listener:
         if response.upgrade is not None:
             return await _upgrade(incoming, response.upgrade)
         return _whole(response)
+
+
+class _Connection(web.RequestHandler):
+    """One connection, which says when it ends."""
+
+    __slots__ = ("_left", "verdict")
+
+    def __init__(
+        self,
+        server: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        verdict: Verdict,
+        left: Callable[[], None],
+    ) -> None:
+        no_log: Any = None  # which aiohttp takes, and its types don't
+        super().__init__(server, loop=loop, access_log=no_log, logger=_http_log, keepalive_timeout=_KEEP_ALIVE)
+        self.verdict, self._left = verdict, left
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._left()
 
 
 def _headers(incoming: web.BaseRequest) -> dict[str, str]:
@@ -164,15 +206,19 @@ async def _upgrade(incoming: web.BaseRequest, upgrade: Upgrade) -> web.StreamRes
 
 
 def _user(incoming: web.BaseRequest) -> User | None:
-    """The common name and the organisations of the client's certificate."""
+    """The common name and the organisations of the client's certificate. One that has expired since the handshake is
+    nobody's any more."""
     transport = incoming.transport
     certificate = transport.get_extra_info("peercert") if transport is not None else None
-    if not certificate:
+    if not certificate or _expiry(certificate["notAfter"]) < time.time():
         return None
     names = [pair for part in certificate.get("subject", ()) for pair in part]
     common = next((value for field, value in names if field == "commonName"), "")
     groups = tuple(value for field, value in names if field == "organizationName")
     return User(common, groups) if common else None
+
+
+_expiry = lru_cache(maxsize=4096)(ssl.cert_time_to_seconds)
 
 
 def tls_context(config: ApiConfig) -> ssl.SSLContext:

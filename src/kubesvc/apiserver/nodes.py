@@ -6,6 +6,7 @@ kubectl ──TLS──► API server ──TLS──► node:10250 /containerLo
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator, Iterable
 
@@ -17,8 +18,11 @@ from kubesvc.api.errors import ApiError, BadRequest, InternalError, from_status
 from kubesvc.api.nodes import Node
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.client.kubeconfig import tls_context
+from kubesvc.client.pemfiles import Followed
 from kubesvc.client.transport import Response, Upgrade
 from kubesvc.client.tunnel import Duplex, Head, Wire, ask, join
+
+log = logging.getLogger(__name__)
 
 _PORT = 10250
 _CONNECT_SECONDS = 5.0
@@ -34,8 +38,14 @@ class Nodes:
         self._config = config
         self._http: aiohttp.ClientSession | None = None
         self._trust: ssl.SSLContext | None = None
+        self._files = Followed((config.node_client_cert, config.node_client_key))
 
     def _tls(self) -> ssl.SSLContext:
+        if self._trust is not None and self._files.changed():
+            try:
+                self._trust.load_cert_chain(self._config.node_client_cert, self._config.node_client_key)
+            except (OSError, ssl.SSLError) as error:
+                log.warning("%s can't be used: %s; the one before is kept", self._config.node_client_cert, error)
         if self._trust is None:
             self._trust = tls_context(
                 self._config.client_ca.read_bytes(),
@@ -45,6 +55,7 @@ class Nodes:
         return self._trust
 
     def _session(self) -> aiohttp.ClientSession:
+        self._tls()  # may be renewed: for new connections
         if self._http is None:
             self._http = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=self._tls(), limit=0),

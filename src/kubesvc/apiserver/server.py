@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from kubesvc.apiserver import bootstrap, stored
 from kubesvc.apiserver.access import rbac
+from kubesvc.apiserver.audit.auditor import Auditor, open_audit
 from kubesvc.apiserver.chain import chain
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.apiserver.custom.following import Following
@@ -41,9 +42,13 @@ class ApiServer:
         self.handler: Handler = chain(self._state)
         self._listener = Listener(self.handler)
         self._tasks: list[asyncio.Task[None]] = []
+        self._auditor: Auditor | None = None
 
     async def start(self) -> None:
-        """Fill the caches and make the objects every cluster has. The store is the caller's to open and close."""
+        """Fill the caches and make the objects every cluster has. The store is the caller's to open and close. Raises
+        AuditError where the audit log can't be written, or its policy read."""
+        if self._config.audit_log is not None:
+            self._auditor = self._state.auditor = open_audit(self._config.audit_log, self._config.audit_policy)
         since = await self._state.hints.load()
         self._tasks.append(asyncio.create_task(self._state.hints.run(since), name="apiserver-hints"))
         await self._load_rbac()
@@ -80,3 +85,5 @@ class ApiServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        if self._auditor is not None:
+            self._auditor.close()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from random import Random
+from typing import Protocol
 
 from kubesvc.api.errors import not_found
 from kubesvc.api.meta import format_time
 from kubesvc.api.registry import stored as stored_kinds
 from kubesvc.apiserver import stored
+from kubesvc.apiserver.access.asking import asking
+from kubesvc.apiserver.access.attributes import groups_of
 from kubesvc.apiserver.access.rbac import Rbac
 from kubesvc.apiserver.admission import Cluster, Context
 from kubesvc.apiserver.custom.kinds import Kinds
@@ -21,9 +24,16 @@ from kubesvc.apiserver.nodes import Nodes
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.storecheck import StoreCheck
 from kubesvc.apiserver.webhooks.register import Register
+from kubesvc.client.transport import Handler, Request, Response
 from kubesvc.store.protocol import Store, Versioned
 
 Clock = Callable[[], datetime]
+
+
+class Auditor(Protocol):
+    """What writes down who did what."""
+
+    def around(self, handle: Handler, request: Request, target: Target | None) -> Awaitable[Response]: ...
 
 
 def utc_now() -> datetime:
@@ -47,10 +57,13 @@ class State:
         self.tried = StoreCheck(store)
         self.lines = Lines()
         self.metrics = Metrics()
+        self.auditor: Auditor | None = None
         self.ready = False  # bootstrap is done
 
     def context(self, subresource: str = "") -> Context:
-        return Context(self.cluster, self.clock(), self.random.randrange, subresource)
+        user = asking.get()
+        who = (user.name, groups_of(user)) if user is not None else ("", ())
+        return Context(self.cluster, self.clock(), self.random.randrange, subresource, *who)
 
     def new_uid(self) -> str:
         """A random UUID (RFC 9562, version 4), not secret: the system's randomness would give up the interpreter's lock

@@ -15,7 +15,7 @@ from kubesvc.api.registry import Kind
 from kubesvc.apiserver import views
 from kubesvc.apiserver.custom import columns
 from kubesvc.apiserver.custom.kind import CustomKind
-from kubesvc.apiserver.printing import access, balancing, cluster, limits, network, pods, workloads
+from kubesvc.apiserver.printing import access, balancing, certificates, cluster, limits, network, pods, workloads
 from kubesvc.apiserver.printing.columns import AGE, NAME, Printer
 from kubesvc.apiserver.printing.duration import age
 
@@ -27,6 +27,7 @@ _PRINTERS: dict[tuple[str, str], Printer] = {
     **cluster.PRINTERS,
     **limits.PRINTERS,
     **balancing.PRINTERS,
+    **certificates.PRINTERS,
 }  # (group, plural) -> its printer
 
 

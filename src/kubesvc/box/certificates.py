@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from dataclasses import dataclass
+from datetime import timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -34,7 +37,18 @@ class Identities:
 
 def ensure_certificates(box: Box) -> Identities:
     """Make or renew every certificate of the box, and write the kubeconfigs."""
-    authority = Authority(box.path / "pki")
+    pki = box.path / "pki"
+    pki.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(pki, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # the supervisor adds nodes while the control plane renews
+        return _ensure(box)
+    finally:
+        os.close(descriptor)
+
+
+def _ensure(box: Box) -> Identities:
+    authority = Authority(box.path / "pki", timedelta(seconds=box.certificate_lifetime))
     api = box.network.api
     names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
     hosts: list[Host] = [
@@ -54,7 +68,8 @@ def ensure_certificates(box: Box) -> Identities:
     inside = f"https://[{api}]:{API_PORT}" if api.version == 6 else f"https://{api}:{API_PORT}"
 
     def kubeconfig(node: str, part: str, user: str, groups: list[str]) -> Path:
-        certificate = authority.ensure(f"{node}-{part}", user, groups)
+        own = part == "node"  # its agent renews it
+        certificate = (authority.ensure_own if own else authority.ensure)(f"{node}-{part}", user, groups)
         return authority.kubeconfig(box.path / "pki" / f"{node}-{part}.kubeconfig", certificate, inside, context, user)
 
     nodes = {

@@ -26,6 +26,7 @@ from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.errors import ApiError
 from kubesvc.api.nodes import Node
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE
+from kubesvc.apiserver.audit.auditor import AuditError
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.apiserver.server import ApiServer, relax_collection
 from kubesvc.box import clouddns, portrange, publish
@@ -40,6 +41,7 @@ from kubesvc.box.definition import (
     PROXY_METRICS_PORT,
     Box,
 )
+from kubesvc.box.rotation import rotate
 from kubesvc.box.sockets import Sockets
 from kubesvc.box.supervisor import Child
 from kubesvc.client import kubeconfig
@@ -134,7 +136,7 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
         relax_collection()
         if warning := await portrange.warning(store, box.port_range):
             os.write(progress, f"{WARNING}{warning}\n".encode())
-    except (StoreError, ApiError) as error:
+    except (StoreError, ApiError, AuditError) as error:
         os.write(progress, f"{FAILED}{error}\n".encode())
         raise
 
@@ -150,6 +152,7 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
             await ensure_addons(session, box)
             group.create_task(controllers.run(controlling, _controllers_config(box, identities)))
             group.create_task(loadbalancer.run(balancing, *_balancing(box)))
+            group.create_task(rotate(box.path, box.certificate_lifetime))
             group.create_task(_report_ready(session, box, progress))
     finally:
         await server.close()
@@ -189,6 +192,8 @@ def _controllers_config(box: Box, identities: Identities) -> ControllersConfig:
         node_grace=box.node_grace,
         gone_node_grace=box.node_grace,
         volumes=str(box.path / "volumes"),
+        signer=box.path / "pki",
+        signing_duration=box.certificate_lifetime,
     )
 
 
@@ -204,6 +209,8 @@ def _api_config(box: Box, identities: Identities) -> ApiConfig:
         tls_cert=identities.serving,
         tls_key=identities.serving.with_suffix(".key"),
         client_ca=identities.authority,
+        audit_log=Path(box.audit_log) if box.audit_log else None,
+        audit_policy=Path(box.audit_policy) if box.audit_policy else None,
         node_client_cert=identities.node_client,
         node_client_key=identities.node_client.with_suffix(".key"),
     )
@@ -280,6 +287,7 @@ def _node_config(box: Box, name: str, host: int | None = None) -> NodeConfig:
         certificate=pki / f"{name}-serving.crt",
         key=pki / f"{name}-serving.key",
         client_ca=pki / "ca.crt",
+        identity=pki / f"{name}-node.pem",
         port=AGENT_PORT,
         zone=added.zone if added else "",
         labels=added.labels if added else {},

@@ -56,6 +56,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     transfer_to: tuple[str, ...] | None = None
     notify: tuple[str, ...] | None = None
     node_grace: float | None = None
+    certificate_lifetime: float | None = None
+    audit_log: str | None = None
+    audit_policy: str | None = None
     allow_external_ips: bool | None = None
     publish: tuple[str, ...] | None = None
     node_port_addresses: str | None = None
@@ -119,6 +122,9 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     transfer_to: tuple[str, ...] = ()  # CIDRs of servers that may fetch whole zones
     notify: tuple[str, ...] = ()  # servers that are told when a zone has changed
     node_grace: float = 40.0  # seconds without a sign of life after which a node counts as lost
+    certificate_lifetime: float = 365 * 86400.0  # seconds that a certificate lives; the authority's lives ten years
+    audit_log: str = ""  # a file; "": none
+    audit_policy: str = ""  # a file; "": metadata of everything
     allow_external_ips: bool = False
     publish: tuple[str, ...] = ()  # [HOSTPORT:]NODEPORT[/udp]
     node_port_addresses: str = "primary"  # CIDRs or words, separated by commas
@@ -294,6 +300,8 @@ def _check(box: Box) -> None:
         raise BoxError(f"--cloud-speed {box.cloud_speed}: expected 1 to 1000")
     if not box.node_grace >= 1:
         raise BoxError(f"--node-grace {box.node_grace}: expected at least 1 second")
+    if not box.certificate_lifetime >= 15:
+        raise BoxError(f"--certificate-lifetime {box.certificate_lifetime}: expected at least 15 seconds")
     _check_networks(box)
     if box.mtu and not (least := MIN_MTU[6 in box.versions]) <= box.mtu <= MAX_MTU:
         raise BoxError(f"--mtu {box.mtu}: expected {least} to {MAX_MTU} bytes")

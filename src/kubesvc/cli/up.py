@@ -38,6 +38,22 @@ from kubesvc.loadbalancer.providers.desk.model import CLOUDS
 @click.option("--cni", metavar="FILE|DIR", help="Pods' networks by CNI plugins: their configuration, '' for our own.")
 @click.option("--cni-bin", metavar="DIR:...", help=f"Where CNI plugins are.  [default: {CNI_BIN}]")
 @click.option("--node-grace", type=float, help="Seconds of silence after which a node counts as lost.  [default: 40]")
+@click.option(
+    "--certificate-lifetime",
+    type=float,
+    metavar="SECONDS",
+    help="How long the box's certificates live; they are renewed before they expire.  [default: a year]",
+)
+@click.option(
+    "--audit-log",
+    metavar="FILE",
+    help="Write who did what to the API to this file, an audit.k8s.io/v1 Event a line; '' for none.  [default: none]",
+)
+@click.option(
+    "--audit-policy",
+    metavar="FILE",
+    help="An audit.k8s.io/v1 Policy: what is written of which requests; '' for the metadata of all.",
+)
 @click.option("--egress/--no-egress", default=None, help="Let pods out through this machine.  [default: no]")
 @click.option(
     "--allow-external-ips/--no-allow-external-ips",
@@ -70,8 +86,9 @@ def up(name: str, directory: Path | None, detach: bool, dns_domain: tuple[str, .
         lists = {option: said.pop(option) or None for option in names}
         if dns_domain:
             lists["more_dns_domains"] = dns_domain[1:]
-        if said["cni"]:
-            said["cni"] = str(Path(said["cni"]).absolute())
+        for option in ("audit_log", "audit_policy", "cni"):
+            if said[option]:
+                said[option] = str(Path(said[option]).absolute())
         options = Options(**said, **lists, dns_domain=dns_domain[0] if dns_domain else None)
         box = lifecycle.up(name, where, options, detach=detach, show=show)
     except AlreadyRunning as running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import ssl
 import tempfile
@@ -12,8 +13,11 @@ from typing import Any
 
 import yaml
 
+from kubesvc.client.pemfiles import Followed
 from kubesvc.client.session import Session
 from kubesvc.client.transport import HttpTransport
+
+log = logging.getLogger(__name__)
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -53,7 +57,25 @@ def tls_context(ca: bytes | None, certificate: bytes | None, key: bytes | None) 
 
 
 def load(path: Path) -> Session:
-    """A session to the server of the current context of `path`. Raises KubeconfigError."""
+    """A session to the server of the current context of `path`. Its files may be replaced while it lasts: certificates
+    are renewed. Raises KubeconfigError."""
+    server, tls, token, files = _read(path)
+    followed = Followed(files)
+
+    def renewed() -> ssl.SSLContext | None:
+        if not followed.changed():
+            return None
+        try:
+            return _read(path)[1]
+        except KubeconfigError as error:
+            log.warning("%s; the certificates before are kept", error)
+            return None
+
+    return Session(HttpTransport(server, tls, token, renewed))
+
+
+def _read(path: Path) -> tuple[str, ssl.SSLContext, Callable[[], str], list[Path]]:
+    """The server, what to present and to trust, the token, and the files all that is in."""
     try:
         config = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
@@ -75,7 +97,9 @@ def load(path: Path) -> Session:
         )
     except (OSError, ssl.SSLError, ValueError) as error:
         raise KubeconfigError(f"{path}: its certificates can't be used: {error}") from error
-    return Session(HttpTransport(server, tls, _token(user, path)))
+    named = [section.get(f) for section, f in ((cluster, "certificate-authority"), (user, "client-certificate"),
+                                               (user, "client-key"))]  # fmt: skip
+    return server, tls, _token(user, path), [path, *(path.parent / str(file) for file in named if file)]
 
 
 def in_cluster(account: Path = SERVICE_ACCOUNT) -> Session:

@@ -6,6 +6,7 @@ server passes through the same authentication, authorisation and admission as ku
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
@@ -15,6 +16,8 @@ import msgspec
 from yarl import URL
 
 from kubesvc.client.tunnel import Duplex
+
+_LEAVE = 61.0  # seconds: longer than any request but a watch
 
 
 class User(msgspec.Struct, frozen=True):
@@ -40,6 +43,7 @@ class Request(msgspec.Struct, frozen=True):
     raw_query: str = ""
     raw_path: str = ""
     content: AsyncIterator[bytes] | None = None
+    source: str = ""  # the client's address
 
 
 class Upgrade(msgspec.Struct, frozen=True):
@@ -93,16 +97,32 @@ class LocalTransport:
 class HttpTransport:
     """TLS to `server` (https://host:port). The connection pool is made on first use, inside the running loop.
 
-    `token` gives the bearer token of each request, "" for none: tokens in files are replaced while we run.
+    `token` gives the bearer token of each request, "" for none: tokens in files are replaced while we run. So are
+    certificates: `renewed` is asked before each request for a context to use from then on, None for the one there is.
     """
 
-    def __init__(self, server: str, tls: ssl.SSLContext | None, token: Callable[[], str] = lambda: "") -> None:
+    def __init__(
+        self,
+        server: str,
+        tls: ssl.SSLContext | None,
+        token: Callable[[], str] = lambda: "",
+        renewed: Callable[[], ssl.SSLContext | None] = lambda: None,
+    ) -> None:
         self._server = server.rstrip("/")
         self._tls = tls
         self._token = token
+        self._renewed = renewed
         self._http: aiohttp.ClientSession | None = None
+        self._leaving: set[asyncio.Task[None]] = set()  # sessions of certificates that were replaced
 
     def _session(self) -> aiohttp.ClientSession:
+        if (tls := self._renewed()) is not None:
+            self._tls = tls
+            if self._http is not None:
+                task = asyncio.get_running_loop().create_task(_leave(self._http))
+                self._leaving.add(task)
+                task.add_done_callback(self._leaving.discard)
+                self._http = None
         if self._http is None:
             connector = aiohttp.TCPConnector(ssl=self._tls if self._tls else True, limit=0)
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
@@ -137,9 +157,21 @@ class HttpTransport:
         return self._session().ws_connect(url, protocols=(protocol,), headers=headers, max_msg_size=0)
 
     async def close(self) -> None:
+        leaving = list(self._leaving)
+        for task in leaving:
+            task.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
         if self._http is not None:
             await self._http.close()
             self._http = None
+
+
+async def _leave(http: aiohttp.ClientSession) -> None:
+    """Close it once what is under way has had its time; watches then go on over new connections."""
+    try:
+        await asyncio.sleep(_LEAVE)
+    finally:
+        await http.close()
 
 
 async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

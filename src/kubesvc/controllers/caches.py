@@ -19,6 +19,7 @@ from kubesvc.api.apps import (
     StatefulSet,
 )
 from kubesvc.api.batch import Job
+from kubesvc.api.certificates import CertificateSigningRequest
 from kubesvc.api.coordination import Lease
 from kubesvc.api.core import ConfigMap, Endpoints, Namespace, Service
 from kubesvc.api.discovery import EndpointSlice
@@ -77,6 +78,7 @@ class Caches:
         self.daemon_sets = self._typed(registry.DAEMON_SET, DaemonSet)
         self.jobs = self._typed(registry.JOB, Job)
         self.controller_revisions = self._typed(registry.CONTROLLER_REVISION, ControllerRevision)
+        self.signing_requests = self._typed(registry.CERTIFICATE_SIGNING_REQUEST, CertificateSigningRequest)
         self.claims = self._typed(registry.PERSISTENT_VOLUME_CLAIM, PersistentVolumeClaim)
         self.volumes = self._typed(registry.PERSISTENT_VOLUME, PersistentVolume)
         self.storage_classes = self._typed(registry.STORAGE_CLASS, StorageClass)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,9 @@ class ControllersConfig:
     gone_node_grace: float = 40.0  # seconds that pods of a Node that is gone are left alone
     service_cidr_grace: float = 10.0  # seconds a ServiceCIDR being deleted waits for claims under way
     volumes: str = ""  # the directory in which volumes are made for claims; "": none are
+    signer: Path | None = None
+    """The directory with ca.crt and ca.key, which sign approved CertificateSigningRequests; None: nobody signs."""
+    signing_duration: float = 365 * 86400.0  # seconds that a certificate lives at most
     workers: int = 16
     """Keys of one controller worked on at once."""
 

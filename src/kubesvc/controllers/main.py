@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from kubesvc.client.informer import wait_synced
 from kubesvc.client.session import Session
+from kubesvc.controllers.certificates.controller import CertificatesController
 from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.context import Context, Controller, make_context
 from kubesvc.controllers.custom import CustomKindsController
@@ -44,6 +45,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     replication_controller,
     PersistentVolumeController,
     NamespaceController,
+    CertificatesController,
     EndpointsController,
     ServiceCidrController,
     GarbageController,

@@ -69,7 +69,9 @@ def make(
         image=image,
         account=account,
     )
-    (bundle / "config.json").write_bytes(msgspec.json.encode(config))
+    made = bundle / "config.json"
+    made.touch(mode=0o600)  # Secrets are in the environment
+    made.write_bytes(msgspec.json.encode(config))
 
 
 def remove(bundle: Path) -> None:

@@ -19,7 +19,7 @@ from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
 from kubesvc.kernel import sysctl
 from kubesvc.kernel.links import Links
-from kubesvc.node import etc, health, lease, registration, routes
+from kubesvc.node import etc, health, lease, registration, rotation, routes
 from kubesvc.node.agent import Agent
 from kubesvc.node.cni.attachments import Attachments
 from kubesvc.node.config import NodeConfig
@@ -86,6 +86,8 @@ async def _serve(
     await registration.register(session, config, found, health.conditions(health.observe(config)))
     group.create_task(registration.heartbeat(session, config, found, nodes))
     group.create_task(lease.keep(session, config))
+    if config.identity is not None:
+        group.create_task(rotation.keep(session, config.node_name, config.identity))
     networks = await _pod_networks(nodes, config.node_name)
     group.create_task(routes.follow(nodes, links, config.node_name))
     events = Recorder(session, host=config.node_name, settle=SETTLE)

@@ -22,6 +22,7 @@ from aiohttp import web
 
 from kubesvc.api.errors import ApiError, BadRequest, Forbidden, NotFound, Unauthorized
 from kubesvc.api.meta import parse_time
+from kubesvc.client.pemfiles import keep_fresh
 from kubesvc.kernel import netns
 from kubesvc.node import attach, exec, logs, portchannels, portforward, proxying
 from kubesvc.node.agent import Agent
@@ -75,11 +76,10 @@ class NodeServer:
         await runner.setup()
         try:
             address = str(self._config.node_ip)
-            site = web.TCPSite(
-                runner, address, self._config.port, ssl_context=tls_context(self._config), reuse_address=True
-            )
+            tls = tls_context(self._config)
+            site = web.TCPSite(runner, address, self._config.port, ssl_context=tls, reuse_address=True)
             await site.start()
-            await asyncio.get_running_loop().create_future()
+            await keep_fresh(tls, self._config.certificate, self._config.key)
         finally:
             await runner.cleanup()
             await self._proxying.close()

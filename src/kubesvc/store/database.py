@@ -10,6 +10,7 @@ beside; any other may read a snapshot meanwhile (WAL), as `kubesvc backup` and `
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -85,8 +86,20 @@ def hold(path: Path) -> int:
     return descriptor
 
 
+def keep_private(path: Path) -> None:
+    """Make the file its owner's alone, for Secrets are in it; an empty one when it isn't there. Those that SQLite puts
+    beside it take after it. What can't be done here is said by whoever opens it then."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """A connection that writes; the file is made when it isn't there. Raises StoreError."""
+    keep_private(path)
     with explained(path):
         database = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
         try:

@@ -11,9 +11,10 @@ from kubesvc.api.errors import ApiError, BadRequest, Forbidden
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import POD, Kind
 from kubesvc.apiserver import stored
-from kubesvc.apiserver.access import attributes, escalation, node
+from kubesvc.apiserver.access import attributes, escalation, node, signers
 from kubesvc.apiserver.access.attributes import MASTERS, Attributes
 from kubesvc.apiserver.access.rbac import KINDS
+from kubesvc.apiserver.audit import notes
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.client.transport import Request, User
@@ -28,9 +29,14 @@ async def authorize(state: State, request: Request, target: Target | None) -> No
     user = request.user
     assert user is not None
     if MASTERS in user.groups:
+        notes.decided(True)
         return
     wanted = attributes.of(request, target)
-    if why := await refusal(state, user, wanted, request):
+    why = await refusal(state, user, wanted, request)
+    if notes.notes.get() is not None:
+        more = why.removeprefix(wanted.refusal(user.name)).removeprefix(": ")  # beyond that no rule allows it
+        notes.decided(not why, more if why else state.rbac.reason(user, wanted))
+    if why:
         log.info("forbidden: %s", why)
         raise forbidden(wanted, target.kind if target else None, why)
 
@@ -98,6 +104,14 @@ def refuse_escalation(state: State, user: User | None, kind: Kind, new: JSON, ol
     if why := escalation.refusal(state.rbac, user, kind, new, old):
         name = new["metadata"].get("name") or ""
         raise Forbidden(f'{kind.resource} "{name}" is forbidden: {why}', details={"name": name, "kind": kind.plural})
+
+
+def refuse_signing(state: State, user: User | None, target: Target, new: JSON, old: JSON | None) -> None:
+    """Raises Forbidden where a request for a certificate is approved or signed by who may not for its signer."""
+    if why := signers.refusal(state.rbac, user, target.subresource, new, old):
+        name = new["metadata"].get("name") or ""
+        details = {"name": name, "group": target.kind.group, "kind": target.kind.plural}
+        raise Forbidden(f'{target.kind.resource} "{name}" is forbidden: {why}', details=details)
 
 
 async def _bound(state: State, wanted: Attributes, name: str) -> list[JSON]:

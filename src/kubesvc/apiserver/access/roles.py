@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from kubesvc.api.certificates import CLIENT, NODE_CLIENT, NODE_SERVING
 from kubesvc.api.meta import JSON
+from kubesvc.api.registry import CERTIFICATES, RBAC, stored
 from kubesvc.api.registry import GROUP as BALANCING
-from kubesvc.api.registry import RBAC, stored
 
 AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 _AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
@@ -105,7 +106,21 @@ ROLES: dict[str, tuple[Rule, ...]] = {
         (_READ, _CORE, "configmaps secrets"),
         ("get", _CORE, "persistentvolumeclaims persistentvolumes"),
         ("create get list patch update watch", "coordination.k8s.io", "leases"),
+        ("create get list watch", CERTIFICATES, "certificatesigningrequests"),
     ),
+    "system:node-bootstrapper": (("create get list watch", CERTIFICATES, "certificatesigningrequests"),),
+    "system:certificates.k8s.io:certificatesigningrequests:nodeclient": (
+        ("create", CERTIFICATES, "certificatesigningrequests/nodeclient"),
+    ),
+    "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient": (
+        ("create", CERTIFICATES, "certificatesigningrequests/selfnodeclient"),
+    ),
+    **{
+        f"system:certificates.k8s.io:{signer}-approver": (
+            ("approve", CERTIFICATES, "signers", f"kubernetes.io/{signer}"),
+        )
+        for signer in ("kube-apiserver-client", "kube-apiserver-client-kubelet", "kubelet-serving", "legacy-unknown")
+    },
     # ── our own rooms ────────────────────────────────────────────────────────────────────────────────────────────
     "system:kubesvc:dns": (
         *_SERVICES,
@@ -145,6 +160,10 @@ ROLES: dict[str, tuple[Rule, ...]] = {
         ("create", "apps", "controllerrevisions replicasets"),
         ("create", "discovery.k8s.io", "endpointslices"),
         ("update", _CORE, "namespaces/finalize"),
+        ("create", "authorization.k8s.io", "subjectaccessreviews"),
+        ("update", CERTIFICATES, "certificatesigningrequests/approval certificatesigningrequests/status"),
+        ("approve", CERTIFICATES, "signers", NODE_CLIENT),
+        ("sign", CERTIFICATES, "signers", f"{CLIENT} {NODE_CLIENT} {NODE_SERVING}"),
         *_EVENTS,
     ),
 }
@@ -173,6 +192,9 @@ _BINDINGS: dict[str, tuple[str, ...]] = {  # ClusterRole -> its subjects
     "system:node-proxier": ("User:system:kube-proxy",),
     "system:node": ("Group:system:nodes",),
     "system:kubesvc:node": ("Group:system:nodes",),
+    "system:node-bootstrapper": ("Group:system:bootstrappers",),
+    "system:certificates.k8s.io:certificatesigningrequests:nodeclient": ("Group:system:bootstrappers",),
+    "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient": ("Group:system:nodes",),
     "system:kubesvc:dns": ("User:system:kubesvc:dns",),
     "system:kubesvc:load-balancer": ("User:system:kubesvc:load-balancer",),
     "system:kubesvc:announcer": ("User:system:kube-proxy",),  # on our nodes the two are one process

@@ -31,12 +31,14 @@ class Cluster(msgspec.Struct, frozen=True):
 
 
 class Context(msgspec.Struct, frozen=True):
-    """One request. `choose(n)` is a random integer in [0, n)."""
+    """One request. `choose(n)` is a random integer in [0, n). `user` and `groups` are whose it is; "" is the server."""
 
     cluster: Cluster
     now: datetime
     choose: Callable[[int], int]
     subresource: str = ""
+    user: str = ""
+    groups: tuple[str, ...] = ()
 
 
 class Taken(Protocol):
