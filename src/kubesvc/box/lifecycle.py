@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from kubesvc.box import children, control, egress, lock, network, processes, publish, sockets
+from kubesvc.box import children, control, controlplane, egress, lock, network, processes, publish, sockets
 from kubesvc.box.certificates import ensure_certificates
 from kubesvc.box.changes import Changes
 from kubesvc.box.definition import RUN, Box, Options, define, find, name_flag, names, recall, remember
@@ -202,12 +202,12 @@ def _start(box: Box, listener: socket.socket, published: tuple[Published, ...], 
         except BlockingIOError:
             return
         for said in data.decode().split("\n"):
-            if waiting and said.startswith(children.FAILED):
-                reporter.send(Progress(error=said.removeprefix(children.FAILED)))
+            if waiting and said.startswith(controlplane.FAILED):
+                reporter.send(Progress(error=said.removeprefix(controlplane.FAILED)))
                 supervisor.end()
                 return
-            if waiting and said.startswith(children.WARNING):
-                reporter.send(Progress(warning=said.removeprefix(children.WARNING)))
+            if waiting and said.startswith(controlplane.WARNING):
+                reporter.send(Progress(warning=said.removeprefix(controlplane.WARNING)))
             if said in waiting:
                 waiting.discard(said)
                 reporter.send(Progress(step=said, seconds=time.monotonic() - began))
@@ -290,6 +290,12 @@ def stop(box: Box) -> None:
         raise BoxError(f"box {box.name!r}: some of its processes did not end; see {box.path / 'logs'}")
 
 
+def _end_pods(box: Box) -> None:
+    from kubesvc.box import nodeprocesses
+
+    nodeprocesses.teardown_nodes(box)
+
+
 def _remove_network(box: Box) -> None:
     egress.remove(box)
     network.remove(box)
@@ -299,7 +305,7 @@ def down(box: Box, *, purge: bool, show: Show) -> None:
     """Stop the box and take away all it put on this machine; with `purge` its data too."""
     steps: tuple[tuple[str, Callable[[Box], None]], ...] = (
         ("processes stopped", stop),
-        ("pods ended", children.teardown_nodes),
+        ("pods ended", _end_pods),
         ("network removed", _remove_network),
     )
     for text, action in steps:

@@ -1,8 +1,8 @@
 """The supervisor: forks the box's processes, restarts what dies, and writes down how it stands.
 
-It imported everything once and forks before any thread or event loop exists: a child starts in milliseconds and shares
-the supervisor's memory. It holds the listening sockets too, so that a restarted child finds its callers queued, not
-refused. It never runs an event loop of its own.
+It imports everything once, in a child's place, and forks before any thread or event loop exists: a child starts in
+milliseconds and shares the supervisor's memory. It holds the listening sockets too, so that a restarted child finds its
+callers queued, not refused. It never runs an event loop of its own.
 
     supervisor ──fork──► control-plane
                ├─fork──► node1/proxy  node1/dns  node1/node
@@ -21,7 +21,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,10 +73,11 @@ class _Running:
 class Supervisor:
     """Keeps `children` alive until SIGTERM or SIGINT. `on_input` maps a descriptor -> what to call when readable."""
 
-    def __init__(self, run_path: Path, logs: Path, children: Sequence[Child]) -> None:
+    def __init__(self, run_path: Path, logs: Path, children: Iterable[Child]) -> None:
         self._run_path = run_path
         self._logs = logs
-        self._running = [_Running(child) for child in children]
+        self._children = children
+        self._running: list[_Running] = []
         self._ready = False
         self._stopping = False
         self._inputs: dict[int, Callable[[], None]] = {}
@@ -97,10 +98,11 @@ class Supervisor:
         self._stopping = True
 
     def start(self) -> None:
-        """Fork every child."""
-        gc.collect()
-        gc.freeze()
-        for entry in self._running:
+        """Fork every child, each as soon as it is known."""
+        for child in self._children:
+            gc.freeze()  # a fork's garbage collector leaves the supervisor's objects, and so their pages, alone
+            entry = _Running(child)
+            self._running.append(entry)
             self._spawn(entry)
         self._save()
 

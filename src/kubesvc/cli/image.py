@@ -12,7 +12,7 @@ from typing import IO
 
 import click
 
-from kubesvc.box.children import docker_config
+from kubesvc.box.nodeprocesses import docker_config
 from kubesvc.box.definition import Box
 from kubesvc.cli.options import box_or_fail, which_box
 from kubesvc.node.images import archive, credentials, reference, root
