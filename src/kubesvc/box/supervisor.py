@@ -22,20 +22,18 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
+from kubesvc.box.backoff import Backoff
 from kubesvc.box.processes import Process, Status, save, start_ticks
 from kubesvc.kernel import netns
 
 log = logging.getLogger(__name__)
 
-FIRST_DELAY = 0.1  # seconds before the first restart; doubles up to LAST_DELAY
-LAST_DELAY = 30.0
-STEADY = 10.0  # seconds after which a process counts as healthy again
 STOP_PATIENCE = 5.0
 LOG_LIMIT = 16 << 20  # bytes; a larger log is kept as .1 when its process starts
 
@@ -65,7 +63,7 @@ class _Running:
     started: int = 0
     since: float = 0.0
     restarts: int = 0
-    failures: int = 0
+    backoff: Backoff = field(default_factory=Backoff)
     restart_at: float = 0.0  # monotonic; meaningful while pid is 0
     last_exit: str = ""
 
@@ -182,10 +180,9 @@ class Supervisor:
         code = os.waitstatus_to_exitcode(status)
         entry.last_exit = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         log.warning("%s (pid %d) ended: %s", entry.child.name, entry.pid, entry.last_exit)
-        entry.failures = 0 if time.time() - entry.since > STEADY else entry.failures + 1
-        delay = min(FIRST_DELAY * 2 ** min(entry.failures, 16), LAST_DELAY)
+        entry.backoff = entry.backoff.after(code, time.time() - entry.since)
         entry.pid, entry.descriptor = 0, -1
-        entry.restart_at, entry.since = time.monotonic() + delay, time.time()
+        entry.restart_at, entry.since = time.monotonic() + entry.backoff.delay, time.time()
         self._save()
 
     def _restart_due(self) -> None:

@@ -100,6 +100,10 @@ class PodPaths:
         return self.root / "netns"
 
     @property
+    def pidns(self) -> Path:
+        return self.root / "pidns"
+
+    @property
     def etc(self) -> Path:
         return self.root / "etc"
 

@@ -105,6 +105,7 @@ async def _serve(
         Images(store, Puller(store, config.image_network), config.docker_config, reader.secret),
         Followed(session),
         HostPorts(),
+        registration.capacity(found),
     )
     agent = Agent(machine, pods)
     group.create_task(NodeServer(config, agent).run())

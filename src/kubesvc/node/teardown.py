@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from kubesvc.kernel import mounts, netns
-from kubesvc.node import cgroups, processes, records
-from kubesvc.node.config import NodeConfig, Paths
+from kubesvc.node import cgroups, processes, reaper, records
+from kubesvc.node.config import NodeConfig, Paths, PodPaths
 from kubesvc.node.records import ContainerRecord
 
 
@@ -26,6 +26,7 @@ def teardown(config: NodeConfig) -> None:
     processes.kill(_grouped(config.cgroup))
     if paths.pods.is_dir():
         for pod in paths.pods.iterdir():
+            reaper.remove(PodPaths(pod))
             netns.delete(pod / "netns")
     mounts.unmount_all(paths.run_dir)
     cgroups.remove(config.cgroup)
