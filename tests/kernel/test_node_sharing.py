@@ -44,7 +44,9 @@ COMMANDS = "for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $f; echo; done"
 
 
 async def test_containers_that_share_processes_see_each_other_and_collect_orphans(bed: NodeBed) -> None:
-    await bed.create("both", FOREVER, shareProcessNamespace=True, initContainers=[SLEEPER | {"restartPolicy": "Always"}])
+    await bed.create(
+        "both", FOREVER, shareProcessNamespace=True, initContainers=[SLEEPER | {"restartPolicy": "Always"}]
+    )
     pod = await bed.running("both")
     seen = await printed(bed, "both", COMMANDS)
     assert "/bin/sleep 31536" in seen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
+
 from kubesvc.box.backoff import Backoff
 
 KILL, SEGV = -signal.SIGKILL, -signal.SIGSEGV
@@ -31,8 +32,9 @@ def delays(*ends: tuple[int, float]) -> list[float]:
         ([(1, 0.1), (1, 0.1), (KILL, 5.0), (1, 0.1)], [0.1, 0.2, 0.1, 0.4]),
     ],
     ids=[
-        "first end", "a crash loop backs off", "a fault is a crash", "a steady one begins anew", "kills in quick succession",
-        "kills far apart", "killed while it recovers", "a kill doesn't excuse a crash loop",
+        "first end", "a crash loop backs off", "a fault is a crash", "a steady one begins anew",
+        "kills in quick succession", "kills far apart", "killed while it recovers",
+        "a kill doesn't excuse a crash loop",
     ],
 )  # fmt: skip
 def test_delay_before_the_next_start(ends, expected):

@@ -14,8 +14,8 @@ def _no_paths(_: ssl.SSLContext) -> None:
 
 @contextmanager
 def quickly() -> Iterator[None]:
-    """While modules are imported: no collecting of garbage, of which there is hardly any (a quarter of the time), and no
-    reading of the machine's CA certificates (a tenth).
+    """While modules are imported: no collecting of garbage, of which there is hardly any (a quarter of the time), and
+    no reading of the machine's CA certificates (a tenth).
 
     aiohttp reads them twice, into contexts for requests that bring none. Those trust nobody then: whoever asks servers
     of the world (images/registry.py) brings a context of its own.

@@ -8,7 +8,6 @@ import sys
 import click
 
 from kubesvc import __version__
-from kubesvc.box.importing import quickly
 
 # command -> (module:function, one line of help)
 COMMANDS = {
@@ -48,6 +47,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        from kubesvc.box.importing import quickly
+
         module, _, function = COMMANDS[cmd_name][0].partition(":")
         with quickly():
             command: click.Command = getattr(importlib.import_module(module), function)

@@ -180,7 +180,10 @@ def build(
     base: Mapping[str, str],
     allocatable: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """The whole environment, on top of `base`; `allocatable` is what the node has. Raises ConfigError for what is missing and isn't optional."""
+    """The whole environment, on top of `base`; `allocatable` is what the node has.
+
+    Raises ConfigError for what is missing and isn't optional.
+    """
     found: dict[str, str] = dict(base)
     found |= service_variables(services)
     for source in container.env_from:

@@ -18,7 +18,7 @@ from kubesvc.client.events import Recorder
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
 from kubesvc.kernel.links import Links
-from kubesvc.node import etc, health, lease, registration, routes
+from kubesvc.node import etc, health, lease, registration, rotation, routes
 from kubesvc.node.agent import Agent
 from kubesvc.node.config import NodeConfig
 from kubesvc.node.exits import Exits
@@ -110,6 +110,7 @@ async def _serve(
     agent = Agent(machine, pods)
     group.create_task(NodeServer(config, agent).run())
     group.create_task(agent.run())
+    group.create_task(rotation.keep(agent, config))
     log.info("node %s: pods get addresses of %s", config.node_name, network)
 
 

@@ -49,7 +49,9 @@ def shown(wanted: ResourceFieldSelector, container: Container, allocatable: Mapp
     if which not in ("limits", "requests") or not name:
         raise ValueError(f"unsupported container resource : {wanted.resource}")
     given = container.resources.limits if which == "limits" else container.resources.requests
-    written = given.get(name, allocatable.get(name, 0) if which == "limits" else container.resources.limits.get(name, 0))
+    written = given.get(
+        name, allocatable.get(name, 0) if which == "limits" else container.resources.limits.get(name, 0)
+    )
     divisor = quantity(wanted.divisor) or Decimal(1)
     return str(math.ceil((quantity(written) or Decimal(0)) / divisor))
 

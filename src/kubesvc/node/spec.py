@@ -1,7 +1,8 @@
 """A container's OCI runtime configuration (config.json). Pure. Follows the OCI runtime spec 1.0.2.
 
 A container has its own PID (unless the pod shares one), mount, IPC and UTS namespace, less what hostPID and hostIPC
-leave out; the network namespace is the pod's, or the node's for hostNetwork. Capabilities are the set Docker gives, less what the machine itself hasn't.
+leave out; the network namespace is the pod's, or the node's for hostNetwork. Capabilities are the set
+Docker gives, less what the machine itself hasn't.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ def build(
     shared = {"pid": pod.spec.host_pid, "ipc": pod.spec.host_ipc}
     namespaces: list[JSON] = [{"type": name} for name in ("pid", "ipc", "mount", "uts") if not shared.get(name)]
     if pod.spec.host_ipc:
-        binds = [Bind("/dev/shm", "/dev/shm"), *binds]  # noqa: S108
+        binds = [Bind("/dev/shm", "/dev/shm"), *binds]
     config: JSON = {
         "ociVersion": "1.0.2",
         "process": process,

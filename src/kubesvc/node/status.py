@@ -169,8 +169,8 @@ def build(
     expired: bool = False,
     before: Iterable[Condition] | None = None,
 ) -> JSON:
-    """The status to patch. `before`: the conditions published last; by default those the pod carries; `expired`: the pod
-    was active for longer than it may be."""
+    """The status to patch. `before`: the conditions published last; by default those the pod carries.
+    `expired`: the pod was active for longer than it may be."""
     phase_ = "Failed" if expired else phase(pod, views, ended=ended)
     verdicts = _verdicts(pod, views, phase_, bool(address))
     found: JSON = {
