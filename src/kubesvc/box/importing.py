@@ -21,7 +21,7 @@ def quickly() -> Iterator[None]:
     of the world (images/registry.py) brings a context of its own.
     """
     gc.disable()
-    ssl.SSLContext.set_default_verify_paths = _no_paths  # type: ignore[method-assign]
+    ssl.SSLContext.set_default_verify_paths = _no_paths  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:

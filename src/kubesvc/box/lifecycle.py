@@ -21,13 +21,12 @@ from pathlib import Path
 
 import msgspec
 
-from kubesvc.box import children, control, controlplane, egress, lock, network, processes, publish, sockets
+from kubesvc.box import children, control, controlplane, egress, lock, network, processes, publish, ranges, sockets
 from kubesvc.box.certificates import ensure_certificates
 from kubesvc.box.changes import Changes
 from kubesvc.box.definition import RUN, Box, Options, define, find, name_flag, names, recall, remember
 from kubesvc.box.errors import AlreadyRunning, BoxError
 from kubesvc.box.publish import Published
-from kubesvc.box.ranges import choose_network
 from kubesvc.box.supervisor import Supervisor, end_with, redirect
 
 log = logging.getLogger(__name__)
@@ -128,10 +127,11 @@ def _end_orphans(box: Box) -> None:
 
 def _choose_network(box: Box) -> Box:
     """Settle the node network: the remembered one while it is still free, else one that overlaps nothing here."""
-    others = [other for name in names() if name != box.name and (other := find(name, None)) and other.node_cidr]
-    taken = network.host_networks(but=network.host_link(box.name)) + [other.network.network for other in others]
+    others = [other for name in names() if name != box.name and (other := find(name, None))]
+    taken = network.host_networks(but=network.host_link(box.name))
+    taken += ranges.readable(other.node_cidr for other in others)
     if not box.node_cidr:
-        return msgspec.structs.replace(box, node_cidr=str(choose_network(taken)))
+        return msgspec.structs.replace(box, node_cidr=str(ranges.choose_network(taken)))
     for used in taken:
         if used.prefixlen and used.overlaps(box.network.network):
             raise BoxError(

@@ -11,6 +11,7 @@ Pure. Other sizes of network keep the same proportions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
@@ -86,3 +87,10 @@ def choose_network(taken: Iterable[IPv4Network]) -> IPv4Network:
         if not any(candidate.overlaps(network) for network in occupied):
             return candidate
     raise BoxError("every node network that a box would choose is in use on this machine; give one with --node-cidr")
+
+
+def readable(cidrs: Iterable[str]) -> Iterator[IPv4Network]:
+    """The networks of other boxes, as they wrote them down: of one of another version, what can be read."""
+    for text in (part for several in cidrs for part in several.split(",")):
+        with suppress(ValueError):
+            yield IPv4Network(text)
