@@ -92,7 +92,9 @@ def test_canary_by_labels(kubectl: Kubectl) -> None:
 def test_sidecar(kubectl: Kubectl) -> None:
     apply(kubectl, "sidecar", "deployment/talker")
     eventually(lambda: "logging" in ask(kubectl, "http://logs/app.log"))
-    names = kubectl("get", "pods", "-l", "app=talker", "-o", "jsonpath={.items[*].status.initContainerStatuses[*].name}")
+    names = kubectl(
+        "get", "pods", "-l", "app=talker", "-o", "jsonpath={.items[*].status.initContainerStatuses[*].name}"
+    )
     assert names == "logshipper"
 
 
@@ -137,7 +139,9 @@ def test_ambassador(kubectl: Kubectl) -> None:
     apply(kubectl, "ambassador", "deployment/app")
     answers(kubectl, "http://app/", "by web: application", times=2)
     answers(kubectl, "http://app:8081/", "by admin: application", times=2)
-    seen = kubectl("exec", "deployment/app", "-c", "ambassador", "--", "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    seen = kubectl(
+        "exec", "deployment/app", "-c", "ambassador", "--", "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
+    )
     assert "http.server 9000" in seen
 
 

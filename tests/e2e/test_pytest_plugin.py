@@ -44,7 +44,9 @@ def run(python: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[
     ).stdout  # fmt: skip
     assert where.startswith(str(python.parents[1])), where
     command = [str(python), "-m", "pytest", "-q", "--rootdir", str(folder), *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=480, check=False
+    )
 
 
 def test_the_example_passes_and_leaves_nothing(tmp_path, installed):
