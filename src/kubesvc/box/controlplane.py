@@ -47,7 +47,7 @@ async def run(box: Box, identities: Identities, listeners: tuple[socket.socket, 
 
     session = session_of("system:kubesvc:control-plane", "system:masters")  # for what the box itself sees to
     controlling, balancing = session_of("system:kubesvc:controllers"), session_of("system:kubesvc:load-balancer")
-    pools = (box.network.pool,)
+    pools = tuple(network.pool for network in box.networks)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve(listeners))
@@ -63,7 +63,7 @@ async def run(box: Box, identities: Identities, listeners: tuple[socket.socket, 
 
 def _controllers_config(box: Box, identities: Identities) -> ControllersConfig:
     return ControllersConfig(
-        pod_cidrs=(box.pods,),
+        pod_cidrs=box.pods,
         ca_pem=identities.ca_pem,
         node_grace=box.node_grace,
         gone_node_grace=box.node_grace,
@@ -73,7 +73,7 @@ def _controllers_config(box: Box, identities: Identities) -> ControllersConfig:
 
 def _api_config(box: Box, identities: Identities) -> ApiConfig:
     return ApiConfig(
-        service_cidrs=(box.services,),
+        service_cidrs=box.services,
         node_port_range=box.port_range,
         own_ports=OWN_PORTS,
         dns_domain=box.dns_domain,

@@ -24,7 +24,7 @@ from kubesvc.kernel.links import Links
 from kubesvc.loadbalancer.announce import main as announce
 from kubesvc.loadbalancer.config import AnnounceConfig
 from kubesvc.node import main as node_agent
-from kubesvc.node.config import NodeConfig
+from kubesvc.node.config import CniConfig, NodeConfig
 from kubesvc.node.teardown import teardown
 from kubesvc.proxy import main as data_plane
 from kubesvc.proxy.config import ProxyConfig, node_port_networks, own_ips
@@ -43,23 +43,25 @@ async def _session(path: Path) -> AsyncIterator[Session]:
 
 def proxy(box: Box, identities: Identities, name: str) -> Run:
     async def run() -> None:
-        address = box.node_ip(name)
+        primary = box.node_ips(name)
+        address = primary[0]
         words = box.node_port_addresses.split(",")
+        pools = tuple(network.pool for network in box.networks)
         with Links() as links:
-            ips = own_ips((address,), links.addresses())
+            ips = own_ips(primary, links.addresses())
         config = ProxyConfig(
             node_name=name,
             node_ips=ips,
-            service_cidrs=(box.services,),
-            pod_cidrs=(box.pods,),
+            service_cidrs=box.services,
+            pod_cidrs=box.pods,
             pods_by_node=True,
-            node_port_addresses=node_port_networks(words, (address,)),
+            node_port_addresses=node_port_networks(words, primary),
             localhost_node_ports=True,
             healthz_address=(str(address), PROXY_HEALTH_PORT),
             metrics_address=(str(address), PROXY_METRICS_PORT),
-            load_balancer_ranges=(box.network.pool,),
+            load_balancer_ranges=pools,
         )
-        announcer = AnnounceConfig(node_name=name, pools=(box.network.pool,), runtime=box.run_path / "bgp")
+        announcer = AnnounceConfig(node_name=name, pools=pools, runtime=box.run_path / "bgp")
         async with _session(identities.nodes[name].proxy) as session, asyncio.TaskGroup() as group:
             group.create_task(data_plane.run(session, config))
             group.create_task(announce.run(session, announcer))
@@ -89,7 +91,7 @@ def dns(box: Box, identities: Identities, name: str, sockets: Sockets, host: int
             find_upstreams=resolvers,
             host_searches=upstreams.find_searches(),
             socket_factory=socket_on_host,
-            cluster_cidrs=(box.service_cidr, box.pod_cidr),
+            cluster_cidrs=tuple(map(str, (*box.services, *box.pods))),
         )
         async with _session(identities.nodes[name].dns) as session:
             await dns_server.run(session, box.dns.apply(config))
@@ -103,7 +105,7 @@ def _node_config(box: Box, name: str, host: int | None = None) -> NodeConfig:
     return NodeConfig(
         box=box.name,
         node_name=name,
-        node_ip=box.node_ip(name),
+        node_ips=box.node_ips(name),
         run_dir=box.run_path / name,
         cluster_dns=(box.dns_ip,),
         dns_domain=box.dns_domain,
@@ -117,16 +119,24 @@ def _node_config(box: Box, name: str, host: int | None = None) -> NodeConfig:
         images=box.images,
         image_network=host,
         docker_config=docker_config(),
+        cni=cni_config(box, name) if box.cni else None,
     )
 
 
 def agent(box: Box, identities: Identities, name: str, host: int) -> Run:
     async def run() -> None:
-        config = _node_config(box, name, host)
+        with Links() as links:
+            config = replace(_node_config(box, name, host), mtu=links.mtu("eth0"))
         async with _session(identities.nodes[name].node) as session:
             await node_agent.run(session, config)
 
     return run
+
+
+def cni_config(box: Box, node: str) -> CniConfig:
+    """A node's CNI network, if the box has one."""
+    places = tuple(map(Path, box.cni_bin.split(os.pathsep)))
+    return CniConfig(Path(box.cni), places, box.path / "cni" / node)
 
 
 def docker_config() -> Path:
@@ -144,4 +154,7 @@ def teardown_node(box: Box, name: str) -> None:
     """End every pod of one node, which may be no part of the box any more."""
     known = name in box.node_names
     config = _node_config(box, name if known else box.node_names[0])
-    teardown(config if known else replace(config, node_name=name, run_dir=box.run_path / name))
+    if not known:
+        cni = cni_config(box, name) if box.cni else None
+        config = replace(config, node_name=name, run_dir=box.run_path / name, cni=cni)
+    teardown(config, netns.named(box.namespace(name)))

@@ -37,7 +37,7 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
     return _REFERENCE.sub(put, text)
 
 
-def field_value(path: str, pod: Pod, address: str, host_ip: str) -> str:
+def field_value(path: str, pod: Pod, addresses: Sequence[str], host_ips: Sequence[str]) -> str:
     """A downward-API field of the pod. Raises ConfigError for one that isn't offered."""
     if subscript := _SUBSCRIPT.fullmatch(path):
         where = pod.metadata.labels if subscript[1] == "labels" else pod.metadata.annotations
@@ -48,10 +48,10 @@ def field_value(path: str, pod: Pod, address: str, host_ip: str) -> str:
         "metadata.uid": pod.metadata.uid,
         "spec.nodeName": pod.spec.node_name,
         "spec.serviceAccountName": pod.spec.service_account_name or "default",
-        "status.podIP": address,
-        "status.podIPs": address,
-        "status.hostIP": host_ip,
-        "status.hostIPs": host_ip,
+        "status.podIP": "".join(addresses[:1]),
+        "status.podIPs": ",".join(addresses),
+        "status.hostIP": "".join(host_ips[:1]),
+        "status.hostIPs": ",".join(host_ips),
     }
     if path not in values:
         raise ConfigError(f"unsupported fieldPath: {path}")
@@ -175,8 +175,8 @@ def build(
     sources: Sources,
     services: Sequence[Service],
     *,
-    address: str,
-    host_ip: str,
+    addresses: Sequence[str],
+    host_ips: Sequence[str],
     base: Mapping[str, str],
     allocatable: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
@@ -202,7 +202,7 @@ def build(
             source_of = variable.value_from
             value: str | None
             if source_of.field_ref:
-                value = field_value(source_of.field_ref.field_path, pod, address, host_ip)
+                value = field_value(source_of.field_ref.field_path, pod, addresses, host_ips)
             elif source_of.resource_field_ref:
                 value = resource_value(source_of.resource_field_ref, pod, container, allocatable)
             else:

@@ -13,12 +13,13 @@ from kubesvc.client.events import NORMAL, WARNING, Recorder
 from kubesvc.client.session import Session
 from kubesvc.kernel.links import Links
 from kubesvc.node import etc
+from kubesvc.node.cni.attachments import Attachments
 from kubesvc.node.config import NodeConfig, Paths
 from kubesvc.node.exits import Exits
 from kubesvc.node.followed import Followed
 from kubesvc.node.hostports import HostPorts
 from kubesvc.node.images.wanted import Images
-from kubesvc.node.ipam import AddressPool
+from kubesvc.node.ipam import AddressPools
 from kubesvc.node.runtime import Runtime
 from kubesvc.node.sources import Reader
 from kubesvc.node.withdrawal import Withdrawal
@@ -36,7 +37,7 @@ class Machine:
     config: NodeConfig
     session: Session
     links: Links  # of the node's namespace
-    pool: AddressPool
+    pool: AddressPools
     runtime: Runtime
     exits: Exits
     events: Recorder
@@ -46,6 +47,7 @@ class Machine:
     images: Images
     followed: Followed
     host_ports: HostPorts
+    cni: Attachments | None = None  # None: pods' networks are podnet.py's
     allocatable: Mapping[str, str] = field(default_factory=dict)  # resource -> quantity, of the node
     creating: asyncio.Semaphore = field(default_factory=_slots)
 
