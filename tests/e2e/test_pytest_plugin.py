@@ -1,4 +1,4 @@
-"""The plugin, as another project uses it: the example is run by a pytest of its own."""
+"""The plugin, as another project uses it: from an installed package, the example run by a pytest of its own."""
 
 from __future__ import annotations
 
@@ -6,26 +6,54 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import zipfile
 from pathlib import Path
 
-import kubesvc
+import pytest
 
-EXAMPLE = Path(__file__).parents[2] / "examples/pytest"
-
-
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "kubesvc.pytest_plugin", "--rootdir", str(folder), *words]
-    # as here, where it may not be installed
-    source = str(Path(kubesvc.__file__).parents[1])
-    alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": source}
-    return subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, timeout=240, check=False)
+SOURCE = Path(__file__).parents[2]
+EXAMPLE = SOURCE / "examples/pytest"
 
 
-def test_the_example_passes_and_leaves_nothing(tmp_path):
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that has kubesvc's wheel, built now; what that depends on is this environment's."""
+    folder = tmp_path_factory.mktemp("installed")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=SOURCE, capture_output=True, text=True, check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
+    python = folder / "venv/bin/python"
+    place = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(place)
+    Path(place, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+def run(python: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """pytest finds the plugin by itself; nothing here names it."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    where = subprocess.run(
+        [python, "-c", "import kubesvc.pytest_plugin as p; print(p.__file__)"],
+        cwd=folder, env=environment, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert where.startswith(str(python.parents[1])), where
+    command = [str(python), "-m", "pytest", "-q", "--rootdir", str(folder), *words]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=480, check=False
+    )
+
+
+def test_the_example_passes_and_leaves_nothing(tmp_path, installed):
     shutil.copytree(EXAMPLE, tmp_path / "project")
     told = "def test_box(kubesvc_box):\n    open('box', 'w').write(kubesvc_box.name)\n"
     (tmp_path / "project/test_box.py").write_text(told)
-    found = run(tmp_path / "project", "--kubesvc-nodes", "2", ".")
+    found = run(installed, tmp_path / "project", "--kubesvc-nodes", "2", ".")
     assert found.returncode == 0, found.stdout + found.stderr
     assert "4 passed" in found.stdout
     named = (tmp_path / "project/box").read_text()
@@ -33,7 +61,7 @@ def test_the_example_passes_and_leaves_nothing(tmp_path):
     assert named not in subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
 
 
-def test_a_failure_says_what_was_wrong(tmp_path):
+def test_a_failure_says_what_was_wrong(tmp_path, installed):
     (tmp_path / "test_wrong.py").write_text(
         "import pytest\n"
         "def test_invalid(kubesvc):\n"
@@ -48,5 +76,5 @@ def test_a_failure_says_what_was_wrong(tmp_path):
         "    with pytest.raises(AssertionError, match='http://none/ from pod .*not known'):\n"
         "        kubesvc.curl('http://none/')\n"
     )
-    found = run(tmp_path, ".")
+    found = run(installed, tmp_path, ".")
     assert "3 passed" in found.stdout, found.stdout + found.stderr

@@ -62,6 +62,24 @@ async def test_a_full_disk_is_a_condition_and_pods_go_on(bed: NodeBed) -> None:
     assert await restarts(bed, "runs") == 0
 
 
+async def test_a_full_disk_under_the_images_is_disk_pressure_too(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    mounts.mount_tmpfs(images, size="1m")
+    try:
+        async with node_bed() as bed:
+            bed.config = replace(bed.config, images=images, health_interval=0.05)
+            await bed.start_agent()
+            await until_condition(bed, "DiskPressure", "False")
+            fill(images / "ballast")
+            await until_condition(bed, "DiskPressure", "True")
+            await until_condition(bed, "Ready", "True")
+            (images / "ballast").unlink()
+            await until_condition(bed, "DiskPressure", "False")
+    finally:
+        mounts.unmount_all(images)
+
+
 async def restarts(bed: NodeBed, name: str) -> int:
     pod: Pod = await bed.running(name)
     return pod.status.container_statuses[0].restart_count

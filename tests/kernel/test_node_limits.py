@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -129,3 +130,22 @@ async def test_a_log_begins_anew_when_it_is_full_and_a_follower_misses_nothing(
     followed = (await bed.log("talker", "follow=true")).splitlines()
     assert followed == [f"line {number}" for number in range(4000)]
     assert len((await bed.log("talker")).splitlines()) < 4000
+
+
+async def test_large_logs_are_put_aside_and_read_all_the_same() -> None:
+    """Of five put aside three are kept; a follower and `--previous` see what is there."""
+    script = "i=0; while [ $i -lt 4000 ]; do echo line $i; i=$((i + 1)); [ $((i % 50)) = 0 ] && sleep 0.02; done"
+    async with node_bed() as bed:
+        bed.config = replace(bed.config, log_max_size=32 << 10, log_max_files=4, log_interval=0.02)
+        await bed.start_agent()
+        await bed.create("talker", ["/bin/sh", "-c", f"sleep 0.5; {script}; exit 1"], restartPolicy="OnFailure")
+        await bed.until("talker", lambda p: main_status(p) and main_status(p).state.running)
+        followed = (await bed.log("talker", "follow=true")).splitlines()
+        assert followed == [f"line {number}" for number in range(4000)]
+        pod = await bed.until("talker", lambda p: main_status(p).restart_count == 1)
+        directory = bed.config.paths.pod(pod.metadata.uid).log("main", 0).parent
+        assert len(list(directory.glob("0.log.*"))) == 3
+        kept = (await bed.log("talker", "previous=true")).splitlines()
+        assert kept == followed[-len(kept) :]
+        assert sum(path.stat().st_size for path in directory.glob("0.log*")) > 3 * (32 << 10)
+        assert (await bed.log("talker", "previous=true&tailLines=1500")).splitlines() == followed[-1500:]

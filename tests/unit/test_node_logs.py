@@ -59,3 +59,35 @@ async def test_a_long_line_comes_whole(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     path.write_text(line(1, "begins, ", "P") + line(1, "goes on, ", "P") + line(1, "ends"))
     assert await all_of(path, Options()) == "begins, goes on, ends\n"
+
+
+async def test_what_was_put_aside_comes_first(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    (tmp_path / "0.log.20261122-100000.000000").write_text(line(0, "line 0") + line(1, "line 1"))
+    (tmp_path / "0.log.20261122-100002.000000").write_text(line(2, "line 2") + line(3, "li", "P"))
+    path.write_text(line(3, "ne 3") + line(4, "line 4"))
+    whole = "".join(f"line {number}\n" for number in range(5))
+    assert await all_of(path, Options()) == whole
+    assert await all_of(path, Options(limit=10)) == whole[:10]
+    assert await all_of(path, Options(tail=1)) == "line 4\n"
+    assert await all_of(path, Options(tail=2)) == "ne 3\nline 4\n"
+    assert await all_of(path, Options(tail=5)) == "line 1\nline 2\nline 3\nline 4\n"  # a line in two is two
+    assert await all_of(path, Options(tail=100)) == whole
+    since = datetime(2026, 11, 22, 10, 0, 2, tzinfo=UTC)
+    assert await all_of(path, Options(since=since)) == "line 2\nline 3\nline 4\n"
+
+
+async def test_a_follower_reads_every_log_that_was_put_aside_meanwhile(tmp_path: Path) -> None:
+    path, ended = tmp_path / "0.log", asyncio.Event()
+    path.write_text(line(1, "one"))
+    follower = read(path, Options(follow=True), ended)
+    pieces = [await asyncio.wait_for(anext(follower), DEADLINE)]
+    path.rename(tmp_path / "0.log.20261122-100001.000000")
+    (tmp_path / "0.log.20261122-100002.000000").write_text(line(2, "two"))
+    fresh = tmp_path / "0.log.tmp"
+    fresh.write_text(line(3, "three"))
+    fresh.rename(path)
+    pieces += [await asyncio.wait_for(anext(follower), DEADLINE) for _ in range(2)]
+    ended.set()
+    pieces += [piece async for piece in follower]
+    assert pieces == [b"one\n", b"two\n", b"three\n"]

@@ -22,8 +22,17 @@ class KeySelector(Struct, frozen=True):
     optional: bool = False
 
 
+class ResourceFieldSelector(Struct, frozen=True):
+    """A request or limit of a container: limits.cpu, requests.memory, …, counted in `divisor`."""
+
+    resource: str
+    container_name: str = ""
+    divisor: int | float | str = "1"
+
+
 class EnvVarSource(Struct, frozen=True):
     field_ref: ObjectFieldSelector | None = None
+    resource_field_ref: ResourceFieldSelector | None = None
     config_map_key_ref: KeySelector | None = None
     secret_key_ref: KeySelector | None = None
 
@@ -188,6 +197,7 @@ class SecretVolume(Struct, frozen=True):
 class DownwardAPIFile(Struct, frozen=True):
     path: str
     field_ref: ObjectFieldSelector | None = None
+    resource_field_ref: ResourceFieldSelector | None = None
     mode: int | None = None
 
 
@@ -337,6 +347,10 @@ class PodSpec(Struct, frozen=True):
     subdomain: str = ""
     set_hostname_as_fqdn: bool = msgspec.field(default=False, name="setHostnameAsFQDN")
     host_network: bool = False
+    host_pid: bool = msgspec.field(default=False, name="hostPID")
+    host_ipc: bool = msgspec.field(default=False, name="hostIPC")
+    share_process_namespace: bool = False
+    active_deadline_seconds: int | None = None
     host_aliases: list[HostAlias] = []
     restart_policy: str = "Always"
     termination_grace_period_seconds: int = 30

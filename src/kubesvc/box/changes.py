@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from kubesvc.box import children, egress, network, sockets
+from kubesvc.box import egress, network, sockets
 from kubesvc.box.certificates import ensure_certificates
 from kubesvc.box.children import Parts
 from kubesvc.box.control import Request
@@ -41,9 +41,11 @@ class Changes:
 
     def remove(self, name: str) -> None:
         """Its processes and its pods end, then its namespace goes."""
+        from kubesvc.box import nodeprocesses  # this module is imported before the rooms of nodes are
+
         box = without_node(self._parts.box, name)
         self._supervisor.remove([child.name for child in self._parts.of_node(name)])
-        children.teardown_node(self._parts.box, name)
+        nodeprocesses.teardown_node(self._parts.box, name)
         for listener in self._parts.sockets.dns.pop(name):
             listener.close()
         network.remove_node(box, name)

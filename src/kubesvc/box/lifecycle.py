@@ -21,13 +21,12 @@ from pathlib import Path
 
 import msgspec
 
-from kubesvc.box import children, control, egress, lock, network, processes, publish, sockets
+from kubesvc.box import children, control, controlplane, egress, lock, network, processes, publish, ranges, sockets
 from kubesvc.box.certificates import ensure_certificates
 from kubesvc.box.changes import Changes
 from kubesvc.box.definition import RUN, Box, Options, define, find, name_flag, names, recall, remember
 from kubesvc.box.errors import AlreadyRunning, BoxError
 from kubesvc.box.publish import Published
-from kubesvc.box.ranges import choose_network
 from kubesvc.box.supervisor import Supervisor, end_with, redirect
 from kubesvc.node.cni.attachments import load
 from kubesvc.node.cni.network import CniError
@@ -100,7 +99,9 @@ def _check_cni(box: Box, before: Box | None) -> None:
         raise BoxError(f"--cni {box.cni!r}: pods of before have another network; `{down_command}` ends them")
     if box.cni:
         try:
-            load(children.cni_config(box, ""))
+            from kubesvc.box import nodeprocesses
+
+            load(nodeprocesses.cni_config(box, ""))
         except CniError as error:
             raise BoxError(f"--cni {box.cni}: {error}") from error
 
@@ -148,7 +149,7 @@ def _choose_network(box: Box) -> Box:
     taken = network.host_networks(but=network.host_link(box.name))
     taken += [theirs.network for other in others for theirs in other.networks]
     if not box.node_cidr:
-        chosen = (str(choose_network(taken, version)) for version in box.versions)
+        chosen = (str(ranges.choose_network(taken, version)) for version in box.versions)
         return msgspec.structs.replace(box, node_cidr=",".join(chosen))
     for used in taken:
         if used.prefixlen and any(used.version == n.network.version and used.overlaps(n.network) for n in box.networks):
@@ -220,12 +221,12 @@ def _start(box: Box, listener: socket.socket, published: tuple[Published, ...], 
         except BlockingIOError:
             return
         for said in data.decode().split("\n"):
-            if waiting and said.startswith(children.FAILED):
-                reporter.send(Progress(error=said.removeprefix(children.FAILED)))
+            if waiting and said.startswith(controlplane.FAILED):
+                reporter.send(Progress(error=said.removeprefix(controlplane.FAILED)))
                 supervisor.end()
                 return
-            if waiting and said.startswith(children.WARNING):
-                reporter.send(Progress(warning=said.removeprefix(children.WARNING)))
+            if waiting and said.startswith(controlplane.WARNING):
+                reporter.send(Progress(warning=said.removeprefix(controlplane.WARNING)))
             if said in waiting:
                 waiting.discard(said)
                 reporter.send(Progress(step=said, seconds=time.monotonic() - began))
@@ -308,6 +309,12 @@ def stop(box: Box) -> None:
         raise BoxError(f"box {box.name!r}: some of its processes did not end; see {box.path / 'logs'}")
 
 
+def _end_pods(box: Box) -> None:
+    from kubesvc.box import nodeprocesses
+
+    nodeprocesses.teardown_nodes(box)
+
+
 def _remove_network(box: Box) -> None:
     egress.remove(box)
     network.remove(box)
@@ -317,7 +324,7 @@ def down(box: Box, *, purge: bool, show: Show) -> None:
     """Stop the box and take away all it put on this machine; with `purge` its data too."""
     steps: tuple[tuple[str, Callable[[Box], None]], ...] = (
         ("processes stopped", stop),
-        ("pods ended", children.teardown_nodes),
+        ("pods ended", _end_pods),
         ("network removed", _remove_network),
     )
     for text, action in steps:

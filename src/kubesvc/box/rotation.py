@@ -1,5 +1,5 @@
 """The box's certificates, made anew before they expire while everything runs: whoever reads them sees that the files
-have changed. The nodes' own client certificates aren't made here: their agents ask for them (node/rotation.py).
+have changed. The nodes' own client certificates aren't made here: their agents ask for them (node/renewal.py).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The supervisor: forks the box's processes, restarts what dies, and writes down how it stands.
 
-It imported everything once and forks before any thread or event loop exists: a child starts in milliseconds and shares
-the supervisor's memory. It holds the listening sockets too, so that a restarted child finds its callers queued, not
-refused. It never runs an event loop of its own.
+It imports everything once, in a child's place, and forks before any thread or event loop exists: a child starts in
+milliseconds and shares the supervisor's memory. It holds the listening sockets too, so that a restarted child finds its
+callers queued, not refused. It never runs an event loop of its own.
 
     supervisor ──fork──► control-plane
                ├─fork──► node1/proxy  node1/dns  node1/node
@@ -21,21 +21,19 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
+from kubesvc.box.backoff import Backoff
 from kubesvc.box.processes import Process, Status, save, start_ticks
 from kubesvc.kernel import netns
 
 log = logging.getLogger(__name__)
 
-FIRST_DELAY = 0.1  # seconds before the first restart; doubles up to LAST_DELAY
-LAST_DELAY = 30.0
-STEADY = 10.0  # seconds after which a process counts as healthy again
 STOP_PATIENCE = 5.0
 LOG_LIMIT = 16 << 20  # bytes; a larger log is kept as .1 when its process starts
 
@@ -65,7 +63,7 @@ class _Running:
     started: int = 0
     since: float = 0.0
     restarts: int = 0
-    failures: int = 0
+    backoff: Backoff = field(default_factory=Backoff)
     restart_at: float = 0.0  # monotonic; meaningful while pid is 0
     last_exit: str = ""
 
@@ -73,10 +71,11 @@ class _Running:
 class Supervisor:
     """Keeps `children` alive until SIGTERM or SIGINT. `on_input` maps a descriptor -> what to call when readable."""
 
-    def __init__(self, run_path: Path, logs: Path, children: Sequence[Child]) -> None:
+    def __init__(self, run_path: Path, logs: Path, children: Iterable[Child]) -> None:
         self._run_path = run_path
         self._logs = logs
-        self._running = [_Running(child) for child in children]
+        self._children = children
+        self._running: list[_Running] = []
         self._ready = False
         self._stopping = False
         self._inputs: dict[int, Callable[[], None]] = {}
@@ -97,10 +96,11 @@ class Supervisor:
         self._stopping = True
 
     def start(self) -> None:
-        """Fork every child."""
-        gc.collect()
-        gc.freeze()
-        for entry in self._running:
+        """Fork every child, each as soon as it is known."""
+        for child in self._children:
+            gc.freeze()  # a fork's garbage collector leaves the supervisor's objects, and so their pages, alone
+            entry = _Running(child)
+            self._running.append(entry)
             self._spawn(entry)
         self._save()
 
@@ -180,10 +180,9 @@ class Supervisor:
         code = os.waitstatus_to_exitcode(status)
         entry.last_exit = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         log.warning("%s (pid %d) ended: %s", entry.child.name, entry.pid, entry.last_exit)
-        entry.failures = 0 if time.time() - entry.since > STEADY else entry.failures + 1
-        delay = min(FIRST_DELAY * 2 ** min(entry.failures, 16), LAST_DELAY)
+        entry.backoff = entry.backoff.after(code, time.time() - entry.since)
         entry.pid, entry.descriptor = 0, -1
-        entry.restart_at, entry.since = time.monotonic() + delay, time.time()
+        entry.restart_at, entry.since = time.monotonic() + entry.backoff.delay, time.time()
         self._save()
 
     def _restart_due(self) -> None:

@@ -12,8 +12,8 @@ from typing import IO
 
 import click
 
-from kubesvc.box.children import docker_config
 from kubesvc.box.definition import Box
+from kubesvc.box.nodeprocesses import docker_config
 from kubesvc.cli.options import box_or_fail, which_box
 from kubesvc.node.images import archive, credentials, reference, root
 from kubesvc.node.images.image import Image, ImageError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import sys
 
@@ -48,12 +47,11 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        from kubesvc.box.importing import quickly
+
         module, _, function = COMMANDS[cmd_name][0].partition(":")
-        gc.disable()  # importing makes hardly any garbage: collecting it takes a quarter of the time
-        try:
+        with quickly():
             command: click.Command = getattr(importlib.import_module(module), function)
-        finally:
-            gc.enable()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

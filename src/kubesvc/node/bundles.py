@@ -85,6 +85,6 @@ def forget_old(paths: PodPaths, container: str, attempt: int) -> None:
     for old in records.attempts(paths, container):
         if old < attempt:
             remove(paths.bundle(container, old))
-    for path in paths.log(container, 0).parent.glob("*.log"):
-        if path.stem.isdigit() and int(path.stem) < attempt - 1:
+    for path in paths.log(container, 0).parent.glob("*.log*"):
+        if (number := path.name.partition(".")[0]).isdigit() and int(number) < attempt - 1:
             path.unlink(missing_ok=True)

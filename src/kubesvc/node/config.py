@@ -50,6 +50,9 @@ class NodeConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
     lease_renewal: float = 10.0  # seconds between two renewals of the node's Lease
     health_interval: float = 10.0  # seconds between two looks at the machine's disk, memory and programs
+    log_max_size: int = 10 << 20  # bytes, as the kubelet's containerLogMaxSize; a larger log is put aside
+    log_max_files: int = 5  # how many are kept of a container, the current one too: containerLogMaxFiles
+    log_interval: float = 10.0  # seconds between two looks at them
     runtime: str = "runc"
     monitor: str = "conmon"
     withdrawal_wait: float = 2.0
@@ -119,6 +122,10 @@ class PodPaths:
     @property
     def netns(self) -> Path:
         return self.root / "netns"
+
+    @property
+    def pidns(self) -> Path:
+        return self.root / "pidns"
 
     @property
     def etc(self) -> Path:

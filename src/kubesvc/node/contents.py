@@ -7,11 +7,19 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from kubesvc.api.pods import ConfigMapVolume, DownwardAPIVolume, KeyToPath, Pod, SecretProjection, Volume
+from kubesvc.api.pods import (
+    ConfigMapVolume,
+    DownwardAPIVolume,
+    KeyToPath,
+    Pod,
+    ResourceFieldSelector,
+    SecretProjection,
+    Volume,
+)
 from kubesvc.node.environment import ConfigError, Sources, decode
 
-Fields = Callable[[str], str]
-"""A downward-API field by its path. Raises ConfigError."""
+Fields = Callable[[str | ResourceFieldSelector], str]
+"""A downward-API field by its path, or of a container's resources. Raises ConfigError."""
 
 
 @dataclass(slots=True)
@@ -76,11 +84,14 @@ def _downward(wanted: DownwardAPIVolume, pod: Pod, fields: Fields) -> Files:
     found = Files(default=wanted.default_mode)
     for item in wanted.items:
         _check(item.path)
-        if item.field_ref is None:
-            raise ConfigError("downwardAPI: only fieldRef is supported")
-        path = item.field_ref.field_path
-        whole = {"metadata.labels": pod.metadata.labels, "metadata.annotations": pod.metadata.annotations}.get(path)
-        text = fields(path) if whole is None else _lines(whole)
+        if item.resource_field_ref is not None:
+            text = fields(item.resource_field_ref)
+        elif item.field_ref is not None:
+            path = item.field_ref.field_path
+            whole = {"metadata.labels": pod.metadata.labels, "metadata.annotations": pod.metadata.annotations}.get(path)
+            text = fields(path) if whole is None else _lines(whole)
+        else:
+            raise ConfigError(f"downwardAPI: item {item.path!r} has neither fieldRef nor resourceFieldRef")
         found.data[item.path] = text.encode()
         if item.mode is not None:
             found.modes[item.path] = item.mode

@@ -10,9 +10,11 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from kubesvc.api.core import ConfigMap, Secret, Service
-from kubesvc.api.pods import Container, EnvVarSource, KeySelector, Pod
+from kubesvc.api.pods import Container, EnvVarSource, KeySelector, Pod, ResourceFieldSelector
+from kubesvc.node import resources
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -147,18 +149,24 @@ def _key(what: str, pod: Pod, selector: KeySelector, data: Mapping[str, str] | N
     raise ConfigError(f"couldn't find key {selector.key} in {what} {pod.namespace}/{selector.name}")
 
 
-def _from_source(
-    source: EnvVarSource, pod: Pod, sources: Sources, addresses: Sequence[str], host_ips: Sequence[str]
-) -> str | None:
-    if source.field_ref:
-        return field_value(source.field_ref.field_path, pod, addresses, host_ips)
+def resource_value(
+    wanted: ResourceFieldSelector, pod: Pod, own: Container | None, allocatable: Mapping[str, str]
+) -> str:
+    """A downward-API field of a container's resources. Raises ConfigError."""
+    try:
+        return resources.of_container(wanted, pod, own, allocatable)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _from_source(source: EnvVarSource, pod: Pod, sources: Sources) -> str | None:
     if source.config_map_key_ref:
         selector = source.config_map_key_ref
         return _key("ConfigMap", pod, selector, sources.config_map(selector.name))
     if source.secret_key_ref:
         selector = source.secret_key_ref
         return _key("Secret", pod, selector, sources.secret(selector.name))
-    raise ConfigError("valueFrom: only fieldRef, configMapKeyRef and secretKeyRef are supported")
+    raise ConfigError("valueFrom: only fieldRef, resourceFieldRef, configMapKeyRef and secretKeyRef are supported")
 
 
 def build(
@@ -170,8 +178,12 @@ def build(
     addresses: Sequence[str],
     host_ips: Sequence[str],
     base: Mapping[str, str],
+    allocatable: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """The whole environment, on top of `base`. Raises ConfigError for what is missing and isn't optional."""
+    """The whole environment, on top of `base`; `allocatable` is what the node has.
+
+    Raises ConfigError for what is missing and isn't optional.
+    """
     found: dict[str, str] = dict(base)
     found |= service_variables(services)
     for source in container.env_from:
@@ -187,7 +199,14 @@ def build(
             found |= {source.prefix + key: value for key, value in (data or {}).items()}
     for variable in container.env:
         if variable.value_from is not None:
-            value = _from_source(variable.value_from, pod, sources, addresses, host_ips)
+            source_of = variable.value_from
+            value: str | None
+            if source_of.field_ref:
+                value = field_value(source_of.field_ref.field_path, pod, addresses, host_ips)
+            elif source_of.resource_field_ref:
+                value = resource_value(source_of.resource_field_ref, pod, container, allocatable)
+            else:
+                value = _from_source(source_of, pod, sources)
             if value is not None:
                 found[variable.name] = value
         else:

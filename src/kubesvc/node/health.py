@@ -1,13 +1,15 @@
 """How the machine under a node is: what its conditions say. Observing and deciding apart; `conditions` is pure.
 
-Thresholds are the kubelet's: less than a tenth of the file system under the pods or a twentieth of its inodes is disk
-pressure, less than 100 MiB of memory to be had is memory pressure, less than a tenth of the process ids PID pressure.
+Thresholds are the kubelet's: less than a tenth of the file system under the pods or under the images, or a twentieth of
+their inodes, is disk pressure, less than 100 MiB of memory to be had is memory pressure, less than a tenth of the
+process ids PID pressure.
 A node that can't run containers at all isn't Ready, and says why.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,20 +41,28 @@ def observe(config: NodeConfig) -> Observed:
     disk = inodes = 1.0
     try:
         found = os.statvfs(config.run_dir)
-        disk = found.f_bavail / found.f_blocks if found.f_blocks else 1.0
-        inodes = found.f_favail / found.f_files if found.f_files else 1.0
+        disk, inodes = _free(found)
         if found.f_flag & os.ST_RDONLY:
             problems.append(f"{config.run_dir} is on a read-only file system")
         elif not os.access(config.run_dir, os.W_OK | os.X_OK):
             problems.append(f"{config.run_dir} can't be written to")
     except OSError as error:
         problems.append(f"{config.run_dir}: {error.strerror}")
+    if config.images is not None:
+        with suppress(OSError):  # there before the first image is, or the machine's own trouble: pulls say so
+            disk, inodes = map(min, (disk, inodes), _free(os.statvfs(config.images)))
     for name in (config.runtime, config.monitor):
         try:
             find_program(name)
         except RuntimeFailure as error:
             problems.append(str(error))
     return Observed(disk, inodes, _memory(), _pids(), tuple(problems))
+
+
+def _free(found: os.statvfs_result) -> tuple[float, float]:
+    """The shares of a file system's blocks and inodes that are free."""
+    disk = found.f_bavail / found.f_blocks if found.f_blocks else 1.0
+    return disk, found.f_favail / found.f_files if found.f_files else 1.0
 
 
 def _memory() -> int:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from kubesvc.kernel.inotify import IN_ATTRIB, IN_MODIFY, Inotify
+from kubesvc.kernel.inotify import IN_ATTRIB, IN_MODIFY, IN_MOVED_TO, Inotify
 
 BLOCK = 1 << 16
 
@@ -55,11 +56,21 @@ def render(line: bytes, options: Options) -> bytes:
     return stamp + b" " + text if options.timestamps else text
 
 
+def rotated(path: Path) -> list[Path]:
+    """What came before the log at `path`, the oldest first: 0.log.20261122-100000.000000 (see rotation.py)."""
+    return sorted(path.parent.glob(f"{path.name}.[0-9]*"))
+
+
 def tail_offset(file: int, lines: int) -> int:
     """Where the last `lines` lines of an open file begin."""
+    return _tail(file, lines)[0]
+
+
+def _tail(file: int, lines: int) -> tuple[int, int]:
+    """Where the last `lines` lines of an open file begin, and how many of them it doesn't have."""
     position = os.fstat(file).st_size
     if lines <= 0:
-        return position
+        return position, 0
     seen = 0
     while position > 0:
         start = max(0, position - BLOCK)
@@ -67,10 +78,10 @@ def tail_offset(file: int, lines: int) -> int:
         at = len(block)
         while (at := block.rfind(b"\n", 0, at)) >= 0:
             if seen == lines:
-                return start + at + 1
+                return start + at + 1, 0
             seen += 1
         position = start
-    return 0
+    return 0, lines - seen
 
 
 class Limit:
@@ -100,46 +111,94 @@ def _lines(data: bytearray) -> Iterator[bytes]:
 
 
 async def read(path: Path, options: Options, ended: asyncio.Event) -> AsyncIterator[bytes]:
-    """The log's text in pieces. With `follow`, goes on until `ended` is set and everything has been read.
+    """The log's text in pieces, with what was rotated away before it. With `follow`, goes on until `ended` is set and
+    everything has been read, through whatever takes the log's place.
 
     Raises FileNotFoundError when there is no log.
     """
     watch = Inotify() if options.follow else None
+    limit = Limit(options.limit)
+    files: list[int] = []
     try:
+        if watch is not None:
+            watch.add(path.parent, IN_MOVED_TO)  # a new file under the log's name
+        files, offset = _opened(path, options.tail)
+        if watch is not None:
+            _watch(watch, files[-1])
+        os.lseek(files[0], offset, os.SEEK_SET)
+        for file in files[:-1]:
+            async for piece in _read(path, file, options, limit, None, ended):
+                yield piece
         while True:
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if watch is not None:  # this file, whatever has the name by now
-                    watch.add(Path(f"/proc/self/fd/{file}"), IN_MODIFY | IN_ATTRIB)
-                if options.tail is not None:
-                    os.lseek(file, tail_offset(file, options.tail), os.SEEK_SET)
-                limit = Limit(options.limit)
-                async for piece in _read(file, options, limit, watch, ended):
-                    yield piece
-                if watch is None or limit.reached or _same(path, file):
-                    return
-                # conmon began the log anew: go on with the new file from its start.
-                options = Options(True, None, None, options.timestamps, limit.left, options.stream)
-            finally:
-                os.close(file)
+            async for piece in _read(path, files[-1], options, limit, watch, ended):
+                yield piece
+            after = None if watch is None or limit.reached else _after(path, files[-1])
+            if watch is None or after is None:
+                return
+            file = os.open(after, os.O_RDONLY | os.O_CLOEXEC)
+            os.close(files.pop())
+            files.append(file)
+            _watch(watch, file)
     finally:
+        for file in files:
+            os.close(file)
         if watch is not None:
             watch.close()
 
 
-def _same(path: Path, file: int) -> bool:
+def _watch(watch: Inotify, file: int) -> None:
+    watch.add(Path(f"/proc/self/fd/{file}"), IN_MODIFY | IN_ATTRIB)  # this file, whatever has the name by now
+
+
+def _opened(path: Path, tail: int | None) -> tuple[list[int], int]:
+    """The files to read, in order, and where to begin in the first."""
+    files = [os.open(path, os.O_RDONLY | os.O_CLOEXEC)]
     try:
-        return os.path.samestat(path.stat(), os.fstat(file))
-    except FileNotFoundError:
-        return True
+        offset, missing = (0, 1) if tail is None else _tail(files[0], tail)
+        for older in reversed(rotated(path)):
+            if missing <= 0:
+                break
+            try:
+                file = os.open(older, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:  # it has just become one too many
+                break
+            if os.path.samestat(os.fstat(file), os.fstat(files[0])):  # rotated since it was opened
+                os.close(file)
+                continue
+            files.insert(0, file)
+            if tail is not None:
+                offset, missing = _tail(file, missing)
+        return files, offset
+    except BaseException:
+        for file in files:
+            os.close(file)
+        raise
+
+
+def _after(path: Path, file: int) -> Path | None:
+    """The file that took the place of `file`, None while none has."""
+    own = os.fstat(file)
+    try:
+        if os.path.samestat(path.stat(), own):
+            return None
+    except FileNotFoundError:  # rotated away, and conmon hasn't begun the next one yet
+        return None
+    older = rotated(path)
+    for which, candidate in enumerate(older):
+        with suppress(FileNotFoundError):
+            if os.path.samestat(candidate.stat(), own):
+                return (*older, path)[which + 1]
+    return path
 
 
 async def _read(
-    file: int, options: Options, limit: Limit, watch: Inotify | None, ended: asyncio.Event
+    path: Path, file: int, options: Options, limit: Limit, watch: Inotify | None, ended: asyncio.Event
 ) -> AsyncIterator[bytes]:
+    """One file to its end; with `watch`, until another took its place or the container has ended."""
     data = bytearray()
     while not limit.reached:
         over = ended.is_set()  # before the read: what it wrote last is in the file then
+        left = watch is not None and _after(path, file) is not None  # likewise
         block = os.read(file, BLOCK)
         if block:
             data += block
@@ -147,15 +206,10 @@ async def _read(
             if text:
                 yield text
             await asyncio.sleep(0)
-        elif watch is None or over or _left_behind(file):
+        elif watch is None or over or left:
             return
         else:
             await _either(watch, ended)
-
-
-def _left_behind(file: int) -> bool:
-    """Whether there is a newer file, and nothing more in this one."""
-    return os.fstat(file).st_nlink == 0 and not os.pread(file, 1, os.lseek(file, 0, os.SEEK_CUR))
 
 
 async def _either(watch: Inotify, ended: asyncio.Event) -> None:

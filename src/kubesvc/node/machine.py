@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kubesvc.api.pods import Pod
@@ -47,6 +48,7 @@ class Machine:
     followed: Followed
     host_ports: HostPorts
     cni: Attachments | None = None  # None: pods' networks are podnet.py's
+    allocatable: Mapping[str, str] = field(default_factory=dict)  # resource -> quantity, of the node
     creating: asyncio.Semaphore = field(default_factory=_slots)
 
     @property

@@ -19,7 +19,7 @@ from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
 from kubesvc.kernel import sysctl
 from kubesvc.kernel.links import Links
-from kubesvc.node import etc, health, lease, registration, rotation, routes
+from kubesvc.node import etc, health, lease, registration, renewal, rotation, routes
 from kubesvc.node.agent import Agent
 from kubesvc.node.cni.attachments import Attachments
 from kubesvc.node.config import NodeConfig
@@ -87,7 +87,7 @@ async def _serve(
     group.create_task(registration.heartbeat(session, config, found, nodes))
     group.create_task(lease.keep(session, config))
     if config.identity is not None:
-        group.create_task(rotation.keep(session, config.node_name, config.identity))
+        group.create_task(renewal.keep(session, config.node_name, config.identity))
     networks = await _pod_networks(nodes, config.node_name)
     group.create_task(routes.follow(nodes, links, config.node_name))
     events = Recorder(session, host=config.node_name, settle=SETTLE)
@@ -110,12 +110,14 @@ async def _serve(
         Followed(session),
         HostPorts(),
         Attachments(config.cni, networks) if config.cni is not None else None,
+        registration.capacity(found),
     )
     if config.cni is not None:
         _pass_bridged()
     agent = Agent(machine, pods)
     group.create_task(NodeServer(config, agent).run())
     group.create_task(agent.run())
+    group.create_task(rotation.keep(agent, config))
     log.info("node %s: pods get addresses of %s", config.node_name, ", ".join(map(str, networks)))
 
 

@@ -52,6 +52,7 @@ class PodWorker:
         self._gone = False  # no longer in the API
         self._forced = asyncio.Event()  # whoever deletes it wants no waiting
         self._ended = False
+        self._expired = pod.status.reason == status.DEADLINE  # it was active for longer than it may
         self.runners = {c.name: self._runner(c) for c in pod.spec.every_container}
         self._publisher = Publisher(machine.session, pod.namespace, pod.name, self.uid, self._status)
         self._finished = record is None and pod.status.phase in ("Succeeded", "Failed")
@@ -108,7 +109,7 @@ class PodWorker:
             while not self.going:
                 self._wake.clear()
                 try:
-                    wake = None if self._finished else await self._step()
+                    wake = None if self._finished else await self._within_deadline()
                     delay = 0.2
                 except Failures as error:
                     self._explain(error)
@@ -148,6 +149,26 @@ class PodWorker:
         if any(found) and not self._finished:
             self._sandbox.follow(self.pod)
         self._changed()
+
+    async def _within_deadline(self) -> float | None:
+        """The next step, while there is time: the deadline counts from the pod's start on this node."""
+        seconds = self.pod.spec.active_deadline_seconds
+        if seconds is None:
+            return await self._step()
+        deadline = self._started_at + seconds
+        if time.time() >= deadline:
+            await self._expire()
+            return None
+        wake = await self._step()
+        return deadline if wake is None else min(wake, deadline)
+
+    async def _expire(self) -> None:
+        """The pod was active for longer than it may: its containers end, and it has failed."""
+        self._machine.tell(self.pod, status.DEADLINE, status.TOO_LONG)
+        await self._end_containers(float(self.pod.spec.termination_grace_period_seconds))
+        self._expired = self._finished = True
+        await self._sandbox.leave_network(self.pod)
+        self._publisher.changed()
 
     async def _step(self) -> float | None:
         """Bring the pod nearer to what it should be; when to look again."""
@@ -209,6 +230,7 @@ class PodWorker:
             host_ips=list(map(str, self._machine.config.node_ips)),
             started_at=self._started_at,
             ended=self._ended,
+            expired=self._expired,
             before=self._conditions,
         )
         self._conditions = [
@@ -227,16 +249,13 @@ class PodWorker:
 
     async def _terminate(self) -> None:
         grace = self._grace()
-        sidecars = {c.name for c in self.pod.spec.init_containers if lifecycle.is_sidecar(c)}
         for runner in self.runners.values():
             runner.quiet()
         begun = time.monotonic()
         if grace > 0 and not self._gone and any(not runner.ended.is_set() for runner in self.runners.values()):
             await self._machine.withdrawal.wait(self.pod, self._forced)
             grace = max(1.0, self._grace() - (time.monotonic() - begun))
-        await self._stop_all([r for n, r in self.runners.items() if n not in sidecars], grace)
-        left = max(0.0, grace - (time.monotonic() - begun))
-        await self._stop_all([r for n, r in self.runners.items() if n in sidecars], left)
+        await self._end_containers(grace)
         self._ended = True
         if not self._gone and self._sandbox.record is not None:
             self._publisher.changed()
@@ -249,6 +268,16 @@ class PodWorker:
             await runner.settled()
         await self._sandbox.remove(self.pod)
         await self._delete_object()
+
+    async def _end_containers(self, grace: float) -> None:
+        """All but the sidecars, then those, within `grace` seconds."""
+        sidecars = {c.name for c in self.pod.spec.init_containers if lifecycle.is_sidecar(c)}
+        for runner in self.runners.values():
+            runner.quiet()
+        begun = time.monotonic()
+        await self._stop_all([r for n, r in self.runners.items() if n not in sidecars], grace)
+        left = max(0.0, grace - (time.monotonic() - begun))
+        await self._stop_all([r for n, r in self.runners.items() if n in sidecars], left)
 
     async def _stop_all(self, runners: list[ContainerRunner], grace: float) -> None:
         await asyncio.gather(*(r.stop(grace, f"Stopping container {r.container.name}") for r in runners))

@@ -31,7 +31,7 @@ class Proxying:
 
     def __init__(self) -> None:
         self._http: aiohttp.ClientSession | None = None
-        self._unverified = ssl.create_default_context()
+        self._unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without the machine's CAs
         self._unverified.check_hostname = False
         self._unverified.verify_mode = ssl.CERT_NONE
 

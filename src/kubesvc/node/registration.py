@@ -92,9 +92,14 @@ def node_labels(config: NodeConfig, found: Facts) -> dict[str, str]:
     return own | dict(config.labels)
 
 
+def capacity(found: Facts) -> dict[str, str]:
+    """resource -> quantity"""
+    return {"cpu": str(found.cpus), "memory": f"{found.memory}Ki", "pods": str(MAX_PODS)}
+
+
 def node_status(config: NodeConfig, found: Facts, now: str, since: Mapping[str, str], told: Conditions) -> JSON:
     """`since` maps a condition's type -> when it became what it is."""
-    capacity = {"cpu": str(found.cpus), "memory": f"{found.memory}Ki", "pods": str(MAX_PODS)}
+    has = capacity(found)
     return {
         "addresses": [
             *({"type": "InternalIP", "address": str(ip)} for ip in config.node_ips),
@@ -111,8 +116,8 @@ def node_status(config: NodeConfig, found: Facts, now: str, since: Mapping[str, 
             }
             for name, (status, reason, message) in told.items()
         ],
-        "capacity": capacity,
-        "allocatable": capacity,
+        "capacity": has,
+        "allocatable": has,
         "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
         "nodeInfo": {
             "architecture": found.architecture,

@@ -15,9 +15,9 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from kubesvc.api.core import Service
-from kubesvc.api.pods import Container, Pod
+from kubesvc.api.pods import Container, Pod, ResourceFieldSelector
 from kubesvc.kernel import mounts
-from kubesvc.node import claims, environment, etc, podnet, records, volumes
+from kubesvc.node import claims, environment, etc, podnet, reaper, records, volumes
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.cni.attachments import Attachments
 from kubesvc.node.cni.network import CniError
@@ -70,6 +70,8 @@ class Sandbox:
         finally:
             await asyncio.wait((network,))
         network.result()
+        if pod.spec.share_process_namespace:
+            await asyncio.to_thread(reaper.ensure, self._paths)
         if not self._ready:
             await asyncio.to_thread(self._files, pod)
             self._ready = True
@@ -133,7 +135,9 @@ class Sandbox:
         config = self._machine.config
         return etc.kernel_hostname(pod, config.node_name, config.dns_domain)
 
-    def _field(self, pod: Pod, path: str) -> str:
+    def _field(self, pod: Pod, path: str | ResourceFieldSelector) -> str:
+        if isinstance(path, ResourceFieldSelector):
+            return environment.resource_value(path, pod, None, self._machine.allocatable)
         return environment.field_value(path, pod, self.addresses, self._host_ips)
 
     def around(self, pod: Pod, container: Container, image: Image, processes: Path | None) -> Surroundings:
@@ -147,10 +151,13 @@ class Sandbox:
             addresses=self.addresses,
             host_ips=self._host_ips,
             base=base_environment(image, environment.PATH, hostname),
+            allocatable=self._machine.allocatable,
         )
         files = [Bind(str(self._paths.etc / name), f"/etc/{name}") for name in ("hosts", "hostname", "resolv.conf")]
         binds = [*files, *volumes.binds(claims.resolve(pod, self._sources), container, self._paths)]
         network = None if pod.spec.host_network else self._paths.netns
+        if pod.spec.share_process_namespace:
+            processes = self._paths.pidns
         return Surroundings(self.address, network, hostname, variables, binds, processes)
 
     # ── while it runs ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -183,6 +190,8 @@ class Sandbox:
     async def leave_network(self, pod: Pod) -> None:
         """Nothing of the pod runs any more: its address is free. Again is fine."""
         self._machine.followed.leave(pod)
+        if pod.spec.share_process_namespace:
+            await asyncio.to_thread(reaper.remove, self._paths)
         if not pod.spec.host_network:
             self._machine.host_ports.close(pod)
             if self._machine.cni is not None:

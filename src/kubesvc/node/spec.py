@@ -1,7 +1,8 @@
 """A container's OCI runtime configuration (config.json). Pure. Follows the OCI runtime spec 1.0.2.
 
-A container has its own PID, mount, IPC and UTS namespace; the network namespace is the pod's, or the node's for
-hostNetwork. Capabilities are the set Docker gives, less what the machine itself hasn't.
+A container has its own PID (unless the pod shares one), mount, IPC and UTS namespace, less what hostPID and hostIPC
+leave out; the network namespace is the pod's, or the node's for hostNetwork. Capabilities are the set
+Docker gives, less what the machine itself hasn't.
 """
 
 from __future__ import annotations
@@ -142,7 +143,10 @@ def build(
         "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), granted),
         "noNewPrivileges": False,
     }
-    namespaces: list[JSON] = [{"type": name} for name in ("pid", "ipc", "mount", "uts")]
+    shared = {"pid": pod.spec.host_pid, "ipc": pod.spec.host_ipc}
+    namespaces: list[JSON] = [{"type": name} for name in ("pid", "ipc", "mount", "uts") if not shared.get(name)]
+    if pod.spec.host_ipc:
+        binds = [Bind("/dev/shm", "/dev/shm"), *binds]
     config: JSON = {
         "ociVersion": "1.0.2",
         "process": process,
@@ -158,7 +162,7 @@ def build(
             "io.kubernetes.container.name": container.name,
         },
     }
-    if processes is not None:
+    if processes is not None and not pod.spec.host_pid:
         namespaces[0]["path"] = processes
     if network is not None:
         namespaces.append({"type": "network", "path": network})

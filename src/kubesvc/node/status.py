@@ -14,6 +14,7 @@ from kubesvc.api.pods import Container, Pod
 from kubesvc.node.lifecycle import Exit, State, View, is_sidecar
 
 OURS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
+DEADLINE, TOO_LONG = "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
 
 
 def _time(seconds: float) -> str:
@@ -165,10 +166,12 @@ def build(
     host_ips: Sequence[str],
     started_at: float,
     ended: bool = False,
+    expired: bool = False,
     before: Iterable[Condition] | None = None,
 ) -> JSON:
-    """The status to patch. `before`: the conditions published last; by default those the pod carries."""
-    phase_ = phase(pod, views, ended=ended)
+    """The status to patch. `before`: the conditions published last; by default those the pod carries.
+    `expired`: the pod was active for longer than it may be."""
+    phase_ = "Failed" if expired else phase(pod, views, ended=ended)
     verdicts = _verdicts(pod, views, phase_, bool(addresses))
     found: JSON = {
         "phase": phase_,
@@ -180,6 +183,8 @@ def build(
         ),
         "containerStatuses": [container_status(c, views[c.name]) for c in pod.spec.containers],
     }
+    if expired:
+        found |= {"reason": DEADLINE, "message": TOO_LONG}
     if pod.spec.ephemeral_containers:
         found["ephemeralContainerStatuses"] = [
             container_status(c, views[c.name]) for c in pod.spec.ephemeral_containers

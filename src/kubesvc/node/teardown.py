@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from kubesvc.kernel import mounts, netns
-from kubesvc.node import cgroups, processes, records
+from kubesvc.node import cgroups, processes, reaper, records
 from kubesvc.node.cni.attachments import Attachments
-from kubesvc.node.config import NodeConfig, Paths
+from kubesvc.node.config import NodeConfig, Paths, PodPaths
 from kubesvc.node.records import ContainerRecord
 
 
@@ -31,6 +31,7 @@ def teardown(config: NodeConfig, namespace: Path | None = None) -> None:
             Attachments(config.cni).forget()
     if paths.pods.is_dir():
         for pod in paths.pods.iterdir():
+            reaper.remove(PodPaths(pod))
             netns.delete(pod / "netns")
     mounts.unmount_all(paths.run_dir)
     cgroups.remove(config.cgroup)

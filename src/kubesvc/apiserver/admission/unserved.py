@@ -16,10 +16,6 @@ _SERVED_VOLUMES = ("name", "emptyDir", "configMap", "secret", "downwardAPI", "pr
 _POD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "priorityClassName": (bool, "no pod makes way for another"),
     "runtimeClassName": (bool, "the machine's own runtime is used"),
-    "hostPID": (bool, "the pod has process ids of its own"),
-    "hostIPC": (bool, "the pod has an IPC namespace of its own"),
-    "shareProcessNamespace": (bool, "each container has process ids of its own"),
-    "activeDeadlineSeconds": (bool, "the pod may run on"),
 }
 
 _CONTAINER: dict[str, tuple[Callable[[Any], bool], str]] = {

@@ -46,7 +46,8 @@ class _Errors(msgspec.Struct):
 async def opened(reference: Reference, known: Sequence[Credentials]) -> AsyncIterator[Registry]:
     """The registry of an image. `known` is tried in order. Raises ImageError."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60)
-    async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as http:
+    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context())
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as http:
         registry = Registry(http, reference)
         await registry.find(known)
         yield registry
