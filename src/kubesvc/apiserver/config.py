@@ -27,6 +27,7 @@ class ApiConfig:
     node_client_cert: Path
     node_client_key: Path
     dns_domain: str = "cluster.local"
+    signing_key: Path | None = None  # PEM: of ServiceAccount tokens; None: one for the life of the server
     allow_external_ips: bool = False  # Services may claim any address with spec.externalIPs (CVE-2020-8554)
     own_ports: frozenset[int] = frozenset()  # the nodes' own, which no Service may have as its node port
 

@@ -173,6 +173,7 @@ def _api_config(box: Box, identities: Identities) -> ApiConfig:
         tls_cert=identities.serving,
         tls_key=identities.serving.with_suffix(".key"),
         client_ca=identities.authority,
+        signing_key=identities.signing,
         node_client_cert=identities.node_client,
         node_client_key=identities.node_client.with_suffix(".key"),
     )

@@ -120,6 +120,13 @@ class Authority:
         write_private(path, signed.public_bytes(serialization.Encoding.PEM))
         return path
 
+    def signing_key(self, name: str) -> Path:
+        """DIRECTORY/NAME.key, of no certificate: what tokens are signed with, as long as the box lives."""
+        path = self.directory / f"{name}.key"
+        if not path.exists():
+            write_private(path, _key_pem(ec.generate_private_key(ec.SECP256R1())))
+        return path
+
     def _vouches(self, certificate: x509.Certificate, hosts: set[str]) -> bool:
         """Whether the certificate is this authority's, fresh, and for just these hosts."""
         if not _fresh(certificate) or _hosts(certificate) != hosts:

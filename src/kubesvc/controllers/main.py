@@ -26,6 +26,7 @@ from kubesvc.controllers.replicaset.controller import replica_set_controller, re
 from kubesvc.controllers.scheduler.controller import SchedulerController
 from kubesvc.controllers.servicecidr.controller import ServiceCidrController
 from kubesvc.controllers.statefulset.controller import StatefulSetController
+from kubesvc.controllers.tokensecret.controller import TokenSecretController
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     replication_controller,
     PersistentVolumeController,
     NamespaceController,
+    TokenSecretController,
     EndpointsController,
     ServiceCidrController,
     GarbageController,
