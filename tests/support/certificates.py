@@ -39,6 +39,10 @@ class Authority:
         parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         self._issue(name, x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, user)]), (), expired=expired)
 
+    def signing(self, name: str) -> None:
+        """NAME.key alone, of no certificate: what a server signs tokens with."""
+        _write_key(self.directory / f"{name}.key", ec.generate_private_key(ec.SECP256R1()))
+
     def _issue(self, name: str, subject: x509.Name, hosts: tuple[str, ...], *, expired: bool = False) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         use = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
@@ -52,11 +56,7 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName([_host(h) for h in hosts]), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         (self.directory / f"{name}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        (self.directory / f"{name}.key").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+        _write_key(self.directory / f"{name}.key", key)
 
     def _builder(
         self, subject: x509.Name, key: ec.EllipticCurvePublicKey, left: timedelta = _DAY
@@ -74,6 +74,11 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own), critical=False)
         )
+
+
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    form = serialization.PrivateFormat.PKCS8
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
 
 
 def _host(name: str) -> x509.GeneralName:

@@ -23,7 +23,7 @@ _LOOKS, _BETWEEN = 10, 0.1  # at a default account that was deleted: the control
 
 
 async def admit_pod(state: State, namespace: str, pod: JSON) -> list[accounts.Path]:
-    """Give a new pod what its ServiceAccount gives; the elements of managed fields that were added. Raises Forbidden."""
+    """Give a new pod what its ServiceAccount gives; the elements of managed fields that it added. Raises Forbidden."""
     if check_types(POD, pod) or not isinstance(pod.get("spec"), dict):
         return []  # for validation to say
     account = accounts.name_of(pod)
@@ -34,7 +34,7 @@ async def admit_pod(state: State, namespace: str, pod: JSON) -> list[accounts.Pa
         await asyncio.sleep(_BETWEEN)
         found = await _account(state, namespace, account)
     if found is None:
-        missing = not_found(SERVICE_ACCOUNT.plural, account)
+        missing = not_found(SERVICE_ACCOUNT.singular, account)  # as upstream says it
         name = pod["metadata"].get("name") or ""
         why = f"error looking up service account {namespace}/{account}: {missing}"
         raise Forbidden(f'pods "{name}" is forbidden: {why}', details={"name": name, "kind": POD.plural})

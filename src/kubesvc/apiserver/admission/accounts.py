@@ -100,13 +100,4 @@ def account_of(namespace: str) -> JSON:
 
 def root_ca_of(namespace: str, ca_pem: str) -> JSON:
     """The ConfigMap that a namespace begins with."""
-    metadata = {
-        "name": ROOT_CA,
-        "namespace": namespace,
-        "annotations": {
-            "kubernetes.io/description": "Contains a CA bundle that can be used to verify the kube-apiserver when using "
-            "internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is "
-            "guaranteed across distributions of Kubernetes clusters."
-        },
-    }
-    return {"metadata": metadata, "data": {"ca.crt": ca_pem}}
+    return {"metadata": {"name": ROOT_CA, "namespace": namespace}, "data": {"ca.crt": ca_pem}}

@@ -1,4 +1,4 @@
-"""`Authorization: Bearer TOKEN`: each authenticator is asked in turn, the first that knows the token says whose it is."""
+"""`Authorization: Bearer TOKEN`: authenticators are asked in turn, the first that knows the token says whose it is."""
 
 from __future__ import annotations
 

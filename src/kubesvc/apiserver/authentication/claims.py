@@ -1,6 +1,7 @@
 """What a ServiceAccount's token says, in upstream's words. Pure.
 
-    bound    aud exp iat iss jti nbf sub  kubernetes.io{namespace serviceaccount{name uid} pod|secret|node{name uid} warnafter}
+    bound    aud exp iat iss jti nbf sub
+             kubernetes.io{namespace serviceaccount{name uid} pod|secret|node{name uid} warnafter}
     legacy   iss sub  kubernetes.io/serviceaccount/{namespace secret.name service-account.name service-account.uid}
 
 Source: pkg/serviceaccount/claims.go, legacy.go, util.go.

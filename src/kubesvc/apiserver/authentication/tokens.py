@@ -32,7 +32,7 @@ class Refused(Exception):
 
 
 class _Verified(msgspec.Struct):
-    """A token whose signature is good. `passed`: key of an object it depends on -> the revision that was as it should."""
+    """A token whose signature is good. `passed`: key of an object it needs -> the revision that was as it should be."""
 
     claims: Claims
     user: User
