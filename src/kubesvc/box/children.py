@@ -55,6 +55,7 @@ from kubesvc.loadbalancer import main as loadbalancer
 from kubesvc.loadbalancer.announce import main as announce
 from kubesvc.loadbalancer.config import AnnounceConfig, LoadBalancerConfig
 from kubesvc.node import main as node_agent
+from kubesvc.node import routes
 from kubesvc.node.config import NodeConfig
 from kubesvc.node.teardown import teardown
 from kubesvc.proxy import main as proxy
@@ -145,10 +146,20 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
             await ensure_addons(session, box)
             group.create_task(controllers.run(controlling, _controllers_config(box, identities)))
             group.create_task(loadbalancer.run(balancing, LoadBalancerConfig(pools=pools, alone=True)))
+            group.create_task(_routes_to_pods(session))
             group.create_task(_report_ready(session, box, progress))
     finally:
         await server.close()
         await store.close()
+
+
+async def _routes_to_pods(session: Session) -> None:
+    """The way back to pods that ask the API server: it is on the nodes' network, and no node itself."""
+    nodes = Informer(session, NODE, Node)
+    with Links() as links:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(nodes.run())
+            group.create_task(routes.follow(nodes, links, ""))
 
 
 def _controllers_config(box: Box, identities: Identities) -> ControllersConfig:
