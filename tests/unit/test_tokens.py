@@ -7,7 +7,6 @@ import base64
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,14 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from kubesvc.api import registry
 from kubesvc.api.errors import ApiError, BadRequest, Conflict, Forbidden, Invalid, NotFound
 from kubesvc.api.meta import JSON, parse_time
-from kubesvc.api.registry import CONFIG_MAP, NAMESPACE, NODE, POD, SECRET, SERVICE_ACCOUNT
+from kubesvc.api.registry import NAMESPACE, NODE, POD, SECRET, SERVICE_ACCOUNT
 from kubesvc.apiserver.admission import accounts
 from kubesvc.apiserver.server import ApiServer
 from kubesvc.client.session import Session
 from kubesvc.client.transport import LocalTransport, Request, User
-from kubesvc.store.memory import MemoryStore
-from support.apiserver import ADMIN, config, local_server
-from support.certificates import Authority
+from support.apiserver import ADMIN, local_server
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 NODE1 = User("system:node:n1", ("system:nodes",))
@@ -262,16 +259,6 @@ async def test_a_pod_right_after_its_namespace_finds_its_account(admin: Session)
     await admin.raw("POST", NAMESPACE.path(), body=b'{"metadata":{"name":"never"}}', query=query)
     with pytest.raises(NotFound):
         await admin.get(SERVICE_ACCOUNT, "never", "default")
-
-
-async def test_a_new_namespace_has_the_clusters_ca(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    server = ApiServer(MemoryStore(), config(tmp_path))
-    await server.start()
-    session = Session(LocalTransport(server.handler, ADMIN))
-    found = await session.get(CONFIG_MAP, "kube-system", "kube-root-ca.crt")
-    await server.close()
-    assert found["data"] == {"ca.crt": authority.path.read_text()}
 
 
 TOKEN_VOLUME = {

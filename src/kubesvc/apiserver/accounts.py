@@ -1,7 +1,7 @@
 """ServiceAccounts where other objects are written: what a pod, a namespace and a Secret for a token get of them.
 
-A namespace is committed together with its ServiceAccount and the cluster's CA, so that a pod made right after it finds
-both; the controllers restore them later.
+A namespace is committed together with its ServiceAccount, so that a pod made right after it finds it; the controllers
+restore it later, and publish the cluster's CA.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import base64
 
 from kubesvc.api.errors import Forbidden, not_found
 from kubesvc.api.meta import JSON
-from kubesvc.api.registry import CONFIG_MAP, POD, SECRET, SERVICE_ACCOUNT, Kind
+from kubesvc.api.registry import POD, SECRET, SERVICE_ACCOUNT
 from kubesvc.apiserver import stored
 from kubesvc.apiserver.admission import accounts
 from kubesvc.apiserver.authentication.claims import Reference
@@ -47,20 +47,13 @@ async def _account(state: State, namespace: str, name: str) -> JSON | None:
 
 
 async def furniture(state: State, namespace: str) -> list[Write]:
-    """What is to be written with a new namespace."""
-    found = [await _unless_there(state, SERVICE_ACCOUNT, accounts.account_of(namespace))]
-    if state.ca_pem:
-        found.append(await _unless_there(state, CONFIG_MAP, accounts.root_ca_of(namespace, state.ca_pem)))
-    return [write for write in found if write is not None]
-
-
-async def _unless_there(state: State, kind: Kind, tree: JSON) -> Write | None:
-    metadata = tree["metadata"]
-    key = stored.key(kind, metadata["namespace"], metadata["name"])
+    """What is to be written with a new namespace: its ServiceAccount, if none is left from one of that name."""
+    tree = accounts.account_of(namespace)
+    key = stored.key(SERVICE_ACCOUNT, namespace, accounts.DEFAULT)
     if await state.store.get(key) is not None:
-        return None
-    metadata |= {"uid": state.new_uid(), "creationTimestamp": state.now()}
-    return Write(key, stored.encode(kind, tree), 0)
+        return []
+    tree["metadata"] |= {"uid": state.new_uid(), "creationTimestamp": state.now()}
+    return [Write(key, stored.encode(SERVICE_ACCOUNT, tree), 0)]
 
 
 async def fill_secret(state: State, namespace: str, secret: JSON) -> None:

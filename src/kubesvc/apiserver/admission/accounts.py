@@ -34,7 +34,8 @@ def name_of(pod: JSON) -> str:
 
 def give(pod: JSON, account: JSON, choose: Callable[[int], int]) -> list[Path]:
     """Add to a new pod, of the right types, what its account gives it; the elements that were added."""
-    spec, added = pod["spec"], []
+    spec: JSON = pod["spec"]
+    added: list[Path] = []
     secrets = account.get("imagePullSecrets") or []
     if secrets and not spec.get("imagePullSecrets"):
         spec["imagePullSecrets"] = [dict(secret) for secret in secrets]
@@ -54,7 +55,8 @@ def _automounts(spec: JSON, account: JSON) -> bool:
 def _mount(spec: JSON, choose: Callable[[int], int]) -> list[Path]:
     volumes = spec.get("volumes") or []
     name = next((v["name"] for v in volumes if v.get("name", "").startswith(_PREFIX)), "")
-    known, added = bool(name), []
+    known = bool(name)
+    added: list[Path] = []
     name = name or _PREFIX + "".join(_SUFFIX[choose(len(_SUFFIX))] for _ in range(5))
     for group, container in _containers(spec):
         mounts = container.get("volumeMounts") or []
@@ -96,8 +98,3 @@ def _volume(name: str) -> JSON:
 def account_of(namespace: str) -> JSON:
     """The ServiceAccount that a namespace begins with."""
     return {"metadata": {"name": DEFAULT, "namespace": namespace}}
-
-
-def root_ca_of(namespace: str, ca_pem: str) -> JSON:
-    """The ConfigMap that a namespace begins with."""
-    return {"metadata": {"name": ROOT_CA, "namespace": namespace}, "data": {"ca.crt": ca_pem}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from kubesvc.api.meta import JSON
 from kubesvc.apiserver.authentication.keys import ALGORITHM
 from kubesvc.apiserver.state import State
 from kubesvc.client.transport import Response
@@ -15,7 +16,7 @@ _HEADERS = {"Cache-Control": "public, max-age=3600"}
 def answer(state: State, path: str) -> Response | None:
     """The document at `path`; None where it is another's."""
     if path == CONFIGURATION:
-        body = {
+        body: JSON = {
             "issuer": state.tokens.issuer,
             "jwks_uri": state.keys_url,
             "response_types_supported": ["id_token"],
