@@ -1,4 +1,4 @@
-"""A pod's tokens as its node keeps them: asked for once, anew after 80 % of their life, the old one while none comes."""
+"""A pod's tokens as its node keeps them: asked for once, and anew when 80 % of their life is over."""
 
 from __future__ import annotations
 
