@@ -175,25 +175,27 @@ def test_bad_options_are_refused_before_anything_is_made(box):
 
 
 def test_egress_gives_pods_a_way_out_and_takes_it_back(box):
-    """With --egress a pod reaches a neighbour of this machine, as this machine; `down` closes it again."""
+    """With --egress a pod reaches a neighbour of this machine, as this machine, by both families; `down` closes it
+    again."""
     before = footprint(box)
     server = (
-        "import socket; s = socket.create_server(('203.0.113.2', 8080))\n"
-        "while True: c, peer = s.accept(); c.sendall(peer[0].encode()); c.close()"
+        "import socket; s = socket.create_server(('::', 8080), family=socket.AF_INET6, dualstack_ipv6=True)\n"
+        "while True: c, peer = s.accept(); c.sendall(peer[0].removeprefix('::ffff:').encode()); c.close()"
     )
-    ask = "import socket; print(socket.create_connection(('203.0.113.2', 8080), 5).recv(100).decode())"
+    ask = "import socket, sys; print(socket.create_connection((sys.argv[1], 8080), 5).recv(100).decode())"
     with neighbour(box.name, server):
-        box.up("--egress")
+        box.up("--egress", "--ip-family", "dual")
         box.kubectl("run", "out", "--image=host", "--command", "--", "sleep", "100000")
         box.kubectl("wait", "--for=condition=Ready", "pod/out", "--timeout=60s")
-        assert box.kubectl("exec", "out", "--", "python3", "-c", ask).strip() == "203.0.113.1"
+        for theirs, ours in (("203.0.113.2", "203.0.113.1"), ("fd77:6b73::2", "fd77:6b73::1")):
+            assert box.kubectl("exec", "out", "--", "python3", "-c", ask, theirs).strip() == ours
         box.interrupt()
     assert footprint(box) == before
 
 
 @contextmanager
 def neighbour(name: str, server: str):
-    """A machine next to this one: a namespace at 203.0.113.2 that runs `server`; this machine is 203.0.113.1."""
+    """A machine next to this one: a namespace at 203.0.113.2 and fd77:6b73::2 that runs `server`; here it is ::1."""
     namespace, link = f"{name}-out", f"o{name}"[:15]
 
     def ip(*words: str) -> None:
@@ -204,8 +206,10 @@ def neighbour(name: str, server: str):
     try:
         ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", namespace)
         ip("addr", "add", "203.0.113.1/30", "dev", link)
+        ip("addr", "add", "fd77:6b73::1/64", "dev", link, "nodad")
         ip("link", "set", link, "up")
         ip("-n", namespace, "addr", "add", "203.0.113.2/30", "dev", "eth0")
+        ip("-n", namespace, "addr", "add", "fd77:6b73::2/64", "dev", "eth0", "nodad")
         ip("-n", namespace, "link", "set", "eth0", "up")
         process = subprocess.Popen(["ip", "netns", "exec", namespace, sys.executable, "-c", server])
         yield

@@ -32,6 +32,14 @@ import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as end:
     end.sendall(b"hello"); end.shutdown(socket.SHUT_WR); print(end.makefile().read())
 """
+ASK_UDP = """
+import socket, sys
+address, port = sys.argv[1], int(sys.argv[2])
+with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as end:
+    end.settimeout(1); end.connect((address, port)); end.send(b"hello")
+    try: print(end.recv(100).decode())
+    except ConnectionRefusedError: print("refused")
+"""
 POD = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -156,6 +164,14 @@ def test_node_ports_answer_on_the_nodes_own_localhost_and_where_they_are_told_to
         for address in ("127.0.0.1", "::1"):
             said = box.inside(node, "python3", "-c", ASK, address, "30080").split()
             assert said[0] == "hello", (node, address)
+
+            def udp(node: str = node, address: str = address) -> bool:
+                return box.inside(node, "python3", "-c", ASK_UDP, address, "30080").startswith("hello")
+
+            eventually(udp, what=f"UDP on {address} of {node}")
+    box.kubectl("patch", "service", "web", "-p", '{"spec": {"selector": {"app": "nobody"}}}')
+    eventually(lambda: "refused" in box.inside("node1", "python3", "-c", ASK_UDP, "::1", "30080"), what="refused")
+    box.kubectl("patch", "service", "web", "-p", '{"spec": {"selector": {"app": "echo"}}}')
     assert ask(node_ip(box), 30080)[0] == "hello"
     box.interrupt()
     box.up("--node-port-addresses", "192.0.2.0/24")

@@ -193,7 +193,9 @@ def footprint(box: BoxUnderTest) -> dict[str, list[str]]:
         "addresses": ours(output("ip", "-o", "addr")),
         "routes": ours(output("ip", "route")),
         "rules": ours(output("nft", "list", "ruleset")),
-        "forwarding": [Path("/proc/sys/net/ipv4/ip_forward").read_text()],
+        "forwarding": [
+            Path(f"/proc/sys/net/{name}").read_text() for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
+        ],
         "mounts": [mount for mount in mounts if box.name in mount],
         "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/kubesvc/{box.name}")],
         "processes": _processes(box),

@@ -51,7 +51,7 @@ from kubesvc.node import main
 from kubesvc.node.config import NodeConfig
 logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 directory, box = Path(sys.argv[1]), sys.argv[2]
-config = NodeConfig(box, "node1", IPv4Address("172.29.99.2"), directory / "run", directory / "node.crt",
+config = NodeConfig(box, "node1", (IPv4Address("172.29.99.2"),), directory / "run", directory / "node.crt",
                     directory / "node.key", directory / "ca.crt", (IPv4Address("10.96.0.10"),))
 asyncio.run(main.run(kubeconfig.load(directory / "node.kubeconfig"), config))
 """
@@ -67,7 +67,7 @@ class NodeBed:
         self.config = NodeConfig(
             box,
             "node1",
-            ADDRESS,
+            (ADDRESS,),
             directory / "run",
             directory / "node.crt",
             directory / "node.key",

@@ -10,7 +10,9 @@ from ipaddress import ip_address
 from kubesvc.client.session import Session
 from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.provider import Provider
+from kubesvc.loadbalancer.providers.azure.provider import AzureProvider
 from kubesvc.loadbalancer.providers.pool import PoolProvider
+from support import azure as azures
 
 
 @dataclass(frozen=True)
@@ -27,4 +29,12 @@ async def pool() -> AsyncIterator[Case]:
     yield Case(config.load_balancer_class, lambda session: PoolProvider(session, config))
 
 
-PROVIDERS: dict[str, Callable[[], AbstractAsyncContextManager[Case]]] = {"pool": pool}
+@asynccontextmanager
+async def azure() -> AsyncIterator[Case]:
+    async with azures.azure() as (_, config):
+        yield Case(
+            config.load_balancer_class, lambda session: AzureProvider(config, "kubernetes", azures.client(config))
+        )
+
+
+PROVIDERS: dict[str, Callable[[], AbstractAsyncContextManager[Case]]] = {"azure": azure, "pool": pool}

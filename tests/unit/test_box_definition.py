@@ -159,3 +159,80 @@ def test_dns_settings_are_kept_and_changed():
     assert (alone.dns.dns_domain, alone.dns.public_zone) == (("cluster.local",), ())
     with pytest.raises(BoxError, match="was made with --dns-domain cluster.local"):
         define("shop", Path("/x"), Options(dns_domain="corp.internal", more_dns_domains=()), made)
+
+
+def fresh(**options):
+    """A box just made, of nothing but these options."""
+    return define("t", HERE, Options(**options), None)
+
+
+@pytest.mark.parametrize(
+    ("said", "services", "pods"),
+    [
+        pytest.param({}, "10.96.0.0/16", "10.244.0.0/16", id="nothing said"),
+        pytest.param({"ip_family": "ipv6"}, "fd00:10:96::/112", "fd00:10:244::/56", id="ipv6"),
+        pytest.param(
+            {"ip_family": "dual"}, "10.96.0.0/16,fd00:10:96::/112", "10.244.0.0/16,fd00:10:244::/56", id="both"
+        ),
+        pytest.param(
+            {"service_cidr": "fd01::/112, 10.1.0.0/16"},
+            "fd01::/112, 10.1.0.0/16",
+            "fd00:10:244::/56,10.244.0.0/16",
+            id="the order of one holds for the others",
+        ),
+        pytest.param(
+            {"ip_family": "dual", "pod_cidr": "fd02::/48,10.2.0.0/16"},
+            "fd00:10:96::/112,10.96.0.0/16",
+            "fd02::/48,10.2.0.0/16",
+            id="of pods alone, too",
+        ),
+    ],
+)
+def test_the_families_of_a_box_are_those_of_its_networks(said, services, pods):
+    """What is left out is of the families of what is said."""
+    made = fresh(**said)
+    assert (made.service_cidr, made.pod_cidr) == (services, pods)
+    assert [n.version for n in made.services] == [n.version for n in made.pods] == list(made.versions)
+
+
+@pytest.mark.parametrize(
+    ("said", "refusal"),
+    [
+        (
+            {"ip_family": "dual", "pod_cidr": "10.2.0.0/16"},
+            "--pod-cidr '10.2.0.0/16': expected one network of IPv4 and",
+        ),
+        ({"service_cidr": "10.0.0.0/16,10.1.0.0/16"}, "one of IPv4 and one of IPv6"),
+        ({"service_cidr": "fd00::/32"}, "too large: expected a prefix of /64 or longer"),
+        ({"service_cidr": "fd00::/126"}, "too small"),
+        ({"ip_family": "ipv6", "pod_cidr": "fd00::/64", "nodes": 2}, "holds fewer /64 networks than --nodes 2"),
+        ({"ip_family": "ipv4", "service_cidr": "fd00::/112"}, "--service-cidr 'fd00::/112'|not what --ip-family"),
+        ({"service_cidr": "fd00::/112,10.0.0.0/16", "pod_cidr": "10.2.0.0/16,fd01::/56"}, "IPv6 and then IPv4"),
+        ({"ip_family": "ipv6", "pod_cidr": "fd00:10:96::/56"}, "overlaps"),
+        ({"mtu": 500}, "--mtu 500: expected 576 to 65535"),
+        ({"ip_family": "ipv6", "mtu": 1279}, "expected 1280 to 65535"),
+        ({"node_cidr": "fd09::/64", "lb_pool": "172.29.0.200-172.29.0.210"}, "no node network of IPv4"),
+        ({"node_cidr": "fd09::/64", "lb_pool": "fd09::f0-fd09::ff"}, "an address the box itself uses"),
+        ({"node_cidr": "fd09::/64", "lb_pool": "fd09::d0-fd09::d1,fd09::e0-fd09::e1"}, "one range of a family"),
+    ],
+)
+def test_networks_that_do_not_fit_each_other_are_refused(said, refusal):
+    """With the flag, the value, and what was expected."""
+    with pytest.raises(BoxError, match=refusal):
+        fresh(**said)
+
+
+def test_a_box_of_both_families_has_one_address_of_each_for_everything():
+    """With the same last number; a pool for each network, also where one alone is said."""
+    made = fresh(ip_family="dual", node_cidr="172.29.7.0/24,fd09::/64", lb_pool="fd09::d0-fd09::df")
+    assert list(map(str, made.node_ips("node2"))) == ["172.29.7.3", "fd09::3"]
+    assert [f"{n.api} {n.host} {n.pool[0]}-{n.pool[1]}" for n in made.networks] == [
+        "172.29.7.1 172.29.7.254 172.29.7.200-172.29.7.249",
+        "fd09::1 fd09::fe fd09::d0-fd09::df",
+    ]
+    assert (str(made.kubernetes_ip), str(made.dns_ip)) == ("10.96.0.1", "10.96.0.10")
+
+
+def test_the_family_of_a_box_cannot_change():
+    with pytest.raises(BoxError, match="was made with --ip-family ipv4"):
+        define("t", HERE, Options(ip_family="dual"), box())

@@ -61,7 +61,7 @@ def service(type: str, **spec) -> Service:
 def test_status_says_where_each_kind_of_service_answers():
     """Names and cluster IPs for pods; node ports and balancer addresses for this machine."""
     name = "shop.ns.svc.cluster.local"
-    nodes = ["172.29.0.2", "172.29.0.3"]
+    nodes = [["172.29.0.2"], ["172.29.0.3"]]
     assert inside_addresses(service("ClusterIP"), "cluster.local") == [name, "10.96.1.2:80/TCP"]
     assert inside_addresses(service("ClusterIP", cluster_ip="None"), "cluster.local") == [name]
     alias = service("ExternalName", external_name="a.example", cluster_ip="")

@@ -214,7 +214,7 @@ async def test_a_service_cidrs_life(cluster: Cluster) -> None:
 
 def node_config(name: str) -> NodeConfig:
     nowhere = Path("/nonexistent")
-    return NodeConfig("box", name, IPv4Address("192.0.2.1"), nowhere, nowhere, nowhere, nowhere)
+    return NodeConfig("box", name, (IPv4Address("192.0.2.1"),), nowhere, nowhere, nowhere, nowhere)
 
 
 async def test_a_node_that_falls_silent_loses_its_endpoints_and_gets_them_back() -> None:

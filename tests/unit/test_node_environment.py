@@ -48,8 +48,8 @@ def build(*env: EnvVar, env_from: tuple[EnvFromSource, ...] = (), services: tupl
         POD,
         SOURCES,
         services,
-        address="10.244.0.5",
-        host_ip="172.29.0.2",
+        addresses=["10.244.0.5", "fd00:10:244::5"],
+        host_ips=["172.29.0.2", "fd00::2"],
         base=base_environment(HOST, environment.PATH, "web-0"),
     )
 
@@ -149,7 +149,7 @@ def test_hosts_names_the_pod_and_the_aliases() -> None:
         metadata=POD.metadata,
         spec=PodSpec(subdomain="web", host_aliases=[HostAlias(ip="10.1.1.1", hostnames=["a.example", "b.example"])]),
     )
-    lines = etc.hosts(pod, "10.244.0.5", "cluster.local").splitlines()
+    lines = etc.hosts(pod, ["10.244.0.5", "fd00:10:244::5"], "cluster.local").splitlines()
     assert "10.244.0.5\tweb-0.web.shop.svc.cluster.local\tweb-0" in lines
     assert lines[-1] == "10.1.1.1\ta.example\tb.example"
 

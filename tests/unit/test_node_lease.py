@@ -25,7 +25,7 @@ from support.apiserver import local_session
 from support.watching import following, running
 
 NOWHERE = Path("/nonexistent")
-CONFIG = NodeConfig("box", "n1", IPv4Address("192.0.2.1"), NOWHERE, NOWHERE, NOWHERE, NOWHERE, lease_renewal=0.01)
+CONFIG = NodeConfig("box", "n1", (IPv4Address("192.0.2.1"),), NOWHERE, NOWHERE, NOWHERE, NOWHERE, lease_renewal=0.01)
 FACTS = registration.Facts("amd64", "6.18", "Linux", "m", "b", 2, 1024, "runc://1", "v1")
 
 

@@ -126,8 +126,8 @@ def build(of: Pod, *views: View, ended: bool = False) -> dict[str, object]:
         of,
         {v.name: v for v in views},
         NOW,
-        address="10.244.0.5",
-        host_ip="172.29.0.2",
+        addresses=["10.244.0.5"],
+        host_ips=["172.29.0.2"],
         started_at=NOW - 60,
         ended=ended,
     )

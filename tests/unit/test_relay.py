@@ -145,9 +145,8 @@ async def test_connections_beyond_the_bound_wait_their_turn(monkeypatch: pytest.
             writer.close()
 
 
-async def test_datagrams_find_their_way_back_and_old_clients_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_datagrams_find_their_way_back_and_old_clients_make_room() -> None:
     """Each client has its own answers; of one too many the oldest is forgotten, and served again when it asks."""
-    monkeypatch.setattr(relay, "_CLIENTS", 4)
     loop = asyncio.get_running_loop()
     opened: list[socket.socket] = []
 
@@ -166,7 +165,7 @@ async def test_datagrams_find_their_way_back_and_old_clients_make_room(monkeypat
 
     receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     receiver.bind(("127.0.0.1", 0))
-    task = asyncio.create_task(relay.datagrams(receiver, dial))
+    task = asyncio.create_task(relay.datagrams(receiver, dial, 4))
     clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) for _ in range(6)]
     try:
         async with asyncio.timeout(DEADLINE):

@@ -41,15 +41,15 @@ def ensure_certificates(box: Box) -> Identities:
         *names,
         *(f"kubernetes.default.svc.{domain}" for domain in box.dns.dns_domain),
         IPv4Address("127.0.0.1"),
-        api,
-        box.kubernetes_ip,
+        *(network.api for network in box.networks),
+        *(network[1] for network in box.services),
     ]
     serving = authority.ensure("apiserver", "kube-apiserver", hosts=hosts)
     node_client = authority.ensure("apiserver-node-client", "kube-apiserver-kubelet-client", ["system:masters"])
     admin = authority.ensure("admin", "kubernetes-admin", ["system:masters"])
     context = "kubesvc" if box.name == "default" else f"kubesvc-{box.name}"
     authority.kubeconfig(box.kubeconfig, admin, f"https://127.0.0.1:{box.api_port}", context, f"{context}-admin")
-    inside = f"https://{api}:{API_PORT}"
+    inside = f"https://[{api}]:{API_PORT}" if api.version == 6 else f"https://{api}:{API_PORT}"
 
     def kubeconfig(node: str, part: str, user: str, groups: list[str]) -> Path:
         certificate = authority.ensure(f"{node}-{part}", user, groups)
@@ -60,7 +60,7 @@ def ensure_certificates(box: Box) -> Identities:
             proxy=kubeconfig(node, "proxy", "system:kube-proxy", ["system:node-proxier"]),
             dns=kubeconfig(node, "dns", "system:kubesvc:dns", []),
             node=kubeconfig(node, "node", f"system:node:{node}", ["system:nodes"]),
-            serving=authority.ensure(f"{node}-serving", f"system:node:{node}", ["system:nodes"], [box.node_ip(node)]),
+            serving=authority.ensure(f"{node}-serving", f"system:node:{node}", ["system:nodes"], box.node_ips(node)),
         )
         for node in box.node_names
     }

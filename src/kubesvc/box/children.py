@@ -56,7 +56,7 @@ from kubesvc.loadbalancer.announce import main as announce
 from kubesvc.loadbalancer.config import AnnounceConfig, LoadBalancerConfig
 from kubesvc.node import main as node_agent
 from kubesvc.node import routes
-from kubesvc.node.config import NodeConfig
+from kubesvc.node.config import CniConfig, NodeConfig
 from kubesvc.node.teardown import teardown
 from kubesvc.proxy import main as proxy
 from kubesvc.proxy.config import ProxyConfig, node_port_networks, own_ips
@@ -138,7 +138,7 @@ async def _control_plane(box: Box, identities: Identities, listeners: tuple[sock
 
     session = session_of("system:kubesvc:control-plane", "system:masters")  # for what the box itself sees to
     controlling, balancing = session_of("system:kubesvc:controllers"), session_of("system:kubesvc:load-balancer")
-    pools = (box.network.pool,)
+    pools = tuple(network.pool for network in box.networks)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve(listeners))
@@ -164,7 +164,7 @@ async def _routes_to_pods(session: Session) -> None:
 
 def _controllers_config(box: Box, identities: Identities) -> ControllersConfig:
     return ControllersConfig(
-        pod_cidrs=(box.pods,),
+        pod_cidrs=box.pods,
         ca_pem=identities.ca_pem,
         node_grace=box.node_grace,
         gone_node_grace=box.node_grace,
@@ -174,7 +174,7 @@ def _controllers_config(box: Box, identities: Identities) -> ControllersConfig:
 
 def _api_config(box: Box, identities: Identities) -> ApiConfig:
     return ApiConfig(
-        service_cidrs=(box.services,),
+        service_cidrs=box.services,
         node_port_range=box.port_range,
         own_ports=OWN_PORTS,
         dns_domain=box.dns_domain,
@@ -192,23 +192,25 @@ def _api_config(box: Box, identities: Identities) -> ApiConfig:
 
 def _proxy(box: Box, identities: Identities, name: str) -> Callable[[], Coroutine[Any, Any, None]]:
     async def run() -> None:
-        address = box.node_ip(name)
+        primary = box.node_ips(name)
+        address = primary[0]
         words = box.node_port_addresses.split(",")
+        pools = tuple(network.pool for network in box.networks)
         with Links() as links:
-            ips = own_ips((address,), links.addresses())
+            ips = own_ips(primary, links.addresses())
         config = ProxyConfig(
             node_name=name,
             node_ips=ips,
-            service_cidrs=(box.services,),
-            pod_cidrs=(box.pods,),
+            service_cidrs=box.services,
+            pod_cidrs=box.pods,
             pods_by_node=True,
-            node_port_addresses=node_port_networks(words, (address,)),
+            node_port_addresses=node_port_networks(words, primary),
             localhost_node_ports=True,
             healthz_address=(str(address), PROXY_HEALTH_PORT),
             metrics_address=(str(address), PROXY_METRICS_PORT),
-            load_balancer_ranges=(box.network.pool,),
+            load_balancer_ranges=pools,
         )
-        announcer = AnnounceConfig(node_name=name, pools=(box.network.pool,), runtime=box.run_path / "bgp")
+        announcer = AnnounceConfig(node_name=name, pools=pools, runtime=box.run_path / "bgp")
         async with _session(identities.nodes[name].proxy) as session, asyncio.TaskGroup() as group:
             group.create_task(proxy.run(session, config))
             group.create_task(announce.run(session, announcer))
@@ -237,7 +239,7 @@ def _dns(
             find_upstreams=resolvers,
             host_searches=upstreams.find_searches(),
             socket_factory=socket_on_host,
-            cluster_cidrs=(box.service_cidr, box.pod_cidr),
+            cluster_cidrs=tuple(map(str, (*box.services, *box.pods))),
         )
         async with _session(identities.nodes[name].dns) as session:
             await dns.run(session, box.dns.apply(config))
@@ -251,7 +253,7 @@ def _node_config(box: Box, name: str, host: int | None = None) -> NodeConfig:
     return NodeConfig(
         box=box.name,
         node_name=name,
-        node_ip=box.node_ip(name),
+        node_ips=box.node_ips(name),
         run_dir=box.run_path / name,
         cluster_dns=(box.dns_ip,),
         dns_domain=box.dns_domain,
@@ -265,16 +267,24 @@ def _node_config(box: Box, name: str, host: int | None = None) -> NodeConfig:
         images=box.images,
         image_network=host,
         docker_config=docker_config(),
+        cni=cni_config(box, name) if box.cni else None,
     )
 
 
 def _node(box: Box, identities: Identities, name: str, host: int) -> Callable[[], Coroutine[Any, Any, None]]:
     async def run() -> None:
-        config = _node_config(box, name, host)
+        with Links() as links:
+            config = replace(_node_config(box, name, host), mtu=links.mtu("eth0"))
         async with _session(identities.nodes[name].node) as session:
             await node_agent.run(session, config)
 
     return run
+
+
+def cni_config(box: Box, node: str) -> CniConfig:
+    """A node's CNI network, if the box has one."""
+    places = tuple(map(Path, box.cni_bin.split(os.pathsep)))
+    return CniConfig(Path(box.cni), places, box.path / "cni" / node)
 
 
 def docker_config() -> Path:
@@ -292,7 +302,10 @@ def teardown_node(box: Box, name: str) -> None:
     """End every pod of one node, which may be no part of the box any more."""
     known = name in box.node_names
     config = _node_config(box, name if known else box.node_names[0])
-    teardown(config if known else replace(config, node_name=name, run_dir=box.run_path / name))
+    if not known:
+        cni = cni_config(box, name) if box.cni else None
+        config = replace(config, node_name=name, run_dir=box.run_path / name, cni=cni)
+    teardown(config, netns.named(box.namespace(name)))
 
 
 async def _report_ready(session: Session, box: Box, progress: int) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from kubesvc.box import families
 from kubesvc.box.errors import BoxError
-from kubesvc.box.ranges import SMALLEST, NodeNetwork, default_pool, parse_pool
+from kubesvc.box.families import Address, Network
+from kubesvc.box.ranges import NodeNetwork, parse_pools
 from kubesvc.dns.settings import BadSetting, Settings
 from kubesvc.proxy.config import check_node_port_addresses
 from kubesvc.proxy.localhost import FORWARDER_PORT
@@ -23,6 +25,8 @@ DNS_HEALTH_PORT = 9153  # where CoreDNS has its metrics
 AGENT_PORT = 10250
 PROXY_METRICS_PORT = 10249  # as kube-proxy's
 PROXY_HEALTH_PORT = 10256
+CNI_BIN = "/opt/cni/bin:/usr/lib/cni"  # where they are by custom, and where Debian has them
+MIN_MTU, MAX_MTU = (576, 1280), 65535  # bytes: what IPv4 and IPv6 ask of a link, and what a veth can have
 OWN_PORTS = frozenset((DNS_PORT, DNS_HEALTH_PORT, AGENT_PORT, PROXY_METRICS_PORT, PROXY_HEALTH_PORT, FORWARDER_PORT))
 """What every node listens on itself: no Service's node port."""
 
@@ -31,11 +35,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the user said; None is what they left out, to be taken from the remembered box or a default."""
 
     nodes: int | None = None
+    ip_family: str | None = None
     service_cidr: str | None = None
     pod_cidr: str | None = None
     node_port_range: str | None = None
     node_cidr: str | None = None
     lb_pool: str | None = None
+    mtu: int | None = None
+    cni: str | None = None
+    cni_bin: str | None = None
     dns_domain: str | None = None
     egress: bool | None = None
     forward: tuple[str, ...] | None = None
@@ -88,11 +96,15 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     directory: str
     nodes: int = 1
-    service_cidr: str = "10.96.0.0/16"
-    pod_cidr: str = "10.244.0.0/16"
+    ip_family: str = families.IPV4
+    service_cidr: str = families.SERVICES[4]  # one of each family, the primary first, separated by a comma
+    pod_cidr: str = families.PODS[4]  # the same
     node_port_range: str = "30000-32767"
-    node_cidr: str = ""
+    node_cidr: str = ""  # the same
     lb_pool: str = ""
+    mtu: int = 0  # bytes; 0: that of what carries the traffic
+    cni: str = ""  # CNI configuration, a file or directory; "": pods' networks are the node agent's own
+    cni_bin: str = CNI_BIN  # directories of CNI plugins, separated by colons
     dns_domain: str = "cluster.local"
     egress: bool = False
     forward: tuple[str, ...] = ()  # DNS upstreams; none: this machine's own
@@ -135,27 +147,38 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
         return self.path / "kubeconfig"
 
     @property
+    def versions(self) -> tuple[int, ...]:
+        """The IP families, 4 and 6, the primary first."""
+        return tuple(network.version for network in self.services)
+
+    @property
+    def networks(self) -> tuple[NodeNetwork, ...]:
+        """The node network of each family."""
+        found = families.networks(self.node_cidr)
+        return tuple(map(NodeNetwork, found, parse_pools(self.lb_pool, found)))
+
+    @property
     def network(self) -> NodeNetwork:
-        network = IPv4Network(self.node_cidr)
-        return NodeNetwork(network, parse_pool(self.lb_pool, network) if self.lb_pool else default_pool(network))
+        """The primary one."""
+        return self.networks[0]
 
     @property
-    def services(self) -> IPv4Network:
-        return IPv4Network(self.service_cidr)
+    def services(self) -> tuple[Network, ...]:
+        return families.networks(self.service_cidr)
 
     @property
-    def pods(self) -> IPv4Network:
-        return IPv4Network(self.pod_cidr)
+    def pods(self) -> tuple[Network, ...]:
+        return families.networks(self.pod_cidr)
 
     @property
-    def kubernetes_ip(self) -> IPv4Address:
-        """The cluster IP of default/kubernetes: the first of the Service range."""
-        return self.services[1]
+    def kubernetes_ip(self) -> Address:
+        """The cluster IP of default/kubernetes: the first of the primary Service range."""
+        return self.services[0][1]
 
     @property
-    def dns_ip(self) -> IPv4Address:
-        """The cluster IP of kube-system/kube-dns: the tenth of the Service range."""
-        return self.services[10]
+    def dns_ip(self) -> Address:
+        """The cluster IP of kube-system/kube-dns: the tenth of the primary Service range."""
+        return self.services[0][10]
 
     @property
     def dns(self) -> Settings:
@@ -184,9 +207,15 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
         own = (f"node{number}" for number in range(1, self.nodes + 1))
         return [name for name in own if name not in self.removed] + [node.name for node in self.added]
 
-    def node_ip(self, node: str) -> IPv4Address:
+    def node_ip(self, node: str) -> Address:
+        """The primary one."""
+        return self.node_ips(node)[0]
+
+    def node_ips(self, node: str) -> tuple[Address, ...]:
+        """One of each family. Raises BoxError where a node network is full."""
         found = self.added_node(node)
-        return self.network.node(found.number if found else int(node.removeprefix("node")))
+        number = found.number if found else int(node.removeprefix("node"))
+        return tuple(network.node(number) for network in self.networks)
 
     def added_node(self, name: str) -> AddedNode | None:
         return next((node for node in self.added if node.name == name), None)
@@ -198,18 +227,8 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
 
 LISTS = ("forward", "zone", "more_dns_domains", "host", "public_zone", "transfer_to", "notify", "publish")
 """Options that '' makes empty again."""
-FIXED = ("service_cidr", "pod_cidr", "node_cidr", "lb_pool", "dns_domain")
+FIXED = ("ip_family", "service_cidr", "pod_cidr", "node_cidr", "lb_pool", "dns_domain")
 """Options that objects already made depend on: they can't change while the data is kept."""
-
-
-def _network(option: str, text: str, longest: int) -> IPv4Network:
-    try:
-        network = IPv4Network(text)
-    except ValueError as error:
-        raise BoxError(f"{option} {text!r}: {error}; expected an IPv4 network such as 10.96.0.0/16") from error
-    if network.prefixlen > longest:
-        raise BoxError(f"{option} {text!r} is too small: expected a prefix of /{longest} or shorter")
-    return network
 
 
 def check_name(name: str) -> None:
@@ -234,9 +253,20 @@ def define(name: str, directory: Path, options: Options, remembered: Box | None)
                 )
         box = msgspec.structs.replace(remembered, directory=str(directory), **said)
     else:
-        box = Box(name=name, directory=str(directory), **said)
+        box = Box(name=name, directory=str(directory), **_with_families(said))
     _check(box)
     return box
+
+
+def _with_families(said: dict[str, Any]) -> dict[str, Any]:
+    """What the user said, and the networks they left out, of the families of those they didn't."""
+    cidrs = [said.get(option, "") for option in ("service_cidr", "pod_cidr", "node_cidr")]
+    versions = families.versions(said.get("ip_family", ""), cidrs)
+    usual = {
+        "service_cidr": ",".join(families.SERVICES[version] for version in versions),
+        "pod_cidr": ",".join(families.PODS[version] for version in versions),
+    }
+    return usual | said | {"ip_family": families.word(versions)}
 
 
 def _check(box: Box) -> None:
@@ -247,23 +277,9 @@ def _check(box: Box) -> None:
         raise BoxError(f"--nodes {box.nodes}: {names} has an address of theirs; `kubesvc node remove` it first")
     if not box.node_grace >= 1:
         raise BoxError(f"--node-grace {box.node_grace}: expected at least 1 second")
-    networks = {
-        "--service-cidr": _network("--service-cidr", box.service_cidr, 27),
-        "--pod-cidr": _network("--pod-cidr", box.pod_cidr, 24),
-    }
-    if box.node_cidr:
-        networks["--node-cidr"] = _network("--node-cidr", box.node_cidr, SMALLEST)
-        box.network.node(box.nodes)
-    elif box.lb_pool:
-        raise BoxError(f"--lb-pool {box.lb_pool} lies inside the node network: give --node-cidr with it")
-    flags = list(networks)
-    for index, flag in enumerate(flags):
-        for other in flags[index + 1 :]:
-            if networks[flag].overlaps(networks[other]):
-                raise BoxError(f"{flag} {networks[flag]} overlaps {other} {networks[other]}: they must be apart")
-    pods = networks["--pod-cidr"]
-    if pods.prefixlen <= 24 and 1 << (24 - pods.prefixlen) < box.nodes:
-        raise BoxError(f"--pod-cidr {pods} holds fewer /24 networks than --nodes {box.nodes}; give a larger one")
+    _check_networks(box)
+    if box.mtu and not (least := MIN_MTU[6 in box.versions]) <= box.mtu <= MAX_MTU:
+        raise BoxError(f"--mtu {box.mtu}: expected {least} to {MAX_MTU} bytes")
     try:
         first, last = box.port_range
     except ValueError:
@@ -279,6 +295,26 @@ def _check(box: Box) -> None:
         box.dns.check()
     except BadSetting as error:
         raise BoxError(str(error)) from error
+
+
+def _check_networks(box: Box) -> None:
+    versions = tuple(network.version for network in families.parse("--service-cidr", box.service_cidr))
+    networks = {"--service-cidr": box.service_cidr, "--pod-cidr": box.pod_cidr}
+    if box.node_cidr:
+        networks["--node-cidr"] = box.node_cidr
+    elif box.lb_pool:
+        raise BoxError(f"--lb-pool {box.lb_pool} lies inside the node network: give --node-cidr with it")
+    if families.word(versions) != box.ip_family:
+        raise BoxError(f"--service-cidr {box.service_cidr} is not what --ip-family {box.ip_family} says")
+    found = [(flag, network) for flag, text in networks.items() for network in families.check(flag, text, versions)]
+    if box.node_cidr:
+        for own in box.networks:
+            own.node(box.nodes)
+    for index, (flag, network) in enumerate(found):
+        for other, another in found[index + 1 :]:
+            if network.version == another.version and network.overlaps(another):
+                raise BoxError(f"{flag} {network} overlaps {other} {another}: they must be apart")
+    families.check_pods(box.pods, box.nodes, f"--nodes {box.nodes}")
 
 
 def _check_published(box: Box) -> None:
@@ -353,10 +389,8 @@ def with_node(box: Box, node: AddedNode) -> Box:
     taken = {*range(1, box.nodes + 1), *(other.number for other in box.added)}
     number = next(n for n in range(1, 102) if n not in taken)
     wider = msgspec.structs.replace(box, added=(*box.added, msgspec.structs.replace(node, number=number)))
-    wider.node_ip(node.name)
-    pods = wider.pods
-    if pods.prefixlen <= 24 and 1 << (24 - pods.prefixlen) < len(wider.node_names):
-        raise BoxError(f"--pod-cidr {pods} has no /24 network left for node {node.name!r}; give a larger one")
+    wider.node_ips(node.name)
+    families.check_pods(wider.pods, len(wider.node_names), f"a box with node {node.name!r} needs")
     return wider
 
 

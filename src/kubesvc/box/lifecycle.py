@@ -29,6 +29,8 @@ from kubesvc.box.errors import AlreadyRunning, BoxError
 from kubesvc.box.publish import Published
 from kubesvc.box.ranges import choose_network
 from kubesvc.box.supervisor import Supervisor, end_with, redirect
+from kubesvc.node.cni.attachments import load
+from kubesvc.node.cni.network import CniError
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +60,13 @@ def up(name: str, directory: Path, options: Options, *, detach: bool, show: Show
     """
     if os.geteuid() != 0:
         raise BoxError("a box needs root, for network namespaces and nftables: run `sudo kubesvc up`")
-    box = define(name, directory, options, recall(directory) or recall(RUN / name))
+    before = recall(directory) or recall(RUN / name)
+    box = define(name, directory, options, before)
     for program, package in PROGRAMS.items():
         if shutil.which(program) is None:
             show(Progress(warning=f"{program} is not installed, so pods can't start: apt install {package}"))
+    network.check(box)
+    _check_cni(box, before)
     descriptor = _lock(box)
     _warn_of_publications(box, show)
     try:
@@ -87,6 +92,17 @@ def up(name: str, directory: Path, options: Options, *, detach: bool, show: Show
         os.close(descriptor)  # the supervisor holds it now
     _follow(reading, show)
     return box
+
+
+def _check_cni(box: Box, before: Box | None) -> None:
+    if before is not None and before.cni != box.cni and any(box.run_path.glob("*/pods/*")):
+        down_command = f"kubesvc down{name_flag(box.name)}"
+        raise BoxError(f"--cni {box.cni!r}: pods of before have another network; `{down_command}` ends them")
+    if box.cni:
+        try:
+            load(children.cni_config(box, ""))
+        except CniError as error:
+            raise BoxError(f"--cni {box.cni}: {error}") from error
 
 
 def _warn_of_publications(box: Box, show: Show) -> None:
@@ -129,11 +145,13 @@ def _end_orphans(box: Box) -> None:
 def _choose_network(box: Box) -> Box:
     """Settle the node network: the remembered one while it is still free, else one that overlaps nothing here."""
     others = [other for name in names() if name != box.name and (other := find(name, None)) and other.node_cidr]
-    taken = network.host_networks(but=network.host_link(box.name)) + [other.network.network for other in others]
+    taken = network.host_networks(but=network.host_link(box.name))
+    taken += [theirs.network for other in others for theirs in other.networks]
     if not box.node_cidr:
-        return msgspec.structs.replace(box, node_cidr=str(choose_network(taken)))
+        chosen = (str(choose_network(taken, version)) for version in box.versions)
+        return msgspec.structs.replace(box, node_cidr=",".join(chosen))
     for used in taken:
-        if used.prefixlen and used.overlaps(box.network.network):
+        if used.prefixlen and any(used.version == n.network.version and used.overlaps(n.network) for n in box.networks):
             raise BoxError(
                 f"node network {box.node_cidr} of box {box.name!r} overlaps {used}, which this machine uses already; "
                 f"choose another --node-cidr (for a box made before: `kubesvc down{name_flag(box.name)} --purge` first)"

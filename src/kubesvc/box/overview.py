@@ -32,8 +32,8 @@ class ProcessLine:
 class NodeLine:
     name: str
     ready: bool
-    address: str
-    pod_cidr: str
+    addresses: list[str]
+    pod_cidrs: list[str]
     namespace: str
 
 
@@ -74,23 +74,35 @@ def inside_addresses(service: Service, domain: str) -> list[str]:
     name = f"{service.name}.{service.namespace}.svc.{domain}"
     if service.spec.type == "ExternalName":
         return [f"{name} -> {service.spec.external_name}"]
-    address = service.spec.cluster_ip
-    if address in ("", "None"):
+    if service.spec.cluster_ip in ("", "None"):
         return [name]
-    return [name, *(f"{address}:{port.port}/{port.protocol}" for port in service.spec.ports)]
+    addresses = service.spec.cluster_ips or [service.spec.cluster_ip]
+    return [name, *(f"{_host(a)}:{port.port}/{port.protocol}" for a in addresses for port in service.spec.ports)]
 
 
-def outside_addresses(service: Service, nodes: list[str]) -> list[str]:
-    """Where this machine reaches the Service: load-balancer addresses and node ports."""
+def _host(address: str) -> str:
+    """As it stands before a port."""
+    return f"[{address}]" if ":" in address else address
+
+
+def outside_addresses(service: Service, nodes: list[list[str]]) -> list[str]:
+    """Where this machine reaches the Service: load-balancer addresses and node ports; `nodes` has each one's
+    addresses."""
     found = []
     for ingress in service.status.load_balancer.ingress:
-        found += [f"{ingress.ip or ingress.hostname}:{port.port}" for port in service.spec.ports]
+        found += [f"{_host(ingress.ip or ingress.hostname)}:{port.port}" for port in service.spec.ports]
     if service.spec.type == "LoadBalancer" and not found:
         found.append("<pending>")
     for port in service.spec.ports:
         if port.node_port and nodes:
-            found.append(f"{nodes[0]}:{port.node_port}" + (" (any node)" if len(nodes) > 1 else ""))
+            any_node = " (any node)" if len(nodes) > 1 else ""
+            served = [a for a in nodes[0] if _family(a) in (service.spec.ip_families or [_family(nodes[0][0])])]
+            found += [f"{_host(address)}:{port.node_port}{any_node}" for address in served]
     return found
+
+
+def _family(address: str) -> str:
+    return "IPv6" if ":" in address else "IPv4"
 
 
 def published(publications: Iterable[Publication], services: Iterable[Service]) -> list[PublishedLine]:
@@ -137,9 +149,9 @@ async def overview(box: Box) -> Overview:
 async def _ask(session: Session, box: Box, found: Overview) -> None:
     nodes = await session.list(NODE, Node)
     for node in sorted(nodes.items, key=lambda node: (len(node.name), node.name)):
-        address = node.internal_ips[0] if node.internal_ips else ""
-        found.nodes.append(NodeLine(node.name, node.ready, address, node.spec.pod_cidr, box.namespace(node.name)))
-    addresses = [line.address for line in found.nodes if line.address]
+        cidrs = node.spec.pod_cidrs or list(filter(None, [node.spec.pod_cidr]))
+        found.nodes.append(NodeLine(node.name, node.ready, node.internal_ips, cidrs, box.namespace(node.name)))
+    addresses = [line.addresses for line in found.nodes if line.addresses]
     services = (await session.list(SERVICE, Service)).items
     if any(asked(service) for service in services):
         public_zones = [text.partition("=")[0] for text in box.public_zone]

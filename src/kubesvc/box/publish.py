@@ -1,6 +1,6 @@
 """Node ports of a box on this machine's localhost: `kubesvc up --publish 8080:30080`.
 
-    127.0.0.1:8080, [::1]:8080 of this machine ── the process `publish` ──► 127.0.0.1:30080 of node1
+    127.0.0.1:8080, [::1]:8080 of this machine ── the process `publish` ──► localhost:30080 of node1
 
 Nothing of the host's network is changed: no rule, no sysctl. The supervisor holds the listening sockets, so a client
 that comes while the process restarts waits. node1 asks as a program of its own, so every policy gives an answer.
@@ -104,13 +104,24 @@ def _dialler(box: Box, publication: Publication) -> relay.Dial:
     node = netns.named(box.namespace(box.node_names[0]))
     kind = _KINDS[publication.protocol] | socket.SOCK_NONBLOCK
 
-    async def dial(_client: socket.socket) -> socket.socket:
-        target = netns.socket_in(node, socket.AF_INET, kind)
+    async def connect(family: int, address: str) -> socket.socket:
+        target = netns.socket_in(node, family, kind)
         try:
-            await asyncio.get_running_loop().sock_connect(target, ("127.0.0.1", publication.node_port))
+            await asyncio.get_running_loop().sock_connect(target, (address, publication.node_port))
         except BaseException:
             target.close()
             raise
         return target
+
+    async def dial(_client: socket.socket) -> socket.socket:
+        # What listens on ::1 there leads to whichever family has endpoints; for UDP no refusal says that one hasn't.
+        if box.versions != (4,) and (4 not in box.versions or publication.protocol == "udp"):
+            return await connect(socket.AF_INET6, "::1")
+        try:
+            return await connect(socket.AF_INET, "127.0.0.1")
+        except ConnectionRefusedError:
+            if 6 not in box.versions:
+                raise
+        return await connect(socket.AF_INET6, "::1")
 
     return dial

@@ -1,88 +1,122 @@
 """Which addresses a box uses: a node network nobody else has, and inside it the API, the nodes, the pool and the host.
 
-    172.29.7.0/24      .1        the bridge; the API listens here
-                       .2 …      node1, node2, …
-                       .200-.249 load-balancer addresses: nobody's own, one node answers ARP for each
-                       .254      the host
+    172.29.7.0/24      fd6b:7376:6307::/64
+            .1                       ::1         the bridge; the API listens here
+            .2 …                     ::2 …       node1, node2, …
+            .200-.249                ::c8-::f9   load-balancer addresses: nobody's own, one node answers ARP or NDP
+            .254                     ::fe        the host
 
-Pure. Other sizes of network keep the same proportions.
+Pure. Other sizes of IPv4 network keep the same proportions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
+from kubesvc.api.balancing import Range
 from kubesvc.box.errors import BoxError
-
-SMALLEST = 26
-"""A node network with fewer than 64 addresses has no room for a pool."""
+from kubesvc.box.families import Address, Network, split
 
 
 @dataclass(frozen=True, slots=True)
 class NodeNetwork:
-    """The addresses of one box's node network."""
+    """The addresses of one box's node network, of one family."""
 
-    network: IPv4Network
-    pool: tuple[IPv4Address, IPv4Address]
+    network: Network
+    pool: Range
 
     @property
-    def api(self) -> IPv4Address:
+    def api(self) -> Address:
         return self.network[1]
 
     @property
-    def host(self) -> IPv4Address:
-        return self.network[-2]
+    def host(self) -> Address:
+        return host_of(self.network)
 
-    def node(self, number: int) -> IPv4Address:
+    def node(self, number: int) -> Address:
         """The address of node `number`, counted from 1. Raises BoxError when the network is full."""
         address = self.network[1 + number]
         first, last = self.pool
-        if address == self.host or first <= address <= last or number + 1 >= self.network.num_addresses - 1:
+        inside = int(first) <= int(address) <= int(last)
+        if address == self.host or inside or number + 1 >= self.network.num_addresses - 1:
             raise BoxError(f"node network {self.network} has no address for node {number}; give a larger --node-cidr")
         return address
 
 
-def default_pool(network: IPv4Network) -> tuple[IPv4Address, IPv4Address]:
+def host_of(network: Network) -> Address:
+    """The host's own address."""
+    return network[-2] if network.version == 4 else network[254]
+
+
+def default_pool(network: Network) -> Range:
     """About the last fifth of the network, short of its last few addresses."""
-    size = network.num_addresses
+    size = min(network.num_addresses, 256) if network.version == 6 else network.num_addresses
     first = size * 200 // 256
-    return network[first], network[first + size * 50 // 256 - 1]
+    return _range(network[first], network[first + size * 50 // 256 - 1])
 
 
-def parse_pool(text: str, network: IPv4Network) -> tuple[IPv4Address, IPv4Address]:
+def _range(first: Address, last: Address) -> Range:
+    found: Range = (first, last)  # type: ignore[assignment]  # of one network, so of one family
+    return found
+
+
+def parse_pools(text: str, networks: Iterable[Network]) -> tuple[Range, ...]:
+    """A pool of each network, in their order: those of `text`, separated by commas, else the usual one.
+
+    Raises BoxError.
+    """
+    networks = tuple(networks)
+    said: dict[int, Range] = {}  # version -> pool
+    for part in split(text):
+        version = 6 if ":" in part else 4
+        network = next((network for network in networks if network.version == version), None)
+        if network is None:
+            raise BoxError(f"--lb-pool {part!r}: the box has no node network of IPv{version}; see --ip-family")
+        if version in said:
+            raise BoxError(f"--lb-pool {text!r}: expected one range of a family; more are IPAddressPool objects")
+        said[version] = parse_pool(part, network)
+    return tuple(said.get(network.version) or default_pool(network) for network in networks)
+
+
+def parse_pool(text: str, network: Network) -> Range:
     """`FIRST-LAST` or a CIDR, inside the node network. Raises BoxError."""
     expected = f"expected FIRST-LAST or a CIDR inside the node network {network}"
     try:
         if "/" in text:
-            block = IPv4Network(text)
+            block = ip_network(text)
             first, last = block[0], block[-1]
         else:
             first_text, _, last_text = text.partition("-")
-            first, last = IPv4Address(first_text.strip()), IPv4Address((last_text or first_text).strip())
+            first, last = ip_address(first_text.strip()), ip_address((last_text or first_text).strip())
     except ValueError as error:
         raise BoxError(f"--lb-pool {text!r}: {error}; {expected}") from error
-    if first > last or first not in network or last not in network:
+    if first not in network or last not in network or int(first) > int(last):
         raise BoxError(f"--lb-pool {text!r}: {expected}")
-    taken = {network[0], network[1], network[-1], network[-2]}
-    if any(first <= address <= last for address in taken):
-        raise BoxError(f"--lb-pool {text!r} holds an address the box itself uses ({network[1]} or {network[-2]})")
-    return first, last
+    host = host_of(network)
+    taken = {network[0], network[1], network[-1], host}
+    if any(int(first) <= int(address) <= int(last) for address in taken):
+        raise BoxError(f"--lb-pool {text!r} holds an address the box itself uses ({network[1]} or {host})")
+    return _range(first, last)
 
 
-def candidates() -> Iterator[IPv4Network]:
+def candidates(version: int = 4) -> Iterator[Network]:
     """Node networks to try, in order: seldom used corners of the private ranges."""
+    if version == 6:
+        for last in range(256):
+            yield IPv6Network(f"fd6b:7376:63{last:02x}::/64")
+        return
     for third in range(256):
         yield IPv4Network(f"172.29.{third}.0/24")
     for third in range(256):
         yield IPv4Network(f"10.213.{third}.0/24")
 
 
-def choose_network(taken: Iterable[IPv4Network]) -> IPv4Network:
+def choose_network(taken: Iterable[Network], version: int = 4) -> Network:
     """The first candidate that overlaps nothing in `taken`. Raises BoxError when there is none."""
     occupied = [network for network in taken if network.prefixlen > 0]
-    for candidate in candidates():
+    for candidate in candidates(version):
         if not any(candidate.overlaps(network) for network in occupied):
             return candidate
     raise BoxError("every node network that a box would choose is in use on this machine; give one with --node-cidr")

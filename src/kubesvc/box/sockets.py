@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
 
 from kubesvc.box.definition import API_PORT, DNS_HEALTH_PORT, DNS_PORT, Box
+from kubesvc.box.families import Address
 from kubesvc.box.publish import Published
 from kubesvc.kernel import netns
 
@@ -40,16 +40,20 @@ def listen_on_host(box: Box) -> socket.socket:
     raise OSError("no free port on 127.0.0.1")
 
 
-def _tcp(namespace: Path, address: IPv4Address, port: int) -> socket.socket:
-    listener = netns.socket_in(namespace, socket.AF_INET, socket.SOCK_STREAM)
+def _family(address: Address) -> int:
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
+
+
+def _tcp(namespace: Path, address: Address, port: int) -> socket.socket:
+    listener = netns.socket_in(namespace, _family(address), socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((str(address), port))
     listener.listen(BACKLOG)
     return listener
 
 
-def _udp(namespace: Path, address: IPv4Address, port: int) -> socket.socket:
-    receiver = netns.socket_in(namespace, socket.AF_INET, socket.SOCK_DGRAM)
+def _udp(namespace: Path, address: Address, port: int) -> socket.socket:
+    receiver = netns.socket_in(namespace, _family(address), socket.SOCK_DGRAM)
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER)
     receiver.bind((str(address), port))
     return receiver

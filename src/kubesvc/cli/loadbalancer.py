@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.table import Table
 from kubesvc import __version__
 from kubesvc.api.balancing import Range, parse_range
 from kubesvc.api.errors import ApiError
+from kubesvc.cli.azure import azure_config, azure_options
 from kubesvc.client import kubeconfig as kubeconfigs
 from kubesvc.client.kubeconfig import KubeconfigError
 from kubesvc.client.session import Unreachable
@@ -89,11 +91,13 @@ def _log(verbosity: int) -> None:
     show_default=True,
     help="What a cloud's objects are tagged with: one of its own for every cluster of an account.",
 )
+@azure_options
 @click.version_option(__version__, prog_name="kubesvc loadbalancer")
 @VERBOSITY
 @click.pass_context
 def loadbalancer(
     ctx: click.Context,
+    /,
     kubeconfig: Path | None,
     providers: tuple[str, ...],
     default_provider: str | None,
@@ -101,6 +105,7 @@ def loadbalancer(
     pools: tuple[Range, ...],
     cluster_name: str,
     verbosity: int,
+    **clouds: Any,
 ) -> None:
     """Be the controller of Services of type LoadBalancer, in any Kubernetes cluster. Stands where MetalLB would.
 
@@ -122,6 +127,7 @@ def loadbalancer(
         load_balancer_class=pool_class,
         default_provider="" if default == "none" else default,
         cluster_name=cluster_name,
+        azure=azure_config("azure" in providers, clouds),
     )
     try:
         standalone.serve(path, config, tuple(dict.fromkeys(providers)))

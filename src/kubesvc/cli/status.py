@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from kubesvc.box.overview import Overview, overview
@@ -41,11 +42,19 @@ def _print(console: Console, found: Overview) -> None:
     nodes = _table("NODE", "STATE", "ADDRESS", "PODS", "NAMESPACE")
     for node in found.nodes:
         state = "Ready" if node.ready else "NotReady"
-        nodes.add_row(node.name, state, node.address, node.pod_cidr, node.namespace, style="" if node.ready else "red")
+        nodes.add_row(
+            node.name,
+            state,
+            "\n".join(node.addresses),
+            "\n".join(node.pod_cidrs),
+            node.namespace,
+            style="" if node.ready else "red",
+        )
     services = _table("SERVICE", "TYPE", "FROM PODS", "FROM THIS MACHINE")
     for service in found.services:
         name = f"{service.namespace}/{service.name}"
-        services.add_row(name, service.type, "\n".join(service.inside), "\n".join(service.outside))
+        inside, outside = (escape("\n".join(where)) for where in (service.inside, service.outside))
+        services.add_row(name, service.type, inside, outside)
     console.print()
     console.print(nodes)
     console.print()

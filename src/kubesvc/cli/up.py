@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from kubesvc.box import lifecycle
-from kubesvc.box.definition import DEFAULT_STATE, Options, name_flag
+from kubesvc.box.definition import CNI_BIN, DEFAULT_STATE, Options, name_flag
 from kubesvc.box.errors import AlreadyRunning, BoxError
+from kubesvc.box.families import WORDS
 from kubesvc.cli.down import take_down
 from kubesvc.cli.options import box_or_fail, dns_settings, which_box
 from kubesvc.cli.progress import show
@@ -18,11 +19,19 @@ from kubesvc.cli.progress import show
 @click.command()
 @which_box
 @click.option("--nodes", type=click.IntRange(1, 100), help="How many nodes.  [default: 1]")
-@click.option("--service-cidr", metavar="CIDR", help="Where cluster IPs come from.  [default: 10.96.0.0/16]")
-@click.option("--pod-cidr", metavar="CIDR", help="Where pods' addresses come from.  [default: 10.244.0.0/16]")
+@click.option(
+    "--ip-family", type=click.Choice(WORDS), help="Which IP families it has; dual: both, IPv4 first.  [default: ipv4]"
+)
+@click.option("--service-cidr", metavar="CIDR[,CIDR]", help="Where cluster IPs come from.  [default: 10.96.0.0/16]")
+@click.option("--pod-cidr", metavar="CIDR[,CIDR]", help="Where pods' addresses come from.  [default: 10.244.0.0/16]")
 @click.option("--node-port-range", metavar="FIRST-LAST", help="Ports for NodePort Services.  [default: 30000-32767]")
-@click.option("--node-cidr", metavar="CIDR", help="The nodes' own network.  [default: a free one]")
-@click.option("--lb-pool", metavar="FIRST-LAST", help="Load-balancer addresses, inside --node-cidr.")
+@click.option("--node-cidr", metavar="CIDR[,CIDR]", help="The nodes' own network.  [default: a free one]")
+@click.option("--lb-pool", metavar="FIRST-LAST,...", help="Load-balancer addresses, inside --node-cidr.")
+@click.option(
+    "--mtu", type=int, help="Bytes of a packet between pods.  [default: 1500, or less if the way out has less]"
+)
+@click.option("--cni", metavar="FILE|DIR", help="Pods' networks by CNI plugins: their configuration, '' for our own.")
+@click.option("--cni-bin", metavar="DIR:...", help=f"Where CNI plugins are.  [default: {CNI_BIN}]")
 @click.option("--node-grace", type=float, help="Seconds of silence after which a node counts as lost.  [default: 40]")
 @click.option("--egress/--no-egress", default=None, help="Let pods out through this machine.  [default: no]")
 @click.option(
@@ -56,6 +65,8 @@ def up(name: str, directory: Path | None, detach: bool, dns_domain: tuple[str, .
         lists = {option: said.pop(option) or None for option in names}
         if dns_domain:
             lists["more_dns_domains"] = dns_domain[1:]
+        if said["cni"]:
+            said["cni"] = str(Path(said["cni"]).absolute())
         options = Options(**said, **lists, dns_domain=dns_domain[0] if dns_domain else None)
         box = lifecycle.up(name, where, options, detach=detach, show=show)
     except AlreadyRunning as running:

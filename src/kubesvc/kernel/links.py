@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +72,11 @@ class Links:
 
     def mac(self, name: str) -> str:
         return rtnetlink.link_attributes(self._find(name))[rtnetlink.IFLA_ADDRESS].hex(":")
+
+    def mtu(self, name: str) -> int:
+        """Bytes. Raises OSError (ENODEV) when there is no such link."""
+        (found,) = struct.unpack("=I", rtnetlink.link_attributes(self._find(name))[rtnetlink.IFLA_MTU])
+        return int(found)
 
     def exists(self, name: str) -> bool:
         try:

@@ -112,9 +112,10 @@ def _reset(end: socket.socket) -> None:
 # ── UDP ──
 
 
-async def datagrams(receiver: socket.socket, dial: Dial) -> None:
-    """Pass on every datagram that `receiver` gets, and the answers to whom they are for, until cancelled."""
-    relay = _Datagrams(receiver, dial)
+async def datagrams(receiver: socket.socket, dial: Dial, clients: int = _CLIENTS) -> None:
+    """Pass on every datagram that `receiver` gets, and the answers to whom they are for, until cancelled. Of more than
+    `clients` the one that was silent longest is forgotten."""
+    relay = _Datagrams(receiver, dial, clients)
     loop = asyncio.get_running_loop()
     receiver.setblocking(False)
     loop.add_reader(receiver, relay.receive)
@@ -130,8 +131,8 @@ async def datagrams(receiver: socket.socket, dial: Dial) -> None:
 class _Datagrams:
     """The clients of one port, those heard last at the end."""
 
-    def __init__(self, receiver: socket.socket, dial: Dial) -> None:
-        self._receiver, self._dial = receiver, dial
+    def __init__(self, receiver: socket.socket, dial: Dial, clients: int) -> None:
+        self._receiver, self._dial, self._most = receiver, dial, clients
         self._targets: OrderedDict[_Address, tuple[socket.socket, float]] = (
             OrderedDict()
         )  # client -> socket, last heard
@@ -166,7 +167,7 @@ class _Datagrams:
             return
         finally:
             data = self._dialling.pop(client)
-        if len(self._targets) >= _CLIENTS:
+        if len(self._targets) >= self._most:
             self._forget(next(iter(self._targets)))
         self._heard(client, target)
         asyncio.get_running_loop().add_reader(target, self._answer, target, client)

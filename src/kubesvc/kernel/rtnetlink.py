@@ -46,6 +46,7 @@ IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS, IFA_F_NODAD = 1, 2, 8, 0x02
 NDA_DST, NDA_LLADDR, NUD_PERMANENT = 1, 2, 0x80
 
 PROTO_STATIC = 4  # linux/rtnetlink.h RTPROT_STATIC
+PROTO_RA = 9  # linux/rtnetlink.h RTPROT_RA: told by a router
 PROTO_KUBESVC = 155  # ours: `ip route show proto 155` lists the routes kubesvc made
 
 _IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, change

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubesvc.api.balancing import Range
+from kubesvc.loadbalancer.providers.azure.config import AzureConfig
 
 POOL_CLASS = "kubesvc.dev/pool"
 
@@ -21,6 +22,8 @@ class LoadBalancerConfig:
     """The name of the provider that serves Services without a loadBalancerClass; "": another load balancer does."""
     cluster_name: str = "kubernetes"
     """What a cloud's objects are tagged with, to be found again: one of its own for every cluster of an account."""
+    azure: AzureConfig | None = None
+    """For provider azure."""
     alone: bool = False
     """No other load balancer is here: a class that none of ours owns is a mistake, and the Service says so."""
     workers: int = 16  # writes of several are one commit of the store

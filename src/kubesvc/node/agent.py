@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from ipaddress import AddressValueError, IPv4Address
+from collections.abc import Sequence
+from contextlib import suppress
+from ipaddress import ip_address
 
 from kubesvc.api.pods import Pod
 from kubesvc.client.informer import Informer
 from kubesvc.kernel.nft.transaction import NftError
 from kubesvc.node import records
+from kubesvc.node.config import Address
 from kubesvc.node.machine import Machine
 from kubesvc.node.pod import PodWorker
 from kubesvc.node.runtime import Runtime
+from kubesvc.node.sandbox import pod_ips
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,8 @@ class Agent:
         found = {record.uid: record for _, record in records.pods(self._machine.paths.pods)}
         here = {pod.metadata.uid: pod for pod in self._informer.items.values()}
         self._reserve(found, here)
+        if self._machine.cni is not None:
+            await asyncio.to_thread(self._machine.cni.forget, found.keys())
         try:
             self._machine.host_ports.begin(self._adopted(found))
         except (NftError, OSError) as error:
@@ -62,18 +68,16 @@ class Agent:
 
     def _reserve(self, found: dict[str, records.PodRecord], here: dict[str, Pod]) -> None:
         """Addresses in use first, then those that pods had before: no newcomer may take them."""
-        wanted = [(uid, record.address) for uid, record in found.items()]
+        wanted: list[tuple[str, Sequence[str]]] = [(uid, record.addresses) for uid, record in found.items()]
         alive = [p for p in here.values() if p.status.phase not in ("Succeeded", "Failed") and not p.spec.host_network]
-        wanted += [(pod.metadata.uid, pod.status.pod_ip) for pod in alive]
-        for uid, address in wanted:
-            try:
-                self._machine.pool.claim(uid, IPv4Address(address))
-            except AddressValueError:
-                continue
+        wanted += [(pod.metadata.uid, pod_ips(pod)) for pod in alive]
+        for uid, addresses in wanted:
+            with suppress(ValueError):
+                self._machine.pool.claim(uid, map(ip_address, addresses))
 
     @staticmethod
-    def _adopted(found: dict[str, records.PodRecord]) -> list[tuple[Pod, IPv4Address]]:
-        return [(record.pod, IPv4Address(record.address)) for record in found.values() if record.address]
+    def _adopted(found: dict[str, records.PodRecord]) -> list[tuple[Pod, list[Address]]]:
+        return [(r.pod, list(map(ip_address, r.addresses))) for r in found.values() if r.address]
 
     def _begin(self, pod: Pod, record: records.PodRecord | None = None) -> PodWorker:
         worker = self.workers[pod.metadata.uid] = PodWorker(self._machine, pod, record)

@@ -15,8 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class CniConfig:
+    """A network made by standard CNI plugins."""
+
+    configuration: Path  # a file, or a directory such as /etc/cni/net.d, of which the first file counts
+    plugins: tuple[Path, ...]  # directories such as /opt/cni/bin
+    cache: Path
+    """Where it is kept what plugins did: it must outlive a reboot, as what they keep themselves does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +37,12 @@ class NodeConfig:
 
     box: str
     node_name: str
-    node_ip: IPv4Address
+    node_ips: tuple[Address, ...]  # one of each family, the primary first
     run_dir: Path
     certificate: Path  # PEM: of the node's HTTPS server
     key: Path
     client_ca: Path  # who may read logs and exec: certificates this authority signed
-    cluster_dns: tuple[IPv4Address, ...] = ()
+    cluster_dns: tuple[Address, ...] = ()
     dns_domain: str = "cluster.local"
     port: int = 10250
     zone: str = ""
@@ -47,6 +59,14 @@ class NodeConfig:
     """An open descriptor of the network namespace in which images are pulled; None: the node's own."""
     docker_config: Path | None = None  # config.json: who one is at registries
     resolv_conf: Path = Path("/etc/resolv.conf")  # the machine's: for dnsPolicy Default, and more search domains
+
+    cni: CniConfig | None = None  # None: pods' networks are podnet.py's
+    mtu: int = 0  # bytes, of pods' links; 0: the kernel's choice
+
+    @property
+    def node_ip(self) -> Address:
+        """The primary one."""
+        return self.node_ips[0]
 
     @property
     def paths(self) -> Paths:

@@ -35,7 +35,7 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
     return _REFERENCE.sub(put, text)
 
 
-def field_value(path: str, pod: Pod, address: str, host_ip: str) -> str:
+def field_value(path: str, pod: Pod, addresses: Sequence[str], host_ips: Sequence[str]) -> str:
     """A downward-API field of the pod. Raises ConfigError for one that isn't offered."""
     if subscript := _SUBSCRIPT.fullmatch(path):
         where = pod.metadata.labels if subscript[1] == "labels" else pod.metadata.annotations
@@ -46,10 +46,10 @@ def field_value(path: str, pod: Pod, address: str, host_ip: str) -> str:
         "metadata.uid": pod.metadata.uid,
         "spec.nodeName": pod.spec.node_name,
         "spec.serviceAccountName": pod.spec.service_account_name or "default",
-        "status.podIP": address,
-        "status.podIPs": address,
-        "status.hostIP": host_ip,
-        "status.hostIPs": host_ip,
+        "status.podIP": "".join(addresses[:1]),
+        "status.podIPs": ",".join(addresses),
+        "status.hostIP": "".join(host_ips[:1]),
+        "status.hostIPs": ",".join(host_ips),
     }
     if path not in values:
         raise ConfigError(f"unsupported fieldPath: {path}")
@@ -149,9 +149,11 @@ def _key(what: str, pod: Pod, selector: KeySelector, data: Mapping[str, str] | N
     raise ConfigError(f"couldn't find key {selector.key} in {what} {pod.namespace}/{selector.name}")
 
 
-def _from_source(source: EnvVarSource, pod: Pod, sources: Sources, address: str, host_ip: str) -> str | None:
+def _from_source(
+    source: EnvVarSource, pod: Pod, sources: Sources, addresses: Sequence[str], host_ips: Sequence[str]
+) -> str | None:
     if source.field_ref:
-        return field_value(source.field_ref.field_path, pod, address, host_ip)
+        return field_value(source.field_ref.field_path, pod, addresses, host_ips)
     if source.config_map_key_ref:
         selector = source.config_map_key_ref
         return _key("ConfigMap", pod, selector, sources.config_map(selector.name))
@@ -167,8 +169,8 @@ def build(
     sources: Sources,
     services: Sequence[Service],
     *,
-    address: str,
-    host_ip: str,
+    addresses: Sequence[str],
+    host_ips: Sequence[str],
     base: Mapping[str, str],
 ) -> dict[str, str]:
     """The whole environment, on top of `base`. Raises ConfigError for what is missing and isn't optional."""
@@ -187,7 +189,7 @@ def build(
             found |= {source.prefix + key: value for key, value in (data or {}).items()}
     for variable in container.env:
         if variable.value_from is not None:
-            value = _from_source(variable.value_from, pod, sources, address, host_ip)
+            value = _from_source(variable.value_from, pod, sources, addresses, host_ips)
             if value is not None:
                 found[variable.name] = value
         else:

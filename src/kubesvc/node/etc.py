@@ -63,7 +63,7 @@ def kernel_hostname(pod: Pod, node_name: str, zone: str) -> str:
     return whole
 
 
-def hosts(pod: Pod, address: str, zone: str) -> str:
+def hosts(pod: Pod, addresses: Sequence[str], zone: str) -> str:
     """/etc/hosts, with upstream's lines: localhost, the pod by name, spec.hostAliases."""
     names = [n for n in (domain_name(pod, zone), hostname(pod)) if n]
     lines = [
@@ -74,7 +74,7 @@ def hosts(pod: Pod, address: str, zone: str) -> str:
         "fe00::0\tip6-mcastprefix",
         "fe00::1\tip6-allnodes",
         "fe00::2\tip6-allrouters",
-        "\t".join([address, *names]),
+        *("\t".join([address, *names]) for address in addresses),
     ]
     return "\n".join([*lines, *_aliases(pod.spec.host_aliases)]) + "\n"
 

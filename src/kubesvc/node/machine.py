@@ -12,12 +12,13 @@ from kubesvc.client.events import NORMAL, WARNING, Recorder
 from kubesvc.client.session import Session
 from kubesvc.kernel.links import Links
 from kubesvc.node import etc
+from kubesvc.node.cni.attachments import Attachments
 from kubesvc.node.config import NodeConfig, Paths
 from kubesvc.node.exits import Exits
 from kubesvc.node.followed import Followed
 from kubesvc.node.hostports import HostPorts
 from kubesvc.node.images.wanted import Images
-from kubesvc.node.ipam import AddressPool
+from kubesvc.node.ipam import AddressPools
 from kubesvc.node.runtime import Runtime
 from kubesvc.node.sources import Reader
 from kubesvc.node.withdrawal import Withdrawal
@@ -35,7 +36,7 @@ class Machine:
     config: NodeConfig
     session: Session
     links: Links  # of the node's namespace
-    pool: AddressPool
+    pool: AddressPools
     runtime: Runtime
     exits: Exits
     events: Recorder
@@ -45,6 +46,7 @@ class Machine:
     images: Images
     followed: Followed
     host_ports: HostPorts
+    cni: Attachments | None = None  # None: pods' networks are podnet.py's
     creating: asyncio.Semaphore = field(default_factory=_slots)
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from ipaddress import IPv4Network, ip_network
+from ipaddress import ip_network
 
 import kubesvc
 from kubesvc.api import registry
@@ -17,9 +17,11 @@ from kubesvc.api.pods import Pod
 from kubesvc.client.events import Recorder
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
+from kubesvc.kernel import sysctl
 from kubesvc.kernel.links import Links
 from kubesvc.node import etc, health, lease, registration, routes
 from kubesvc.node.agent import Agent
+from kubesvc.node.cni.attachments import Attachments
 from kubesvc.node.config import NodeConfig
 from kubesvc.node.exits import Exits
 from kubesvc.node.followed import Followed
@@ -27,7 +29,7 @@ from kubesvc.node.hostports import HostPorts
 from kubesvc.node.images.puller import Puller
 from kubesvc.node.images.store import Store
 from kubesvc.node.images.wanted import Images
-from kubesvc.node.ipam import AddressPool
+from kubesvc.node.ipam import AddressPools, Network
 from kubesvc.node.machine import Machine
 from kubesvc.node.runtime import Runtime
 from kubesvc.node.server import NodeServer
@@ -84,7 +86,7 @@ async def _serve(
     await registration.register(session, config, found, health.conditions(health.observe(config)))
     group.create_task(registration.heartbeat(session, config, found, nodes))
     group.create_task(lease.keep(session, config))
-    network = await _pod_network(nodes, config.node_name)
+    networks = await _pod_networks(nodes, config.node_name)
     group.create_task(routes.follow(nodes, links, config.node_name))
     events = Recorder(session, host=config.node_name, settle=SETTLE)
     group.create_task(events.run())
@@ -95,7 +97,7 @@ async def _serve(
         config,
         session,
         links,
-        AddressPool(network),
+        AddressPools(networks),
         Runtime(config),
         exits,
         events,
@@ -105,11 +107,23 @@ async def _serve(
         Images(store, Puller(store, config.image_network), config.docker_config, reader.secret),
         Followed(session),
         HostPorts(),
+        Attachments(config.cni, networks) if config.cni is not None else None,
     )
+    if config.cni is not None:
+        _pass_bridged()
     agent = Agent(machine, pods)
     group.create_task(NodeServer(config, agent).run())
     group.create_task(agent.run())
-    log.info("node %s: pods get addresses of %s", config.node_name, network)
+    log.info("node %s: pods get addresses of %s", config.node_name, ", ".join(map(str, networks)))
+
+
+def _pass_bridged() -> None:
+    """A plugin's bridge passes packets from pod to pod: their connections are tracked, or answers of a Service's pod
+    would reach a neighbour untranslated."""
+    switches = [f"bridge/bridge-nf-call-{what}" for what in ("iptables", "ip6tables")]
+    done = [sysctl.ensure(switch, "1") for switch in switches]
+    if not all(done):
+        log.warning("the kernel module br_netfilter is missing: pods on one bridge can't reach each other by Services")
 
 
 def _text(config: NodeConfig) -> str:
@@ -119,19 +133,17 @@ def _text(config: NodeConfig) -> str:
         return ""
 
 
-async def _pod_network(nodes: Informer[Node], name: str) -> IPv4Network:
-    """Wait until the control plane has given the node its pod CIDR."""
+async def _pod_networks(nodes: Informer[Node], name: str) -> list[Network]:
+    """Wait until the control plane has given the node its pod CIDRs."""
     loop = asyncio.get_running_loop()
-    given: asyncio.Future[IPv4Network] = loop.create_future()
+    given: asyncio.Future[list[Network]] = loop.create_future()
 
     def look(_old: Node | None, node: Node | None) -> None:
         if node is None or node.name != name or given.done():
             return
-        for text in [*node.spec.pod_cidrs, node.spec.pod_cidr]:
-            network = ip_network(text) if text else None
-            if isinstance(network, IPv4Network):
-                given.set_result(network)
-                return
+        texts = node.spec.pod_cidrs or list(filter(None, [node.spec.pod_cidr]))
+        if texts:
+            given.set_result(list(map(ip_network, texts)))
 
     nodes.on_change(look)
     return await given

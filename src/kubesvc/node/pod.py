@@ -20,6 +20,7 @@ from kubesvc.api.pods import Container, Pod
 from kubesvc.client.session import Unreachable
 from kubesvc.node import lifecycle, status
 from kubesvc.node.bundles import Surroundings
+from kubesvc.node.cni.network import CniError
 from kubesvc.node.container import ContainerRunner
 from kubesvc.node.environment import ConfigError
 from kubesvc.node.etc import HostnameTooLong
@@ -33,7 +34,7 @@ from kubesvc.node.sandbox import Sandbox
 
 log = logging.getLogger(__name__)
 
-Failures = (OSError, ApiError, Unreachable, ConfigError, HostnameTooLong, Exhausted, HostPortRefused)
+Failures = (OSError, ApiError, Unreachable, ConfigError, HostnameTooLong, Exhausted, HostPortRefused, CniError)
 
 
 class PodWorker:
@@ -204,8 +205,8 @@ class PodWorker:
             self.pod,
             views,
             time.time(),
-            address=self._sandbox.address,
-            host_ip=str(self._machine.config.node_ip),
+            addresses=self._sandbox.addresses,
+            host_ips=list(map(str, self._machine.config.node_ips)),
             started_at=self._started_at,
             ended=self._ended,
             before=self._conditions,

@@ -156,12 +156,22 @@ async def _exchange(data: Stream, pod: Wire) -> None:
 
 
 async def connect(namespace: Path | None, port: int) -> Wire:
-    """To 127.0.0.1 in a namespace. Raises OSError, TimeoutError."""
+    """To localhost in a namespace, as containerd does it: 127.0.0.1, else ::1. Raises OSError, TimeoutError."""
+    try:
+        return await _connect(namespace, socket.AF_INET, "127.0.0.1", port)
+    except ConnectionRefusedError as refused:
+        try:
+            return await _connect(namespace, socket.AF_INET6, "::1", port)
+        except OSError:
+            raise refused from None
+
+
+async def _connect(namespace: Path | None, family: int, address: str, port: int) -> Wire:
     kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
-    made = socket.socket(socket.AF_INET, kind) if namespace is None else netns.socket_in(namespace, kind=kind)
+    made = socket.socket(family, kind) if namespace is None else netns.socket_in(namespace, family, kind)
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            await asyncio.get_running_loop().sock_connect(made, ("127.0.0.1", port))
+            await asyncio.get_running_loop().sock_connect(made, (address, port))
             reader, writer = await asyncio.open_connection(sock=made, limit=BLOCK)
     except BaseException:
         made.close()

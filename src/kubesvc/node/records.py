@@ -21,8 +21,13 @@ class PodRecord(msgspec.Struct, frozen=True):
     """The pod as it was when it began: enough to end it in order when the API has forgotten it."""
 
     pod: Pod
-    address: str  # "" on the node's own network
+    address: str  # the primary one; "" on the node's own network
     started_at: float
+    more_addresses: tuple[str, ...] = ()  # of another family
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return (self.address, *self.more_addresses) if self.address else ()
 
     @property
     def uid(self) -> str:

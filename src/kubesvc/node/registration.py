@@ -97,7 +97,7 @@ def node_status(config: NodeConfig, found: Facts, now: str, since: Mapping[str, 
     capacity = {"cpu": str(found.cpus), "memory": f"{found.memory}Ki", "pods": str(MAX_PODS)}
     return {
         "addresses": [
-            {"type": "InternalIP", "address": str(config.node_ip)},
+            *({"type": "InternalIP", "address": str(ip)} for ip in config.node_ips),
             {"type": "Hostname", "address": config.node_name},
         ],
         "conditions": [
@@ -158,7 +158,10 @@ async def _register(session: Session, config: NodeConfig, found: Facts, told: Co
     for condition in known.get("status", {}).get("conditions", []):
         if condition["status"] == told.get(condition["type"], ("",))[0]:
             since[condition["type"]] = condition.get("lastTransitionTime") or format_time(datetime.now(UTC))
-    patch = {"status": node_status(config, found, format_time(datetime.now(UTC)), since, told)}
+    status = node_status(config, found, format_time(datetime.now(UTC)), since, told)
+    # The list's merge key is the type, and a node may have two addresses of one: as upstream's kubelet does it.
+    status["addresses"].insert(0, {"$patch": "replace"})
+    patch = {"status": status}
     await session.patch(registry.NODE, "", name, patch, subresource="status", patch_type=STRATEGIC_PATCH)
 
 

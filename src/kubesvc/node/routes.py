@@ -5,33 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 
 from kubesvc.api.nodes import Node
 from kubesvc.client.informer import Informer
 from kubesvc.kernel.links import PROTO_KUBESVC, Links
+from kubesvc.kernel.rtnetlink import Address, Network
 
 log = logging.getLogger(__name__)
 
-Wanted = dict[IPv4Network, IPv4Address]  # pod CIDR -> node address
+Wanted = dict[Network, Address]  # pod CIDR -> node address
 
 
 def plan(nodes: Iterable[Node], own_name: str) -> Wanted:
-    """The routes this node should have. A node without pod CIDR or address is left out."""
+    """The routes this node should have. A pod CIDR of a family that the node has no address of is left out."""
     wanted: Wanted = {}
     for node in nodes:
         if node.name == own_name:
             continue
-        gateways = [a for a in map(ip_address, node.internal_ips) if isinstance(a, IPv4Address)]
+        gateways = {a.version: a for a in map(ip_address, reversed(node.internal_ips))}
         for text in node.spec.pod_cidrs or ([node.spec.pod_cidr] if node.spec.pod_cidr else []):
             network = ip_network(text)
-            if gateways and isinstance(network, IPv4Network):
-                wanted[network] = gateways[0]
+            if network.version in gateways:
+                wanted[network] = gateways[network.version]
     return wanted
 
 
-def difference(present: Wanted, wanted: Wanted) -> tuple[Wanted, list[IPv4Network]]:
-    """What to set, and which to delete. Routes to single pods (/32) aren't in `present`: they are podnet's."""
+def difference(present: Wanted, wanted: Wanted) -> tuple[Wanted, list[Network]]:
+    """What to set, and which to delete. Routes to single pods aren't in `present`: they are podnet's."""
     setting = {network: via for network, via in wanted.items() if present.get(network) != via}
     return setting, [network for network in present if network not in wanted]
 
@@ -40,8 +41,9 @@ def present(links: Links) -> Wanted:
     """Our routes that lead over another node."""
     return {
         route.to: route.via
-        for route in links.routes()
-        if route.proto == PROTO_KUBESVC and isinstance(route.to, IPv4Network) and isinstance(route.via, IPv4Address)
+        for version in (4, 6)
+        for route in links.routes(version)
+        if route.proto == PROTO_KUBESVC and route.via is not None
     }
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable
-from ipaddress import AddressValueError, IPv4Address
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from kubesvc.api.core import Service
@@ -19,7 +19,9 @@ from kubesvc.api.pods import Container, Pod
 from kubesvc.kernel import mounts
 from kubesvc.node import claims, environment, etc, podnet, records, volumes
 from kubesvc.node.bundles import Surroundings
-from kubesvc.node.config import PodPaths
+from kubesvc.node.cni.attachments import Attachments
+from kubesvc.node.cni.network import CniError
+from kubesvc.node.config import Address, PodPaths
 from kubesvc.node.environment import ConfigError, Sources
 from kubesvc.node.images.image import Image, base_environment
 from kubesvc.node.machine import Machine
@@ -37,7 +39,7 @@ class Sandbox:
         self, machine: Machine, paths: PodPaths, changed: Callable[[], None], record: PodRecord | None
     ) -> None:
         self.record = record
-        self.address = record.address if record else ""
+        self.addresses = record.addresses if record else ()
         self._machine, self._paths, self._changed = machine, paths, changed
         self._started_at = record.started_at if record else time.time()
         self._connected = False  # the network is there
@@ -48,12 +50,22 @@ class Sandbox:
         self._services: list[Service] = []
         self._tokens = Tokens(machine.session)
 
+    @property
+    def address(self) -> str:
+        """The primary one; "" before there is one."""
+        return self.addresses[0] if self.addresses else ""
+
+    @property
+    def _host_ips(self) -> list[str]:
+        return list(map(str, self._machine.config.node_ips))
+
     # ── before a start ───────────────────────────────────────────────────────────────────────────────────────────────
 
     async def prepare(self, pod: Pod) -> None:
         """Network, volumes and files, once; ConfigMaps, Secrets and Services, as they are at each start.
 
-        Raises OSError, ApiError, Unreachable, ConfigError, HostnameTooLong, Exhausted, HostPortRefused.
+        Raises OSError, ApiError, Unreachable, ConfigError, HostnameTooLong, Exhausted, HostPortRefused,
+        CniError.
         """
         reader = self._machine.reader
         network = asyncio.ensure_future(self._network(pod))
@@ -74,16 +86,36 @@ class Sandbox:
         if self._connected:
             return
         machine, own = self._machine, not pod.spec.host_network
-        uid, node_ip = pod.metadata.uid, machine.config.node_ip
-        given = machine.pool.allocate(uid, _wanted(self.address or pod.status.pod_ip)) if own else node_ip
-        self.address = str(given)
-        self._paths.root.mkdir(parents=True, exist_ok=True)
-        self.record = PodRecord(pod, self.address if own else "", self._started_at)
-        records.save(self._paths.record, self.record)
+        uid, node_ips = pod.metadata.uid, machine.config.node_ips
+        if own and machine.cni is not None:
+            await self._attach(machine.cni, pod)
+            self._connected = True
+            return
+        given = machine.pool.allocate(uid, _wanted(self.addresses or pod_ips(pod))) if own else node_ips
+        self.addresses = tuple(map(str, given))
+        self._save_record(pod, self.addresses if own else ())
         if own:
-            await asyncio.to_thread(podnet.attach, machine.links, node_ip, uid, self._paths.netns, given)
+            await asyncio.to_thread(
+                podnet.attach, machine.links, node_ips, uid, self._paths.netns, given, machine.config.mtu
+            )
             machine.host_ports.open(pod, given)
         self._connected = True
+
+    async def _attach(self, attachments: Attachments, pod: Pod) -> None:
+        """To a network of CNI plugins. Known to be begun before it is: it will be undone."""
+        self._save_record(pod, self.addresses)
+        await asyncio.to_thread(podnet.make_namespace, self._paths.netns, True)
+        given = await asyncio.to_thread(attachments.add, pod, self._paths.netns)
+        self.addresses = tuple(map(str, given))
+        self._save_record(pod, self.addresses)
+        if not attachments.has_host_ports:
+            self._machine.host_ports.open(pod, given)
+
+    def _save_record(self, pod: Pod, addresses: Sequence[str]) -> None:
+        self._paths.root.mkdir(parents=True, exist_ok=True)
+        first, *more = addresses or ("",)
+        self.record = PodRecord(pod, first, self._started_at, tuple(more))
+        records.save(self._paths.record, self.record)
 
     def _files(self, pod: Pod) -> None:
         config, folder = self._machine.config, self._paths.etc
@@ -94,7 +126,7 @@ class Sandbox:
         if pod.spec.host_network:
             hosts = etc.hosts_of_node(config.hosts.read_text() if config.hosts.exists() else "", pod)
         else:
-            hosts = etc.hosts(pod, self.address, config.dns_domain)
+            hosts = etc.hosts(pod, self.addresses, config.dns_domain)
         (folder / "hosts").write_text(hosts)
         (folder / "hostname").write_text(self._hostname(pod) + "\n")
         servers = [str(address) for address in config.cluster_dns]
@@ -109,7 +141,7 @@ class Sandbox:
         return etc.kernel_hostname(pod, config.node_name, config.dns_domain)
 
     def _field(self, pod: Pod, path: str) -> str:
-        return environment.field_value(path, pod, self.address, str(self._machine.config.node_ip))
+        return environment.field_value(path, pod, self.addresses, self._host_ips)
 
     def around(self, pod: Pod, container: Container, image: Image, processes: Path | None) -> Surroundings:
         """What one container of an image gets; `processes`: the PID namespace that it shares. Raises ConfigError."""
@@ -119,8 +151,8 @@ class Sandbox:
             pod,
             self._sources,
             self._services,
-            address=self.address,
-            host_ip=str(self._machine.config.node_ip),
+            addresses=self.addresses,
+            host_ips=self._host_ips,
             base=base_environment(image, environment.PATH, hostname),
         )
         files = [Bind(str(self._paths.etc / name), f"/etc/{name}") for name in ("hosts", "hostname", "resolv.conf")]
@@ -167,8 +199,17 @@ class Sandbox:
         self._machine.followed.leave(pod)
         if not pod.spec.host_network:
             self._machine.host_ports.close(pod)
+            if self._machine.cni is not None:
+                await self._detach(self._machine.cni, pod)
             await asyncio.to_thread(podnet.detach, self._machine.links, pod.metadata.uid, self._paths.netns)
         self._machine.pool.release(pod.metadata.uid)
+
+    async def _detach(self, attachments: Attachments, pod: Pod) -> None:
+        """What a plugin refuses to undo is tried again by the next agent: the pod needn't wait for it."""
+        try:
+            await asyncio.to_thread(attachments.delete, pod.metadata.uid)
+        except CniError as error:
+            self._machine.tell(pod, "FailedKillPod", str(error), warning=True)
 
     async def remove(self, pod: Pod) -> None:
         """Everything, files too."""
@@ -180,8 +221,13 @@ class Sandbox:
         shutil.rmtree(self._paths.root, ignore_errors=True)
 
 
-def _wanted(text: str) -> IPv4Address | None:
+def pod_ips(pod: Pod) -> tuple[str, ...]:
+    """What the API remembers of a pod's addresses."""
+    return tuple(a.ip for a in pod.status.pod_ips) or tuple(filter(None, [pod.status.pod_ip]))
+
+
+def _wanted(texts: Iterable[str]) -> list[Address]:
     try:
-        return IPv4Address(text)
-    except AddressValueError:
-        return None
+        return list(map(ip_address, texts))
+    except ValueError:
+        return []

@@ -161,19 +161,19 @@ def build(
     views: Mapping[str, View],
     now: float,
     *,
-    address: str,
-    host_ip: str,
+    addresses: Sequence[str],
+    host_ips: Sequence[str],
     started_at: float,
     ended: bool = False,
     before: Iterable[Condition] | None = None,
 ) -> JSON:
     """The status to patch. `before`: the conditions published last; by default those the pod carries."""
     phase_ = phase(pod, views, ended=ended)
-    verdicts = _verdicts(pod, views, phase_, bool(address))
+    verdicts = _verdicts(pod, views, phase_, bool(addresses))
     found: JSON = {
         "phase": phase_,
-        "hostIP": host_ip,
-        "hostIPs": [{"ip": host_ip}],
+        "hostIP": host_ips[0],
+        "hostIPs": [{"ip": ip} for ip in host_ips],
         "startTime": _time(started_at),
         "conditions": conditions(
             verdicts, pod.status.conditions if before is None else before, now, pod.metadata.generation
@@ -186,8 +186,8 @@ def build(
         ]
     if pod.spec.init_containers:
         found["initContainerStatuses"] = [container_status(c, views[c.name]) for c in pod.spec.init_containers]
-    if address:
-        found["podIP"] = address
-        stale = [{"$patch": "delete", "ip": p.ip} for p in pod.status.pod_ips if p.ip != address]
-        found["podIPs"] = [{"ip": address}, *stale]
+    if addresses:
+        found["podIP"] = addresses[0]
+        stale = [{"$patch": "delete", "ip": p.ip} for p in pod.status.pod_ips if p.ip not in addresses]
+        found["podIPs"] = [*({"ip": address} for address in addresses), *stale]
     return found

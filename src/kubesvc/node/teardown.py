@@ -11,19 +11,24 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 from kubesvc.kernel import mounts, netns
 from kubesvc.node import cgroups, processes, records
+from kubesvc.node.cni.attachments import Attachments
 from kubesvc.node.config import NodeConfig, Paths
 from kubesvc.node.records import ContainerRecord
 
 
-def teardown(config: NodeConfig) -> None:
-    """Leave nothing of this node's containers. Doing it again, or where nothing is, is fine."""
+def teardown(config: NodeConfig, namespace: Path | None = None) -> None:
+    """Leave nothing of this node's containers; `namespace` is the node's. Again is fine, and where nothing is."""
     paths = config.paths
     processes.kill(processes.with_argument(str(paths.exits), str(paths.runtime)))  # conmon, and a runtime at work
     processes.kill(_recorded(paths))
     processes.kill(_grouped(config.cgroup))
+    if config.cni is not None and namespace is not None and netns.is_namespace(namespace):
+        with netns.entered(namespace):
+            Attachments(config.cni).forget()
     if paths.pods.is_dir():
         for pod in paths.pods.iterdir():
             netns.delete(pod / "netns")

@@ -3,7 +3,7 @@
     Proxy ──on_sync, on_refusal, informers──► health, metrics ─► HTTP
                                             ► conntrack reconciler
                                             ► report of what is in force ─► the node's Lease
-                                            ► localhost: the way for 127.0.0.1, the forwarder for ::1
+                                            ► localhost: the way for 127.0.0.1, the forwarders for ::1
                                             ► guard: somebody changed our table ─► Proxy.rebuild
                                                      somebody's filter drops our packets ─► log, Event
 
@@ -87,6 +87,7 @@ class Attendants:
         )
         self._addresses = Addresses(config, self._moved) if config.node_port_addresses else None
         self._forwarder = None if listener is None else localhost.Forwarder(listener, proxy.frontends)
+        self._datagrams = None if listener is None else localhost.DatagramForwarder(proxy.frontends)
         proxy.services.on_change(self._service_changed)
         proxy.services.on_change(self._flows.service_changed)
         proxy.services.on_change(self._ports.service_changed)
@@ -118,6 +119,8 @@ class Attendants:
                 group.create_task(_keep("addresses of this node", self._addresses.run))
             if self._forwarder is not None:
                 group.create_task(_keep("node ports on ::1", self._forwarder.run))
+            if self._datagrams is not None:
+                group.create_task(_keep("UDP node ports on ::1", self._datagrams.run))
             if self._config.report_programmed:
                 group.create_task(_keep("report of what is programmed", self._reporter.run))
             if (at := self._config.healthz_address) is not None:
@@ -159,6 +162,8 @@ class Attendants:
         triggers, self._triggers = self._triggers, []
         for moment in triggers:
             self.metrics.programming_seconds.observe(max(0.0, (now - moment).total_seconds()))
+        if self._datagrams is not None:
+            self._datagrams.changed(sync.changed)
         self._flows.programmed(key for key, frontend in sync.changed.items() if frontend is None)
         self._reporter.programmed(self._proxy.slices.revision)
 

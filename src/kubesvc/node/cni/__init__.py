@@ -1,0 +1,1 @@
+"""Pods' networks by standard CNI plugins, instead of podnet.py's."""
