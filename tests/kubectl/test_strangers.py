@@ -66,3 +66,40 @@ def test_roles_as_kubectl_makes_and_asks_for_them(server: ServerThread, presenti
     assert "Role/r" in kubectl("get", "rolebindings")
     kubectl("create", "rolebinding", "v", "--clusterrole=view", "--group=x")
     assert kubectl("auth", "can-i", "get", "services", "--as=someone", "--as-group=x") == "yes\n"
+
+
+def bearing(binary: Path, server: ServerThread, token: str) -> Kubectl:
+    """A kubectl that shows this token and no certificate."""
+    tree = yaml.safe_load(server.kubeconfig.read_text())
+    tree["clusters"][0]["cluster"]["certificate-authority"] = str(server.directory / "ca.crt")
+    tree["users"][0]["user"] = {"token": token}
+    path = server.directory / "token.kubeconfig"
+    path.write_text(yaml.safe_dump(tree))
+    return Kubectl(binary, path)
+
+
+def test_a_token_as_kubectl_makes_it_and_shows_it(binary: Path, server: ServerThread, kubectl: Kubectl) -> None:
+    """Who it is, what it may, and that it ends with what it is bound to."""
+    me, inside = f"system:serviceaccount:{kubectl.namespace}:robot", f"--namespace={kubectl.namespace}"
+    kubectl("create", "serviceaccount", "robot")
+    robot = bearing(binary, server, kubectl("create", "token", "robot", "--duration=10m").strip())
+    shown = robot("auth", "whoami")
+    assert me in shown
+    assert f"system:serviceaccounts:{kubectl.namespace}" in shown
+    assert "JTI=" in shown
+    assert robot.run("auth", "can-i", "list", "pods", inside, check=False).stdout == "no\n"
+    assert f'User "{me}" cannot list resource "pods"' in robot.fails("get", "pods", inside)
+    kubectl("create", "rolebinding", "robot", "--clusterrole=view", f"--serviceaccount={kubectl.namespace}:robot")
+    assert robot("auth", "can-i", "list", "pods", inside) == "yes\n"
+    assert kubectl("auth", "can-i", "list", "pods", f"--as={me}") == "yes\n"
+    robot("get", "pods", inside)
+    assert "less than 10 minutes" in kubectl.fails("create", "token", "robot", "--duration=9m")
+    elsewhere = bearing(binary, server, kubectl("create", "token", "robot", "--audience=https://vault.example").strip())
+    assert "Unauthorized" in elsewhere.fails("get", "pods", inside) or "logged in" in elsewhere.fails("auth", "whoami")
+    kubectl("create", "secret", "generic", "pin")
+    words = ("--bound-object-kind=Secret", "--bound-object-name=pin")
+    bound = bearing(binary, server, kubectl("create", "token", "robot", *words).strip())
+    bound("get", "pods", inside)
+    kubectl("delete", "secret", "pin")
+    refused = bound.fails("get", "pods", inside)
+    assert "logged in" in refused or "Unauthorized" in refused

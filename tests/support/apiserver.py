@@ -83,6 +83,7 @@ class ServerThread:
         self.authority.serving("server", host, "localhost")
         self.authority.client("admin", ADMIN.name, *ADMIN.groups)
         self.authority.client("apiserver-node", "apiserver", "system:masters")
+        self.authority.signing("sa")
         self._socket = socket.create_server((host, 0))
         self.port: int = self._socket.getsockname()[1]
         self.kubeconfig = self._write_kubeconfig("admin")
@@ -117,7 +118,9 @@ class ServerThread:
 
     async def _start(self) -> None:
         self._store = SqliteStore(self.directory / "store.db")
-        self._server = ApiServer(self._store, config(self.directory, port=self.port))
+        self._server = ApiServer(
+            self._store, config(self.directory, port=self.port, signing_key=self.directory / "sa.key")
+        )
         await self._server.start()
         await self._server.serve([self._socket])
 

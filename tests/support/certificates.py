@@ -53,6 +53,10 @@ class Authority:
         parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         self._issue(name, x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, user)]), (), expired=expired)
 
+    def signing(self, name: str) -> None:
+        """NAME.key alone, of no certificate: what a server signs tokens with."""
+        (self.directory / f"{name}.key").write_bytes(_pem(ec.generate_private_key(ec.SECP256R1())))
+
     def _issue(self, name: str, subject: x509.Name, hosts: tuple[str, ...], *, expired: bool = False) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         use = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH

@@ -229,6 +229,15 @@ contexts: [{{name: test, context: {{cluster: test, user: node}}}}]
 """)
 
 
+async def _publish_ca(server: ApiServer, authority: Authority) -> None:
+    """What a controller does: pods have it mounted."""
+    tree = {
+        "metadata": {"name": "kube-root-ca.crt", "namespace": "default"},
+        "data": {"ca.crt": authority.path.read_text()},
+    }
+    await Session(LocalTransport(server.handler, apiserver.ADMIN)).create(registry.CONFIG_MAP, tree)
+
+
 @asynccontextmanager
 async def node_bed(*, outside: bool = False) -> AsyncIterator[NodeBed]:
     """Images are pulled in the namespace the test began in if `outside`.
@@ -256,6 +265,7 @@ async def node_bed(*, outside: bool = False) -> AsyncIterator[NodeBed]:
         server = ApiServer(MemoryStore(), apiserver.config(directory, port=port))
         await server.start()
         await server.serve([listener])
+        await _publish_ca(server, authority)
         bed = NodeBed(directory, server, namespace, f"test-{os.getpid()}-{secrets.token_hex(3)}")
         bed.config = replace(bed.config, image_network=network)
         informing = [asyncio.create_task(informer.run()) for informer in bed.informers]

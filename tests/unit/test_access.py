@@ -228,7 +228,7 @@ ROOMS = [
     ("get", "", "pods/exec", "default", set()),
     ("create", "", "pods/exec", "default", set()),
     ("get", "", "nodes/proxy", "", set()),
-    ("create", "", "serviceaccounts/token", "default", set()),
+    ("create", "", "serviceaccounts/token", "default", {AGENT}),
     ("impersonate", "", "users", "", set()),
     ("create", RBAC, "clusterrolebindings", "", set()),
     ("update", RBAC, "clusterroles", "", set()),

@@ -71,7 +71,7 @@ async def test_the_review_says_who_wants_what(setting: Setting) -> None:
     await setting.session.patch(CONFIG_MAP, "default", "m", {"data": {"a": "c"}})
     await setting.session.delete(CONFIG_MAP, "default", "m")
     made, changed, gone = setting.hook.asked
-    assert made["userInfo"] == {"username": "alice", "groups": ["system:masters", "people"]}
+    assert made["userInfo"] == {"username": "alice", "groups": [*user.groups, "system:authenticated"]}
     assert [r["operation"] for r in setting.hook.asked] == ["CREATE", "UPDATE", "DELETE"]
     assert (made["name"], made["namespace"], made["dryRun"], made["oldObject"]) == ("m", "default", False, None)
     assert made["kind"] == {"group": "", "version": "v1", "kind": "ConfigMap"}

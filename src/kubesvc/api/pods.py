@@ -130,11 +130,12 @@ class Capabilities(Struct, frozen=True):
 
 
 class SecurityContext(Struct, frozen=True):
-    """Of a container; a pod's has runAsUser, runAsGroup and supplementalGroups alone."""
+    """Of a container; a pod's has runAsUser, runAsGroup, supplementalGroups and fsGroup alone."""
 
     run_as_user: int | None = None
     run_as_group: int | None = None
     supplemental_groups: list[int] = []
+    fs_group: int | None = None  # here: of ServiceAccount tokens alone
     read_only_root_filesystem: bool = False
     capabilities: Capabilities | None = None
 
@@ -212,7 +213,14 @@ class SecretProjection(Struct, frozen=True):
     optional: bool = False
 
 
+class ServiceAccountTokenProjection(Struct, frozen=True):
+    path: str
+    audience: str = ""
+    expiration_seconds: int = 3600
+
+
 class VolumeProjection(Struct, frozen=True):
+    service_account_token: ServiceAccountTokenProjection | None = None
     config_map: ConfigMapVolume | None = None
     secret: SecretProjection | None = None
     downward_api: DownwardAPIVolume | None = msgspec.field(default=None, name="downwardAPI")

@@ -183,7 +183,9 @@ EVENTS_EVENT = Kind(
     put_creates=True,
     stored_as=("", "events"),
 )
-SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", True, ("sa",))
+SERVICE_ACCOUNT = Kind(
+    "", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", True, ("sa",), subresources=("token",)
+)
 DEPLOYMENT = Kind(
     "apps",
     "v1",
@@ -461,6 +463,7 @@ def _question(group: str, kind: str, *, namespaced: bool = False) -> Kind:
 
 AUTHORIZATION, AUTHENTICATION = "authorization.k8s.io", "authentication.k8s.io"
 SELF_SUBJECT_REVIEW = _question(AUTHENTICATION, "SelfSubjectReview")
+TOKEN_REVIEW = _question(AUTHENTICATION, "TokenReview")
 SELF_SUBJECT_ACCESS_REVIEW = _question(AUTHORIZATION, "SelfSubjectAccessReview")
 SELF_SUBJECT_RULES_REVIEW = _question(AUTHORIZATION, "SelfSubjectRulesReview")
 SUBJECT_ACCESS_REVIEW = _question(AUTHORIZATION, "SubjectAccessReview")

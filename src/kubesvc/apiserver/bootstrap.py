@@ -1,7 +1,7 @@
 """The objects every cluster has: the first namespaces, the ServiceCIDR, and the Service that is the API itself.
 
 Run at every start, through the server's own handler: what is there stays, what was lost comes back, and the API's
-endpoint follows the advertised address. What a *new namespace* gets is a controller's business.
+endpoint follows the advertised address.
 """
 
 from __future__ import annotations

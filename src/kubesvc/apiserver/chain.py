@@ -1,7 +1,7 @@
 """What every request goes through before its verb: recover, authenticate, collect warnings, find the verb.
 
-Who asks is set by the transport: from a client certificate's CN and O, or by a LocalTransport. Nobody else gets
-further than health and version.
+Who asks is set by the transport: from a client certificate's CN and O or a bearer token, or by a LocalTransport. Nobody
+else gets further than health and version.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from kubesvc.api.errors import (
 from kubesvc.apiserver import conditional, discovery, encode, health, metrics, openapi_protobuf, warnings
 from kubesvc.apiserver.access import check, reviews
 from kubesvc.apiserver.access.asking import asking
+from kubesvc.apiserver.authentication import oidc
 from kubesvc.apiserver.create import create
 from kubesvc.apiserver.delete import delete
 from kubesvc.apiserver.deletecollection import deletecollection
@@ -31,7 +32,7 @@ from kubesvc.apiserver.list import list_
 from kubesvc.apiserver.patching import patching
 from kubesvc.apiserver.routing import Target, is_true, of_old, resolve
 from kubesvc.apiserver.state import State
-from kubesvc.apiserver.subresources import binding, eviction, exec, finalize, proxy, scale
+from kubesvc.apiserver.subresources import binding, eviction, exec, finalize, proxy, scale, token
 from kubesvc.apiserver.subresources import log as log_of
 from kubesvc.apiserver.update import update
 from kubesvc.apiserver.watch import watch
@@ -55,6 +56,7 @@ _SUBRESOURCE: dict[str, dict[str, Verb]] = {
     "eviction": {"POST": eviction.create},
     "finalize": {"PUT": finalize.update},
     "log": {"GET": log_of.get},
+    "token": {"POST": token.create},
     "exec": {"GET": exec.connect, "POST": exec.connect},
     "attach": {"GET": exec.connect, "POST": exec.connect},
     "portforward": {"GET": exec.port_forward, "POST": exec.port_forward},
@@ -156,8 +158,10 @@ async def _metrics(state: State) -> Response:
 
 
 def document(state: State, request: Request) -> Response | None:
-    """What is at a path that names no resource: discovery or OpenAPI; None where nothing is."""
+    """What is at a path that names no resource: discovery, OpenAPI, our tokens' keys; None where nothing is."""
     path, custom = request.path.rstrip("/"), state.kinds
+    if (found := oidc.answer(state, path)) is not None:
+        return found
     match path:
         case "/openapi/v2":
             return _openapi_v2(state, request)

@@ -27,6 +27,7 @@ class ApiConfig:
     node_client_cert: Path
     node_client_key: Path
     dns_domain: str = "cluster.local"
+    signing_key: Path | None = None  # PEM: of ServiceAccount tokens; None: one for the life of the server
     allow_external_ips: bool = False  # Services may claim any address with spec.externalIPs (CVE-2020-8554)
     audit_log: Path | None = None  # who did what, a line an event; None: nobody writes it down
     audit_policy: Path | None = None  # of how much of what; None: the metadata of every request

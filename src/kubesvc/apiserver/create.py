@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kubesvc.api.errors import AlreadyExists, BadRequest, Cause, ServiceUnavailable, already_exists
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver import admission, body, encode, stored
+from kubesvc.api.registry import NAMESPACE, POD, SECRET
+from kubesvc.apiserver import accounts, admission, body, encode, stored
 from kubesvc.apiserver.managed.changes import Writer, left_out, record_create
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
@@ -55,16 +56,20 @@ async def attempt(state: State, target: Target, tree: JSON, dry_run: bool, write
     metadata["uid"] = state.new_uid()
     metadata["creationTimestamp"] = state.now()
     chosen = left_out(kind, tree)
+    added = await accounts.admit_pod(state, target.namespace, tree) if kind is POD else []
+    if kind is SECRET:
+        await accounts.fill_secret(state, target.namespace, tree)
     if asked := asking.concerns(state, kind):
         await asking.mutate(state, target, tree, None, dry_run=dry_run)
     admit(kind, tree, None, state.context())
     if asked:
         await asking.validate(state, target, tree, None, dry_run=dry_run)
     if writer is not None:
-        record_create(kind, tree, writer, chosen)
+        record_create(kind, tree, writer, chosen, added)
     if await state.store.get(stored.key(kind, target.namespace, metadata["name"])) is not None:
         raise Raced(own=True)
-    item = await commit(state, target, tree, None, checks=checks, dry_run=dry_run)
+    more = await accounts.furniture(state, metadata["name"]) if kind is NAMESPACE else ()
+    item = await commit(state, target, tree, None, checks=checks, more=more, dry_run=dry_run)
     assert item is not None
     return item
 

@@ -1,5 +1,6 @@
 """HTTP over TLS to Request and Response: sockets in, the handler's answers out.
 
+Who asks is what a client's certificate says or, without one, what its bearer token stands for.
 A client certificate is optional at the TLS level, so that whoever has none gets a Status that says 401 and not a
 broken handshake. One that isn't signed by the clients' CA never gets through the handshake.
 """
@@ -11,7 +12,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -42,9 +43,18 @@ _BODY_SECONDS = 30.0
 _PATIENCE = 30.0  # seconds that a watcher may leave its connection full
 
 
+Authenticate = Callable[[str], Awaitable[User | None]]
+"""Who has sent this Authorization header; None for nobody known."""
+
+
+async def _nobody(_: str) -> User | None:
+    return None
+
+
 class Listener:
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, authenticate: Authenticate = _nobody) -> None:
         self._handler = handler
+        self._authenticate = authenticate
         self._seats = Seats()
         self._runner: web.ServerRunner | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -95,6 +105,8 @@ class Listener:
                 refused.force_close()
             return refused
         user = _user(incoming)
+        if user is None and (authorization := incoming.headers.get("Authorization", "")):
+            user = await self._authenticate(authorization)
         request = Request(
             incoming.method,
             incoming.path,

@@ -29,6 +29,7 @@ SUBRESOURCES: dict[str, Subresource] = {
     "log": Subresource("", "", "", ("get",)),
     "exec": Subresource("", "v1", "PodExecOptions", ("create", "get")),
     "attach": Subresource("", "v1", "PodAttachOptions", ("create", "get")),
+    "token": Subresource("authentication.k8s.io", "v1", "TokenRequest", ("create",)),
     "portforward": Subresource("", "v1", "PodPortForwardOptions", ("create", "get")),
 }
 

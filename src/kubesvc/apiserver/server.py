@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from kubesvc.apiserver import bootstrap, stored
 from kubesvc.apiserver.access import rbac
 from kubesvc.apiserver.audit.auditor import Auditor, open_audit
+from kubesvc.apiserver.authentication import bearer, oidc
+from kubesvc.apiserver.authentication.keys import SigningKey
 from kubesvc.apiserver.chain import chain
 from kubesvc.apiserver.config import ApiConfig
 from kubesvc.apiserver.custom.following import Following
@@ -37,10 +39,13 @@ class ApiServer:
     def __init__(self, store: Store, config: ApiConfig) -> None:
         self._config = config
         self._nodes = Nodes(config)
-        self._state = State(store, config.cluster, self._nodes)
+        signing = SigningKey.load(config.signing_key) if config.signing_key is not None else None
+        self._state = State(store, config.cluster, self._nodes, signing=signing)
+        self._state.keys_url = f"https://{config.advertise_address}:{config.advertise_port}{oidc.KEYS}"
+        self._state.ca_pem = config.client_ca.read_text() if config.client_ca.exists() else ""
         self._state.webhooks.caller = Caller()
         self.handler: Handler = chain(self._state)
-        self._listener = Listener(self.handler)
+        self._listener = Listener(self.handler, lambda header: bearer.authenticate(self._state, header))
         self._tasks: list[asyncio.Task[None]] = []
         self._auditor: Auditor | None = None
 

@@ -15,6 +15,8 @@ from kubesvc.apiserver.access.asking import asking
 from kubesvc.apiserver.access.attributes import groups_of
 from kubesvc.apiserver.access.rbac import Rbac
 from kubesvc.apiserver.admission import Cluster, Context
+from kubesvc.apiserver.authentication.keys import SigningKey
+from kubesvc.apiserver.authentication.tokens import Tokens
 from kubesvc.apiserver.custom.kinds import Kinds
 from kubesvc.apiserver.custom.openapi import Documents
 from kubesvc.apiserver.hints import Hints
@@ -41,8 +43,17 @@ def utc_now() -> datetime:
 
 
 class State:
+    """`signing` is the key of ServiceAccount tokens; None: one that nobody else has and that ends with this server."""
+
     def __init__(
-        self, store: Store, cluster: Cluster, nodes: Nodes, *, clock: Clock = utc_now, random: Random | None = None
+        self,
+        store: Store,
+        cluster: Cluster,
+        nodes: Nodes,
+        *,
+        clock: Clock = utc_now,
+        random: Random | None = None,
+        signing: SigningKey | None = None,
     ) -> None:
         self.store = store
         self.cluster = cluster
@@ -56,6 +67,10 @@ class State:
         self.rbac = Rbac()
         self.tried = StoreCheck(store)
         self.lines = Lines()
+        issuer = f"https://kubernetes.default.svc.{cluster.dns_domain}"
+        self.tokens = Tokens(signing or SigningKey.generate(), issuer, store, self.lines, clock)
+        self.keys_url = ""  # where others find the public half of that key
+        self.ca_pem = ""  # of the authority that vouches for this server; "": it isn't known
         self.metrics = Metrics()
         self.auditor: Auditor | None = None
         self.ready = False  # bootstrap is done

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from kubesvc.api.errors import AlreadyExists, BadRequest, Conflict, NotFound, conflict
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver import admission, body, encode, stored
+from kubesvc.api.registry import SECRET
+from kubesvc.apiserver import accounts, admission, body, encode, stored
 from kubesvc.apiserver.access.check import require
 from kubesvc.apiserver.create import create
 from kubesvc.apiserver.managed.changes import Writer, record_update
@@ -87,6 +88,8 @@ async def modify(
         if wanted and wanted != old["metadata"]["resourceVersion"]:
             raise conflict(target.kind.resource, target.name, STALE)
         _keep_owned(target, new, old)
+        if target.kind is SECRET and admitted:
+            await accounts.fill_secret(state, target.namespace, new)
         if asked := admitted and asking.concerns(state, target.kind):
             await asking.mutate(state, target, new, old, dry_run=dry_run)
         if admitted:

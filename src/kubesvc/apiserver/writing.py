@@ -99,9 +99,10 @@ async def commit(
     old: Versioned | None,
     *,
     checks: Sequence[Check] = (),
+    more: Sequence[Write] = (),
     dry_run: bool = False,
 ) -> Versioned | None:
-    """Write `new` (None deletes) in place of `old`, with its claims. Raises Raced, Invalid.
+    """Write `new` (None deletes) in place of `old`, with its claims and what `more` there is. Raises Raced, Invalid.
 
     Returns the object as stored, or None for a deletion; of a dry run as it would be.
     """
@@ -124,7 +125,7 @@ async def commit(
     if dry_run:
         await _refuse_taken(state, kind, tree, changes)
         return Versioned(key, value, old.revision if old else 0) if value is not None else None
-    writes: list[Write] = []
+    writes: list[Write] = list(more)
     by_key: dict[str, ClaimChange] = {}  # key of a claim -> the change
     for change in changes:
         if (write := await _claim(state, change, tree, context)) is not None:

@@ -26,12 +26,13 @@ class NodeIdentities:
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """Paths of PEM certificates (the key is beside each, .key) and kubeconfigs."""
+    """Paths of PEM certificates (the key is beside each, .key) and kubeconfigs; `signing` is the key of tokens."""
 
     authority: Path
     ca_pem: str
     serving: Path
     node_client: Path
+    signing: Path
     nodes: dict[str, NodeIdentities]
 
 
@@ -81,4 +82,6 @@ def _ensure(box: Box) -> Identities:
         )
         for node in box.node_names
     }
-    return Identities(authority.certificate_path, authority.pem, serving, node_client, nodes)
+    return Identities(
+        authority.certificate_path, authority.pem, serving, node_client, authority.signing_key("sa"), nodes
+    )

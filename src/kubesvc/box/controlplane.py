@@ -24,8 +24,10 @@ from kubesvc.client.session import Session
 from kubesvc.client.transport import LocalTransport, User
 from kubesvc.controllers import main as controllers
 from kubesvc.controllers.config import ControllersConfig
+from kubesvc.kernel.links import Links
 from kubesvc.loadbalancer import main as loadbalancer
 from kubesvc.loadbalancer.config import LoadBalancerConfig
+from kubesvc.node import routes
 from kubesvc.store.protocol import StoreError
 from kubesvc.store.sqlite import SqliteStore
 
@@ -58,10 +60,20 @@ async def run(box: Box, identities: Identities, listeners: tuple[socket.socket, 
             group.create_task(controllers.run(controlling, _controllers_config(box, identities)))
             group.create_task(loadbalancer.run(balancing, *_balancing(box)))
             group.create_task(rotate(box.path, box.certificate_lifetime))
+            group.create_task(_routes_to_pods(session))
             group.create_task(_report_ready(session, box, progress))
     finally:
         await server.close()
         await store.close()
+
+
+async def _routes_to_pods(session: Session) -> None:
+    """The way back to pods that ask the API server: it is on the nodes' network, and no node itself."""
+    nodes = Informer(session, NODE, Node)
+    with Links() as links:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(nodes.run())
+            group.create_task(routes.follow(nodes, links, ""))
 
 
 def _balancing(box: Box) -> tuple[LoadBalancerConfig, tuple[str, ...]]:
@@ -99,6 +111,7 @@ def _api_config(box: Box, identities: Identities) -> ApiConfig:
         tls_cert=identities.serving,
         tls_key=identities.serving.with_suffix(".key"),
         client_ca=identities.authority,
+        signing_key=identities.signing,
         audit_log=Path(box.audit_log) if box.audit_log else None,
         audit_policy=Path(box.audit_policy) if box.audit_policy else None,
         node_client_cert=identities.node_client,

@@ -128,6 +128,13 @@ class Authority:
         signed = builder.sign(self._key, hashes.SHA256())
         return signed.public_bytes(serialization.Encoding.PEM), _key_pem(key)
 
+    def signing_key(self, name: str) -> Path:
+        """DIRECTORY/NAME.key, of no certificate: what tokens are signed with, as long as the box lives."""
+        path = self.directory / f"{name}.key"
+        if not path.exists():
+            write_private(path, _key_pem(ec.generate_private_key(ec.SECP256R1())))
+        return path
+
     def _vouches(self, certificate: x509.Certificate | None, hosts: set[str], before: timedelta) -> bool:
         """Whether the certificate is this authority's, has more than `before` left, and is for just these hosts."""
         if certificate is None or not _fresh(certificate, before) or _hosts(certificate) != hosts:

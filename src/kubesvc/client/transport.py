@@ -21,10 +21,13 @@ _LEAVE = 61.0  # seconds: longer than any request but a watch
 
 
 class User(msgspec.Struct, frozen=True):
-    """Who asks: a certificate's common name and organisations."""
+    """Who asks: a certificate's common name and organisations, or what a token stands for. `extra` is what else an
+    authenticator knows, (name, values) each."""
 
     name: str
     groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from kubesvc.controllers.replicaset.controller import replica_set_controller, re
 from kubesvc.controllers.scheduler.controller import SchedulerController
 from kubesvc.controllers.servicecidr.controller import ServiceCidrController
 from kubesvc.controllers.statefulset.controller import StatefulSetController
+from kubesvc.controllers.tokensecret.controller import TokenSecretController
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     PersistentVolumeController,
     NamespaceController,
     CertificatesController,
+    TokenSecretController,
     EndpointsController,
     ServiceCidrController,
     GarbageController,

@@ -14,6 +14,7 @@ from kubesvc.api.pods import (
     Pod,
     ResourceFieldSelector,
     SecretProjection,
+    ServiceAccountTokenProjection,
     Volume,
 )
 from kubesvc.node.environment import ConfigError, Sources, decode
@@ -29,11 +30,13 @@ class Files:
     data: dict[str, bytes] = field(default_factory=dict)
     modes: dict[str, int] = field(default_factory=dict)
     default: int = 0o644
+    owners: dict[str, tuple[int, int]] = field(default_factory=dict)  # path -> (user, group), -1 for what it is anyway
 
     def add(self, more: Files) -> None:
         """Those of another source; the later one of a path wins."""
         self.data |= more.data
         self.modes |= more.modes
+        self.owners |= more.owners
 
 
 def of_volume(volume: Volume, pod: Pod, sources: Sources, fields: Fields) -> Files:
@@ -56,8 +59,11 @@ def of_volume(volume: Volume, pod: Pod, sources: Sources, fields: Fields) -> Fil
                 whole.add(_secret(source.secret, sources))
             elif source.downward_api is not None:
                 whole.add(_downward(source.downward_api, pod, fields))
+            elif source.service_account_token is not None:
+                whole.add(_token(source.service_account_token, pod, sources, whole.default))
             else:
-                raise ConfigError("projected: only configMap, secret and downwardAPI are supported")
+                why = "only configMap, secret, downwardAPI and serviceAccountToken are supported"
+                raise ConfigError(f"projected: {why}")
         return whole
     raise ConfigError(
         "this type of volume is not supported: use emptyDir, hostPath, configMap, secret, downwardAPI or projected"
@@ -72,6 +78,31 @@ def _config_map(wanted: ConfigMapVolume, sources: Sources) -> Files:
         data |= {key: decode(text) for key, text in found.binary_data.items()}
     chosen = _keys("configmap", wanted.name, data, wanted.items, wanted.optional)
     return Files(chosen, _modes(wanted.items), wanted.default_mode)
+
+
+def _token(wanted: ServiceAccountTokenProjection, pod: Pod, sources: Sources, default: int) -> Files:
+    """Its mode as upstream's: where the pod says who it runs as, or its fsGroup, nobody else may read it."""
+    _check(wanted.path)
+    token = sources.tokens.get(wanted)
+    if token is None:
+        raise ConfigError(f"failed to fetch token: there is none for serviceaccount {pod.spec.service_account_name}")
+    context = pod.spec.security_context
+    group, user = context.fs_group if context is not None else None, _only_user(pod)
+    files = Files({wanted.path: token.encode()}, {wanted.path: default})
+    if group is not None or user is not None:
+        files.modes[wanted.path] = 0o600 if group is None else 0o640
+        files.owners[wanted.path] = (-1 if user is None else user, -1 if group is None else group)
+    return files
+
+
+def _only_user(pod: Pod) -> int | None:
+    """The user that every container runs as; None where they aren't told, or differ."""
+    of_pod = pod.spec.security_context.run_as_user if pod.spec.security_context is not None else None
+    users = set()
+    for container in (*pod.spec.init_containers, *pod.spec.containers):
+        own = container.security_context.run_as_user if container.security_context is not None else None
+        users.add(of_pod if own is None else own)
+    return users.pop() if len(users) == 1 else None
 
 
 def _secret(wanted: SecretProjection, sources: Sources) -> Files:

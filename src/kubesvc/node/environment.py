@@ -13,7 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from kubesvc.api.core import ConfigMap, Secret, Service
-from kubesvc.api.pods import Container, EnvVarSource, KeySelector, Pod, ResourceFieldSelector
+from kubesvc.api.pods import (
+    Container,
+    EnvVarSource,
+    KeySelector,
+    Pod,
+    ResourceFieldSelector,
+    ServiceAccountTokenProjection,
+)
 from kubesvc.node import resources
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -83,14 +90,16 @@ def service_variables(services: Iterable[Service]) -> dict[str, str]:
 
 
 class Sources:
-    """The ConfigMaps and Secrets of the pod's namespace that were found, by name."""
+    """The ConfigMaps and Secrets of the pod's namespace that were found, by name; the tokens its volumes ask for."""
 
     def __init__(
         self,
         config_maps: Mapping[str, ConfigMap],
         secrets: Mapping[str, Secret],
         claims: Mapping[str, str] | None = None,
+        tokens: Mapping[ServiceAccountTokenProjection, str] | None = None,
     ) -> None:
+        self.tokens = tokens or {}
         self.claims = claims or {}  # a PersistentVolumeClaim -> its directory, "" while it has none
         self.config_maps = config_maps
         self.secrets = secrets

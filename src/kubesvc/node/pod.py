@@ -182,9 +182,9 @@ class PodWorker:
         elif plan.start:
             await self._sandbox.prepare(self.pod)
             await asyncio.gather(*(self.runners[name].start(self.pod, self._for_container) for name in plan.start))
-        if not plan.finished:
-            await self._sandbox.refresh(self.pod)
-        return plan.wake
+        if plan.finished:
+            return plan.wake
+        return min((w for w in (plan.wake, await self._sandbox.refresh(self.pod)) if w is not None), default=None)
 
     def _back_off(self, runner: ContainerRunner, seconds: float) -> None:
         view = runner.view

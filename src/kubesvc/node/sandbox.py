@@ -27,6 +27,9 @@ from kubesvc.node.images.image import Image, base_environment
 from kubesvc.node.machine import Machine
 from kubesvc.node.records import PodRecord
 from kubesvc.node.spec import Bind
+from kubesvc.node.tokens import Tokens
+
+_SOON = 1.0  # seconds
 
 
 class Sandbox:
@@ -45,6 +48,7 @@ class Sandbox:
         self._stale = False  # there was one
         self._sources = Sources({}, {})
         self._services: list[Service] = []
+        self._tokens = Tokens(machine.session)
 
     @property
     def address(self) -> str:
@@ -66,7 +70,10 @@ class Sandbox:
         reader = self._machine.reader
         network = asyncio.ensure_future(self._network(pod))
         try:
-            self._sources, self._services = await asyncio.gather(reader.sources(pod), reader.services(pod))
+            self._sources, self._services, tokens = await asyncio.gather(
+                reader.sources(pod), reader.services(pod), self._tokens.current(pod)
+            )
+            self._sources.tokens = tokens
         finally:
             await asyncio.wait((network,))
         network.result()
@@ -172,18 +179,25 @@ class Sandbox:
         self._stale = True
         self._changed()
 
-    async def refresh(self, pod: Pod) -> None:
-        """What is mounted, as it is now, if it has changed. Raises OSError."""
-        if not (self._stale and self._followed):
-            return
+    async def refresh(self, pod: Pod) -> float | None:
+        """What is mounted, as it is now, if it has changed; when (Unix time) to look again at the latest.
+
+        Raises OSError, ApiError, Unreachable."""
+        if not self._followed:
+            return None
+        due = self._tokens.due(pod)
+        if not self._stale and (due is None or time.time() < due):
+            return due
         self._stale = False
         sources = self._machine.followed.sources(pod)
         if sources is None:
-            return
+            return None if due is None else max(due, time.time() + _SOON)
         try:
+            sources.tokens = await self._tokens.current(pod)
             await asyncio.to_thread(volumes.refresh, pod, self._paths, sources, lambda path: self._field(pod, path))
         except ConfigError as error:
             self._machine.tell(pod, "FailedMount", str(error), warning=True)
+        return self._tokens.due(pod)
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -123,6 +123,8 @@ def _fill(data: Path, files: Files) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         path.chmod(files.modes.get(name, files.default))
+        if name in files.owners:
+            os.chown(path, *files.owners[name])
 
 
 def _link(target: Path, files: Files) -> None:

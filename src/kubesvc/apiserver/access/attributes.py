@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from kubesvc.api.meta import JSON
 from kubesvc.apiserver.routing import Target, is_true
 from kubesvc.client.transport import Request, User
 
@@ -62,3 +63,14 @@ def _selected(selector: str) -> str:
 def groups_of(user: User) -> tuple[str, ...]:
     """All of a user's groups: everybody who is known is in system:authenticated."""
     return user.groups if AUTHENTICATED in user.groups else (*user.groups, AUTHENTICATED)
+
+
+def user_info(user: User) -> JSON:
+    """A user as authentication.k8s.io/v1 has it."""
+    found: JSON = {"username": user.name}
+    if user.uid:
+        found["uid"] = user.uid
+    found["groups"] = list(groups_of(user))
+    if user.extra:
+        found["extra"] = {name: list(values) for name, values in user.extra}
+    return found

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from urllib.parse import unquote
 
 import msgspec
 from msgspec.structs import replace
 
 from kubesvc.api.errors import ApiError, BadRequest, Forbidden
 from kubesvc.api.meta import JSON
-from kubesvc.api.registry import POD, Kind
+from kubesvc.api.registry import AUTHENTICATION, POD, Kind
 from kubesvc.apiserver import stored
 from kubesvc.apiserver.access import attributes, escalation, node, signers
 from kubesvc.apiserver.access.attributes import MASTERS, Attributes
@@ -47,10 +48,11 @@ async def impersonated(state: State, request: Request) -> Request:
     name, user = request.headers.get("impersonate-user", ""), request.user
     given = request.headers.get("impersonate-group", "")
     groups = tuple(group.strip() for group in given.split(",") if group.strip())
-    if not name and not groups:
+    uid, extra = request.headers.get("impersonate-uid", ""), _impersonated_extra(request)
+    if not (name or groups or uid or extra):
         return request
     if not name:
-        raise BadRequest("requested impersonation of groups without impersonating a user")
+        raise BadRequest("requested impersonation of groups, a uid or extra without impersonating a user")
     assert user is not None
     account = name.split(":")[2:] if name.startswith(_ACCOUNTS) else []
     if len(account) == 2:
@@ -59,11 +61,23 @@ async def impersonated(state: State, request: Request) -> Request:
     else:
         asked = [Attributes("impersonate", "", "users", "", name)]
     asked += [Attributes("impersonate", "", "groups", "", group) for group in groups]
+    asked += [Attributes("impersonate", AUTHENTICATION, "uids", "", uid)] if uid else []
+    asked += [Attributes("impersonate", AUTHENTICATION, f"userextras/{k}", "", v) for k, vs in extra for v in vs]
     for wanted in asked:
         if not state.rbac.allow(user, wanted):
             shown = f'{wanted.resource} "{wanted.name}" is forbidden: {wanted.refusal(user.name)}'
             raise Forbidden(shown, details={"name": wanted.name, "kind": wanted.resource})
-    return replace(request, user=User(name, groups))
+    return replace(request, user=User(name, groups, uid, extra))
+
+
+def _impersonated_extra(request: Request) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What Impersonate-Extra-KEY headers say; the key is percent-encoded."""
+    start = "impersonate-extra-"
+    return tuple(
+        (unquote(name.removeprefix(start)), tuple(value.strip() for value in text.split(",")))
+        for name, text in sorted(request.headers.items())
+        if name.startswith(start)
+    )
 
 
 async def refusal(state: State, user: User, wanted: Attributes, request: Request | None = None) -> str:

@@ -4,6 +4,7 @@
         nodes, leases            write the one of its own name
         pods                     write (their status, their end) those bound to it; list them by spec.nodeName
         configmaps, secrets, persistentvolumeclaims      read those that a pod bound to it refers to
+        serviceaccounts/token    create for the ServiceAccounts of pods bound to it
 
 Follows the node authorizer and the NodeRestriction admission plugin; that a node reads all Nodes (its routes) and may
 mark endpoints of kube-dns (its neighbours' that fell silent) is this cluster's own.
@@ -32,7 +33,9 @@ def node_of(user: User) -> str:
 def needs_pods(wanted: Attributes) -> bool:
     """Whether the answer depends on which pods the node has."""
     plural = wanted.resource.partition("/")[0]
-    return plural in _REFERENCES or (plural == "pods" and wanted.verb not in ("list", "watch", "create"))
+    return plural in (*_REFERENCES, "serviceaccounts") or (
+        plural == "pods" and wanted.verb not in ("list", "watch", "create")
+    )
 
 
 def refusal(node: str, wanted: Attributes, pods: list[JSON], *, selector: str = "", named: str = "") -> str:
@@ -50,6 +53,8 @@ def refusal(node: str, wanted: Attributes, pods: list[JSON], *, selector: str = 
                 return f"can only list and watch pods with spec.nodeName={node}"
         case "pods" if wanted.verb != "create" and all(pod["metadata"]["name"] != name for pod in pods):
             return f'node "{node}" can only {wanted.verb} pods with spec.nodeName set to itself'
+        case "serviceaccounts" if all((pod.get("spec") or {}).get("serviceAccountName") != name for pod in pods):
+            return f"no relationship found between node '{node}' and this object"
         case "configmaps" | "secrets" | "persistentvolumeclaims":
             if not name or all(name not in references(pod, plural) for pod in pods):
                 return f"no relationship found between node '{node}' and this object"

@@ -7,8 +7,9 @@ from kubesvc.api.errors import BadRequest, invalid
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver import body, encode
 from kubesvc.apiserver.access import check
-from kubesvc.apiserver.access.attributes import Attributes, groups_of
+from kubesvc.apiserver.access.attributes import Attributes, user_info
 from kubesvc.apiserver.admission.causes import invalid as invalid_value
+from kubesvc.apiserver.authentication import review as token_review
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.client.transport import Request, Response, User
@@ -21,7 +22,9 @@ async def create(state: State, request: Request, target: Target) -> Response:
     assert user is not None
     review["metadata"].setdefault("creationTimestamp", None)
     if target.kind is registry.SELF_SUBJECT_REVIEW:
-        review["status"] = {"userInfo": {"username": user.name, "groups": list(groups_of(user))}}
+        review["status"] = {"userInfo": user_info(user)}
+    elif target.kind is registry.TOKEN_REVIEW:
+        review["status"] = await token_review.status(state, spec)
     elif target.kind is registry.SELF_SUBJECT_RULES_REVIEW:
         if not spec.get("namespace"):
             raise BadRequest("no namespace on request")

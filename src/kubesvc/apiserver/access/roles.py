@@ -71,6 +71,12 @@ ROLES: dict[str, tuple[Rule, ...]] = {
         ("create", "authorization.k8s.io", "selfsubjectaccessreviews selfsubjectrulesreviews"),
         ("create", "authentication.k8s.io", "selfsubjectreviews"),
     ),
+    "system:service-account-issuer-discovery": (
+        (
+            "get",
+            "/.well-known/openid-configuration /.well-known/openid-configuration/ /openid/v1/jwks /openid/v1/jwks/",
+        ),
+    ),
     "system:auth-delegator": (
         ("create", "authentication.k8s.io", "tokenreviews"),
         ("create", "authorization.k8s.io", "subjectaccessreviews"),
@@ -103,6 +109,7 @@ ROLES: dict[str, tuple[Rule, ...]] = {
         *_EVENTS,
         ("delete get list watch", _CORE, "pods"),
         ("patch update", _CORE, "pods/status"),
+        ("create", _CORE, "serviceaccounts/token"),
         (_READ, _CORE, "configmaps secrets"),
         ("get", _CORE, "persistentvolumeclaims persistentvolumes"),
         ("create get list patch update watch", "coordination.k8s.io", "leases"),
@@ -187,6 +194,7 @@ _BINDINGS: dict[str, tuple[str, ...]] = {  # ClusterRole -> its subjects
     "cluster-admin": ("Group:system:masters",),
     "system:discovery": ("Group:system:authenticated",),
     "system:basic-user": ("Group:system:authenticated",),
+    "system:service-account-issuer-discovery": ("Group:system:serviceaccounts",),
     "system:public-info-viewer": ("Group:system:authenticated", "Group:system:unauthenticated"),
     "system:monitoring": ("Group:system:monitoring",),
     "system:node-proxier": ("User:system:kube-proxy",),

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from kubesvc.api import registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import names
-from kubesvc.apiserver.admission.causes import forbidden, invalid, too_long
+from kubesvc.apiserver.admission import accounts, names
+from kubesvc.apiserver.admission.causes import forbidden, invalid, required, too_long
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.rules import Rules
 
@@ -51,6 +51,8 @@ def validate_secret(new: JSON, old: JSON | None, context: Context) -> list[Cause
         causes.append(too_long("data", LIMIT))
     if old is not None and new.get("type") != old.get("type"):
         causes.append(invalid("type", new.get("type"), "field is immutable"))
+    if new.get("type") == accounts.SECRET_TYPE and not (new["metadata"].get("annotations") or {}).get(accounts.NAME):
+        causes.append(required(f"metadata.annotations[{accounts.NAME}]"))
     return causes + list(_immutable(new, old, ("data",)))
 
 

@@ -37,12 +37,17 @@ def left_out(kind: Kind, tree: JSON) -> tuple[str, ...]:
     return tuple(f"f:{name}" for name in chosen if name not in (tree.get("spec") or ())) if chosen else ()
 
 
-def record_create(kind: Kind, tree: JSON, writer: Writer, chosen: Sequence[str] = ()) -> None:
-    """Give all of a new `tree` but what was `chosen` to its writer, beside what the client says of others' fields."""
+def record_create(
+    kind: Kind, tree: JSON, writer: Writer, chosen: Sequence[str] = (), added: Sequence[Sequence[str]] = ()
+) -> None:
+    """Give all of a new `tree` but what was `chosen`, and the elements that admission `added` (each by its path), to
+    its writer, beside what the client says of others' fields."""
     given = tree["metadata"].pop("managedFields", None)
     fields = stripped(created(tree, shapes.of(kind)), writer.subresource)
     for element in chosen:
         fields.get("f:spec", {}).pop(element, None)
+    for path in added:
+        _disown(fields, path)
     owner = writer.owner(kind, UPDATE)
     entry = Entry(fields, kind.api_version, writer.now)
     known = managed.decode(given) if given else None
@@ -52,6 +57,22 @@ def record_create(kind: Kind, tree: JSON, writer: Writer, chosen: Sequence[str] 
     managed.lose(known, (fields,))
     known[owner] = entry
     tree["metadata"]["managedFields"] = managed.encode(known)
+
+
+def _disown(fields: sets.Fields, path: Sequence[str]) -> None:
+    """Take the element at `path` out, and what would be left empty above it."""
+    first, *rest = path
+    if first not in fields:
+        return
+    if not rest:
+        del fields[first]
+        return
+    inside = dict(fields[first])
+    _disown(inside, rest)
+    if inside.keys() <= {"."}:
+        del fields[first]
+    else:
+        fields[first] = inside
 
 
 def record_update(kind: Kind, old: JSON, new: JSON, writer: Writer) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from kubesvc.api.errors import ApiError
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
+from kubesvc.apiserver.access.attributes import user_info
 from kubesvc.apiserver.webhooks.configuration import Webhook
 from kubesvc.apiserver.webhooks.matching import Change
 from kubesvc.client.transport import User
@@ -57,7 +58,7 @@ def question(change: Change, shown: Kind, user: User, uid: str) -> JSON:
         **asked,
         "name": change.name,
         "operation": change.operation,
-        "userInfo": {"username": user.name, "groups": list(user.groups)},
+        "userInfo": user_info(user),
         "object": _in_version(change.new, shown),
         "oldObject": _in_version(change.old, shown),
         "dryRun": change.dry_run,

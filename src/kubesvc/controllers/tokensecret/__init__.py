@@ -1,0 +1,1 @@
+"""Secrets that hold a ServiceAccount's token: they go with their account."""
