@@ -10,7 +10,10 @@ from ipaddress import ip_address
 from kubesvc.client.session import Session
 from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.provider import Provider
+from kubesvc.loadbalancer.providers.aws.annotations import NLB_CLASS
+from kubesvc.loadbalancer.providers.aws.provider import AwsProvider
 from kubesvc.loadbalancer.providers.pool import PoolProvider
+from support.aws import cloud
 
 
 @dataclass(frozen=True)
@@ -27,4 +30,11 @@ async def pool() -> AsyncIterator[Case]:
     yield Case(config.load_balancer_class, lambda session: PoolProvider(session, config))
 
 
-PROVIDERS: dict[str, Callable[[], AbstractAsyncContextManager[Case]]] = {"pool": pool}
+@asynccontextmanager
+async def aws() -> AsyncIterator[Case]:
+    with cloud() as made:
+        config = LoadBalancerConfig(default_provider="aws", cluster_name="test", aws=made.config)
+        yield Case(NLB_CLASS, lambda session: AwsProvider(session, config))
+
+
+PROVIDERS: dict[str, Callable[[], AbstractAsyncContextManager[Case]]] = {"pool": pool, "aws": aws}

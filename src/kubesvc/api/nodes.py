@@ -16,6 +16,7 @@ class Taint(Struct, frozen=True):
 class NodeSpec(Struct, frozen=True):
     pod_cidr: str = msgspec.field(default="", name="podCIDR")
     pod_cidrs: list[str] = msgspec.field(default_factory=list, name="podCIDRs")
+    provider_id: str = msgspec.field(default="", name="providerID")
     unschedulable: bool = False
     taints: list[Taint] = []
 

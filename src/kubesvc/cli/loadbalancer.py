@@ -19,7 +19,7 @@ from kubesvc.client import kubeconfig as kubeconfigs
 from kubesvc.client.kubeconfig import KubeconfigError
 from kubesvc.client.session import Unreachable
 from kubesvc.loadbalancer import standalone
-from kubesvc.loadbalancer.config import POOL_CLASS, AnnounceConfig, LoadBalancerConfig
+from kubesvc.loadbalancer.config import POOL_CLASS, AnnounceConfig, AwsConfig, LoadBalancerConfig
 from kubesvc.loadbalancer.main import PROVIDERS
 from kubesvc.loadbalancer.overview import Overview, overview
 from kubesvc.loadbalancer.provider import LoadBalancerError
@@ -89,6 +89,9 @@ def _log(verbosity: int) -> None:
     show_default=True,
     help="What a cloud's objects are tagged with: one of its own for every cluster of an account.",
 )
+@click.option("--aws-region", default="", metavar="REGION", help="Of provider aws.  [default: as the AWS CLI's]")
+@click.option("--aws-vpc-id", default="", metavar="VPC", help="Where the nodes are.  [default: as they say]")
+@click.option("--aws-endpoint-url", default="", metavar="URL", help="Another service with AWS's API, for tests.")
 @click.version_option(__version__, prog_name="kubesvc loadbalancer")
 @VERBOSITY
 @click.pass_context
@@ -100,6 +103,9 @@ def loadbalancer(
     pool_class: str,
     pools: tuple[Range, ...],
     cluster_name: str,
+    aws_region: str,
+    aws_vpc_id: str,
+    aws_endpoint_url: str,
     verbosity: int,
 ) -> None:
     """Be the controller of Services of type LoadBalancer, in any Kubernetes cluster. Stands where MetalLB would.
@@ -122,6 +128,7 @@ def loadbalancer(
         load_balancer_class=pool_class,
         default_provider="" if default == "none" else default,
         cluster_name=cluster_name,
+        aws=AwsConfig(aws_region, aws_vpc_id, aws_endpoint_url),
     )
     try:
         standalone.serve(path, config, tuple(dict.fromkeys(providers)))

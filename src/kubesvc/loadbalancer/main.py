@@ -13,9 +13,15 @@ def _pool(session: Session, config: LoadBalancerConfig) -> Provider:
     return PoolProvider(session, config)
 
 
-PROVIDERS = {"pool": _pool}  # a cloud's imports its SDK, an extra of the package, only here
+def _aws(session: Session, config: LoadBalancerConfig) -> Provider:
+    from kubesvc.loadbalancer.providers.aws.provider import AwsProvider
+
+    return AwsProvider(session, config)
+
+
+PROVIDERS = {"pool": _pool, "aws": _aws}  # a cloud's is imported, and its SDK with it, only when it is chosen
 
 
 async def run(session: Session, config: LoadBalancerConfig, providers: tuple[str, ...] = ("pool",)) -> None:
-    """Run until cancelled. Raises BadPool before anything else when the configured ranges can't be used."""
+    """Run until cancelled. Raises BadPool, ProviderMissing before anything else."""
     await Controller(session, [PROVIDERS[name](session, config) for name in providers], config).run()

@@ -2,6 +2,7 @@
 
     LoadBalancerError
     ├── BadPool           the configured ranges can't be used
+    ├── ProviderMissing   a cloud's provider can't begin
     ├── Refused           it can't be had, and here is why; wait for the Service or the world to change
     └── ProviderFailed    it should have worked; try again later
 
@@ -18,6 +19,8 @@ from typing import Protocol
 from kubesvc.api.core import LoadBalancerStatus, Service
 from kubesvc.api.nodes import Node
 
+Key = tuple[str, str]
+
 
 class LoadBalancerError(Exception):
     """Base of this room's errors."""
@@ -25,6 +28,10 @@ class LoadBalancerError(Exception):
 
 class BadPool(LoadBalancerError):
     """The message names the range and what is wrong with it."""
+
+
+class ProviderMissing(LoadBalancerError):
+    """Its SDK isn't installed, or it wasn't told what it must know; the message says what to do."""
 
 
 class Refused(LoadBalancerError):
@@ -63,8 +70,9 @@ class Provider(Protocol):
         """What of the Service's wishes is passed over, a sentence with the remedy each: events say them once."""
         ...
 
-    async def run(self, changed: Callable[[Change], None]) -> None:
-        """Follow what it needs to know, until cancelled, and call `changed` for what concerns Services."""
+    async def run(self, changed: Callable[[Change | Key], None]) -> None:
+        """Follow what it needs to know, until cancelled, and call `changed` for what concerns Services: all of them,
+        or the one with that namespace and name."""
         ...
 
     async def adopt(self, services: Iterable[Service]) -> None:
