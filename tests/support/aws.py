@@ -41,13 +41,16 @@ class Cloud:
     subnets: dict[str, str] = field(default_factory=dict)  # its Name tag -> its id
     instances: list[str] = field(default_factory=list)
     node_group: str = ""  # the security group of the instances
+    _clients: dict[str, Any] = field(default_factory=dict)
 
     @property
     def config(self) -> AwsConfig:
         return AwsConfig(REGION, self.vpc, self.endpoint)
 
     def client(self, api: str) -> Any:
-        return boto3.client(api, region_name=REGION, endpoint_url=self.endpoint)
+        if api not in self._clients:
+            self._clients[api] = boto3.client(api, region_name=REGION, endpoint_url=self.endpoint)
+        return self._clients[api]
 
     def node(self, number: int, **labels: str) -> Node:
         provider_id = f"aws:///{REGION}a/{self.instances[number]}"
@@ -95,7 +98,12 @@ class Cloud:
 @contextmanager
 def cloud() -> Iterator[Cloud]:
     """A fresh account: a VPC with a subnet for each role in two zones, and two instances."""
-    environment = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
+    environment = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
+    }
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     try:
@@ -122,11 +130,10 @@ def _furnish(made: Cloud) -> None:
             ec2.create_tags(Resources=[one], Tags=[{"Key": k, "Value": v} for k, v in tags.items()])
             made.subnets[name] = one
     made.node_group = ec2.create_security_group(GroupName="nodes", Description="nodes", VpcId=made.vpc)["GroupId"]
-    image = ec2.describe_images()["Images"][0]["ImageId"]
     subnet = made.subnets["internal-elb-a"]
     for _ in range(2):
         ran = ec2.run_instances(
-            ImageId=image, MinCount=1, MaxCount=1, SubnetId=subnet, SecurityGroupIds=[made.node_group]
+            ImageId="ami-0123456789abcdef0", MinCount=1, MaxCount=1, SubnetId=subnet, SecurityGroupIds=[made.node_group]
         )
         made.instances.append(ran["Instances"][0]["InstanceId"])
 

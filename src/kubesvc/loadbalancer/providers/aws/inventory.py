@@ -40,8 +40,9 @@ class Inventory:
         known = self._known.get(service)
         if known is None:
             index = await self._all()
-            known = index.pop(service, None) or Found()
+            known = index.get(service) or Found()
             await self._read_inside(known)
+            index.pop(service, None)
             self._known[service] = known
         return known
 

@@ -18,7 +18,7 @@ from kubesvc.api.registry import ENDPOINT_SLICE
 from kubesvc.client.informer import Informer, Key
 from kubesvc.client.session import Session
 from kubesvc.loadbalancer.config import LoadBalancerConfig
-from kubesvc.loadbalancer.provider import Change, ProviderFailed, Refused
+from kubesvc.loadbalancer.provider import Change, ProviderFailed
 from kubesvc.loadbalancer.providers.aws import failures, names
 from kubesvc.loadbalancer.providers.aws.annotations import NLB_CLASS, remarks
 from kubesvc.loadbalancer.providers.aws.client import AwsError, Client
@@ -89,18 +89,11 @@ class AwsProvider:
         wish = wish_of(service)
         tag = names.service_tag(service)
         (self._pods.add if wish.target_type == "ip" else self._pods.discard)(service.key)
-        try:
-            found = await self._inventory.of(tag)
-            wanted = await self._wanted(service, nodes, wish, found)
-            await self._apply(tag, lambda: next_calls(wanted, found))
-            if not wish.carries_backend:
-                await self._firewall.release(tag)
-        except Refused:
-            raise
-        except BaseException:
-            self._inventory.doubt(tag)
-            self._around.forget()
-            raise
+        found = await self._inventory.of(tag)
+        wanted = await self._wanted(service, nodes, wish, found)
+        await self._apply(tag, lambda: next_calls(wanted, found))
+        if not wish.carries_backend:
+            await self._firewall.release(tag)
         assert found.balancer is not None
         # A host name has no ipMode in the API: nobody short-cuts it, so TLS and PROXY protocol always happen.
         return LoadBalancerStatus(ingress=[LoadBalancerIngress(hostname=found.balancer.hostname)])
@@ -129,8 +122,13 @@ class AwsProvider:
             calls = plan()
             if not calls:
                 return
-            for call in calls:
-                call.then(await self._call(call))
+            try:
+                for call in calls:
+                    call.then(await self._call(call))
+            except BaseException:
+                self._inventory.doubt(tag)
+                self._around.forget()
+                raise
         raise ProviderFailed(f"Service {tag}: what is wanted isn't reached in {ROUNDS} rounds: a mistake of ours")
 
     async def _call(self, call: Call) -> object:
@@ -144,12 +142,7 @@ class AwsProvider:
     async def delete(self, service: Service) -> None:
         tag = names.service_tag(service)
         self._pods.discard(service.key)
-        try:
-            found = await self._inventory.of(tag)
-            for call in deletion(found):
-                call.then(await self._call(call))
-            self._inventory.forget(tag)
-            await self._firewall.release(tag)
-        except BaseException:
-            self._inventory.doubt(tag)
-            raise
+        found = await self._inventory.of(tag)
+        await self._apply(tag, lambda: deletion(found))
+        self._inventory.forget(tag)
+        await self._firewall.release(tag)
