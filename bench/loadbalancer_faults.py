@@ -20,7 +20,7 @@ async def main(cycles: int, seed: int) -> None:
     dice = Dice(seed)
     began, used = time.monotonic(), time.process_time()
     async with local_session() as session:
-        with cloud() as made:
+        with cloud(served=False) as made:
             told = story(made, session, dice, seed)
             await told.go(cycles, workers=4, restarts=9)
             left = told.leftovers()

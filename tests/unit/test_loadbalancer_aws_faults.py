@@ -13,7 +13,7 @@ CYCLES = 12  # bench/loadbalancer_faults.py goes through 500
 async def test_at_random_faults_nothing_leaks_and_nothing_is_wrong() -> None:
     dice = Dice(seed=1)
     async with local_session() as session:
-        with cloud() as made:
+        with cloud(served=False) as made:
             told = story(made, session, dice)
             await told.go(CYCLES, workers=3, restarts=2)
             assert told.said == []

@@ -371,11 +371,9 @@ def _attributes(
 
 
 def _tags(api: str, identity: str, known: dict[str, str], wanted: Mapping[str, str]) -> Iterator[Call]:
+    """First those that go: which they are is itself a tag, that what comes replaces."""
     which = {"ResourceArns": [identity]} if api == "elbv2" else {"Resources": [identity]}
-    if changed := {key: value for key, value in wanted.items() if known.get(key) != value}:
-        operation = "add_tags" if api == "elbv2" else "create_tags"
-        yield Call(api, operation, which | {"Tags": as_tags(changed)}, lambda _: known.update(changed))
-    elif stale := names.superfluous(known, wanted):
+    if stale := names.superfluous(known, wanted):
         keys: dict[str, Any] = {"TagKeys": stale} if api == "elbv2" else {"Tags": [{"Key": key} for key in stale]}
 
         def removed(_: Any) -> None:
@@ -383,6 +381,9 @@ def _tags(api: str, identity: str, known: dict[str, str], wanted: Mapping[str, s
                 known.pop(key, None)
 
         yield Call(api, "remove_tags" if api == "elbv2" else "delete_tags", which | keys, removed)
+    if changed := {key: value for key, value in wanted.items() if known.get(key) != value}:
+        operation = "add_tags" if api == "elbv2" else "create_tags"
+        yield Call(api, operation, which | {"Tags": as_tags(changed)}, lambda _: known.update(changed))
 
 
 def as_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
