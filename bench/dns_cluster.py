@@ -273,11 +273,18 @@ def drive(port: int, pid: int, data: str, seconds: int, *extra: str) -> tuple[fl
     return rate, completed / used, lost
 
 
-def latencies(port: int, data: str, seconds: int, rate: int) -> list[float]:
-    """Seconds that each question took at `rate` questions/s, sorted."""
-    command = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", data, "-l", str(seconds), "-Q", str(rate), "-v"]
+def latencies(port: int, pid: int, data: str, seconds: int, rate: int) -> list[float]:
+    """Seconds that each question took at `rate` questions/s, sorted.
+
+    The server and dnsperf, of two threads, have a core each: otherwise the figure is the scheduler's time slices.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(pid, cores[:1])
+    command = ["taskset", "-c", str(cores[-1])]
+    command += ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", data, "-l", str(seconds), "-Q", str(rate), "-v"]
     with tempfile.TemporaryFile() as out:
         subprocess.run([*command, "-c", "8", "-q", "2000", "-e"], stdout=out, check=True)
+        os.sched_setaffinity(pid, cores)
         out.seek(0)
         return sorted(float(line.rsplit(b" ", 1)[1]) for line in out if line.startswith(b"> NOERROR"))
 

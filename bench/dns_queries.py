@@ -124,6 +124,14 @@ def compare(ours: tuple[int, int], peer: tuple[int, int] | None, services: int, 
             show(f"dns_{mix}_per_cpu_to_knot", per_cpu / their_cpu, "times")
 
 
+def steady(name: str, port: int, pid: int, services: int, seconds: int) -> None:
+    with data_file("0x20", services) as data:
+        found = latencies(port, pid, data, seconds, STEADY_RATE)
+    show(f"{name}_rate", len(found) / seconds, "questions/s")
+    show(f"{name}_p50", found[len(found) // 2] * 1000, "ms")
+    show(f"{name}_p99", found[len(found) * 99 // 100] * 1000, "ms")
+
+
 def main() -> None:
     chosen = options(__doc__, services=10_000, endpoints=3, seconds=3, runs=5)
     services, endpoints = chosen.services, chosen.endpoints
@@ -136,14 +144,11 @@ def main() -> None:
             if shutil.which("knotd"):
                 with knot(services, endpoints) as peer:
                     compare((server.port, server.pid), peer, services, chosen.seconds, chosen.runs)
+                    steady("dns_steady_knot", *peer, services, chosen.seconds)
             else:
                 print("# Knot is not installed: nothing beside it")
                 compare((server.port, server.pid), None, services, chosen.seconds, chosen.runs)
-            with data_file("0x20", services) as data:
-                found = latencies(server.port, data, chosen.seconds, STEADY_RATE)
-            show("dns_steady_rate", len(found) / chosen.seconds, "questions/s")
-            show("dns_steady_p50", found[len(found) // 2] * 1000, "ms")
-            show("dns_steady_p99", found[len(found) * 99 // 100] * 1000, "ms")
+            steady("dns_steady", server.port, server.pid, services, chosen.seconds)
             memory, entries = server.ask("memory")
             show("dns_memory_after_questions", memory / 1e6, "MB")
             show("dns_answers_made", entries, "answers")

@@ -104,7 +104,7 @@ for _ in range(int(sys.argv[2])): print(urllib.request.urlopen(sys.argv[1], time
 ASK_UDP = """
 import socket, sys
 for _ in range(int(sys.argv[2])):
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5)
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(20)
     s.sendto(b"?", (sys.argv[1], 80)); print(s.recv(100).decode())
 """
 CONNECT = """
@@ -172,7 +172,7 @@ def test_a_node_port_answers_on_every_node(echo, three_nodes):
         address = node["status"]["addresses"][0]["address"]
         assert ask_from_host(address, ports[0]["nodePort"]).startswith("echo-")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            udp.settimeout(5)
+            udp.settimeout(20)
             udp.sendto(b"?", (address, ports[1]["nodePort"]))
             assert udp.recv(100).startswith(b"echo-")
 
@@ -192,7 +192,7 @@ def test_a_cluster_ip_is_not_for_the_host(echo, three_nodes):
     address = echo("get", "service", "cluster", "-o", "jsonpath={.spec.clusterIP}")
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as asking:
         asking.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, f"ks-{three_nodes.name}".encode())
-        asking.settimeout(5)
+        asking.settimeout(20)
         with pytest.raises(OSError):
             asking.connect((address, 80))
 

@@ -12,7 +12,9 @@ from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.provider import Provider
 from kubesvc.loadbalancer.providers.aws.annotations import NLB_CLASS
 from kubesvc.loadbalancer.providers.aws.provider import AwsProvider
+from kubesvc.loadbalancer.providers.azure.provider import AzureProvider
 from kubesvc.loadbalancer.providers.pool import PoolProvider
+from support import azure as azures
 from support.aws import cloud
 
 
@@ -37,4 +39,12 @@ async def aws() -> AsyncIterator[Case]:
         yield Case(NLB_CLASS, lambda session: AwsProvider(session, config))
 
 
-PROVIDERS: dict[str, Callable[[], AbstractAsyncContextManager[Case]]] = {"pool": pool, "aws": aws}
+@asynccontextmanager
+async def azure() -> AsyncIterator[Case]:
+    async with azures.azure() as (_, config):
+        yield Case(
+            config.load_balancer_class, lambda session: AzureProvider(config, "kubernetes", azures.client(config))
+        )
+
+
+PROVIDERS: dict[str, Callable[[], AbstractAsyncContextManager[Case]]] = {"aws": aws, "azure": azure, "pool": pool}

@@ -238,7 +238,11 @@ ROOMS = [
 ]
 
 
-@pytest.mark.parametrize(("verb", "group", "resource", "namespace", "who"), ROOMS, ids=lambda v: str(v)[:40])
+def _told(value: str | set[User]) -> str:
+    return value if isinstance(value, str) else ",".join(sorted(user.name for user in value)) or "nobody"
+
+
+@pytest.mark.parametrize(("verb", "group", "resource", "namespace", "who"), ROOMS, ids=_told)
 def test_each_room_may_what_it_uses(verb: str, group: str, resource: str, namespace: str, who: set[User]) -> None:
     rbac = bootstrapped()
     wanted = Attributes(verb, group, resource, namespace, "x")

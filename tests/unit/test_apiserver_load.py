@@ -60,13 +60,13 @@ async def test_who_gives_up_waiting_leaves_no_seat_behind() -> None:
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     seats.give_back()
-    await asyncio.wait_for(seats.take("b"), 5)
+    await asyncio.wait_for(seats.take("b"), 20)
     late = asyncio.create_task(seats.take("c"))
     await asyncio.sleep(0)
     seats.give_back()
     late.cancel()  # in the moment it was given the seat
     await asyncio.gather(late, return_exceptions=True)
-    await asyncio.wait_for(seats.take("d"), 5)
+    await asyncio.wait_for(seats.take("d"), 20)
 
 
 # ── what is read ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -25,7 +25,7 @@ from kubesvc.dns.public import Finding
 from support.agents import add_node
 from support.apiserver import local_session
 from support.certificates import Authority
-from support.dns_node import SVC, node
+from support.dns_node import SVC, Node, node
 from support.dns_upstream import upstream
 
 SECOND = 1.0
@@ -49,11 +49,11 @@ async def set_ingress(session: Session, name: str, *ingress: JSON) -> None:
     await session.patch(SERVICE, "default", name, patch, subresource="status")
 
 
-async def said(session: Session, name: str, reason: str) -> str:
+async def said(session: Session, name: str, reason: str, *, namespace: str = "default") -> str:
     """The message of the newest Event about a Service for this reason, waited for."""
     async with asyncio.timeout(10):
         while True:
-            found = await session.list_raw(EVENT, namespace="default")
+            found = await session.list_raw(EVENT, namespace=namespace)
             events = [msgspec.json.decode(raw) for raw in found.items]
             ours = [e for e in events if e["involvedObject"]["name"] == name and e["reason"] == reason]
             if ours:
@@ -120,6 +120,31 @@ async def test_external_name_that_leads_nowhere_is_said_and_a_new_target_is_serv
         await session.patch(SERVICE, "default", "ext", {"spec": {"externalName": "www.example.com"}})
         await one.until(f"ext.{SVC}", "A", "A 192.0.2.7", "CNAME www.example.com.")
         assert time.monotonic() - began < SECOND
+
+
+async def test_forwarding_loop_is_an_event_of_kube_dns(session: Session) -> None:
+    """What is asked of the upstream comes back: said with the remedy, where `kubectl describe` shows it."""
+    ports = [{"name": "dns", "port": 53, "protocol": "UDP"}]
+    tree = {"metadata": {"name": "kube-dns", "namespace": "kube-system"}, "spec": {"ports": ports}}
+    await session.create(SERVICE, tree)
+    listening: asyncio.Future[Node] = asyncio.get_running_loop().create_future()
+    asked = set()
+
+    async def ask(name: str) -> None:
+        await (await listening).ask(name, "HINFO")
+
+    def back(query: dns.message.Message) -> None:
+        """To the server again, while the asker waits."""
+        asked.add(asyncio.ensure_future(ask(query.question[0].name.to_text())))
+
+    async with upstream() as above:
+        above.reply = back
+        async with node(session, upstreams=(above.address,)) as one:
+            listening.set_result(one)
+            message = await said(session, "kube-dns", "ForwardingLoop", namespace="kube-system")
+            await asyncio.gather(*asked, return_exceptions=True)
+    assert above.address.replace(":", " port ") in message
+    assert "--forward" in message
 
 
 async def test_one_of_several_servers_speaks(session: Session) -> None:

@@ -135,6 +135,18 @@ def test_it_answers_for_any_cluster(server: ServerThread, tmp_path: Path) -> Non
         assert 'coredns_dns_requests_total{server="dns://:' in one.get("/metrics")[1]
 
 
+def test_lameduck_goes_on_answering_but_is_not_ready(server: ServerThread) -> None:
+    """Told to end, it lets balancers notice first; told again, it ends at once."""
+    with running(server.kubeconfig, "--lameduck", "60") as one:
+        eventually(lambda: one.get("/ready")[0] == 200, what="/ready")
+        one.process.send_signal(signal.SIGTERM)
+        eventually(lambda: one.get("/ready")[0] == 503, what="no longer /ready")
+        assert "about to end" in one.get("/ready")[1]
+        assert one.get("/health")[0] == 200
+        assert one.ask("web.default.svc.cluster.local").answer
+        assert one.process.poll() is None
+
+
 def test_serial_is_the_same_after_a_restart_and_rises_with_changes(server: ServerThread) -> None:
     """A secondary never sees it fall."""
 

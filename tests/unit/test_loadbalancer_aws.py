@@ -49,11 +49,11 @@ async def session() -> AsyncIterator[Session]:
 
 
 @asynccontextmanager
-async def provider(aws: Cloud, session: Session, *adopted: Service, **config: Any) -> AsyncIterator[AwsProvider]:
-    config = {"default_provider": "aws", "cluster_name": "test", "aws": aws.config} | config
+async def provider(account: Cloud, session: Session, *adopted: Service, **config: Any) -> AsyncIterator[AwsProvider]:
+    config = {"default_provider": "aws", "cluster_name": "test", "aws": account.config} | config
     made = AwsProvider(session, LoadBalancerConfig(**config))
-    made.heard = []  # type: ignore[attr-defined]
-    task = asyncio.create_task(made.run(made.heard.append))  # type: ignore[attr-defined]
+    made.heard = asyncio.Queue()  # type: ignore[attr-defined]
+    task = asyncio.create_task(made.run(made.heard.put_nowait))  # type: ignore[attr-defined]
     try:
         await asyncio.wait_for(made.adopt(adopted), 20)
         yield made
@@ -246,10 +246,9 @@ async def test_what_was_changed_behind_our_back_is_put_right(aws: Cloud, session
         await made.ensure(service(), aws.nodes)
         arn = aws.balancers()[0]["LoadBalancerArn"]
         aws.client("elbv2").delete_listener(ListenerArn=aws.listeners(arn)[0]["ListenerArn"])
-        made.heard.clear()  # type: ignore[attr-defined]
-        async with asyncio.timeout(20):
-            while Change.RULES not in made.heard:  # type: ignore[attr-defined]
-                await asyncio.sleep(0.01)
+        while not made.heard.empty():  # type: ignore[attr-defined]
+            made.heard.get_nowait()  # type: ignore[attr-defined]
+        assert await asyncio.wait_for(made.heard.get(), 20) is Change.RULES  # type: ignore[attr-defined]
         await made.ensure(service(), aws.nodes)
         assert len(aws.listeners(arn)) == 1
         await made.delete(service())
@@ -276,7 +275,7 @@ async def test_pods_are_followed_by_their_slices(aws: Cloud, session: Session) -
         assert [(rule["FromPort"], rule["ToPort"]) for rule in aws.node_rules()] == [(8080, 8080)]
         patch = {"endpoints": slice_of("10.0.0.12")["endpoints"]}
         await session.patch(ENDPOINT_SLICE, "default", "web-1", patch)
-        await made._slices.until(lambda: asked.key in made.heard)  # type: ignore[attr-defined]
+        assert await asyncio.wait_for(made.heard.get(), 20) == asked.key  # type: ignore[attr-defined]
         await made.ensure(asked, aws.nodes)
         assert aws.targets(group["TargetGroupArn"]) == {("10.0.0.12", 8080)}
         await made.delete(asked)

@@ -285,7 +285,7 @@ def test_spec_goes_before_the_annotation_of_source_ranges() -> None:
         (service(additional_resource_tags="kubesvc.dev/cluster=x"), "InvalidAnnotation", "free to set"),
         (service(ServicePort(port=9, protocol="SCTP", node_port=30009)), "ProtocolNotServed", "use TCP or UDP"),
         (service(ServicePort(port=80)), "NodePortMissing", "nlb-target-type: ip"),
-        (service(DNS_TCP, ServicePort(port=53, node_port=30054, protocol="UDP")), "PortsNotServed", "give both the same"),
+        (service(DNS_TCP, ServicePort(port=53, node_port=9, protocol="UDP")), "PortsNotServed", "give both the same"),
         (service(spec={"ip_families": ["IPv6"]}), "FamilyNotServed", "dualstack"),
     ],
 )  # fmt: skip

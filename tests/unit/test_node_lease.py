@@ -81,7 +81,7 @@ async def test_a_pods_ready_that_was_overruled_is_said_again(session: Session) -
         conditions = (await session.get(POD, "default", "p"))["status"]["conditions"]
         return next(c["status"] for c in conditions if c["type"] == "Ready")
 
-    async with running(publisher.run()), asyncio.timeout(5):
+    async with running(publisher.run()), asyncio.timeout(20):
         publisher.changed()
         await publisher.settled()
         assert not publisher.overruled([Condition(type="Ready", status="True")])

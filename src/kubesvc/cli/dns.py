@@ -124,7 +124,12 @@ def _cidrs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
     help="For Events: ask HTTP servers behind ExternalNames whether they accept the Service's name.",
 )
 @click.option(
-    "--lameduck", "drain_seconds", type=float, default=5.0, show_default=True, help="Seconds to go on at the end."
+    "--lameduck",
+    "drain_seconds",
+    type=float,
+    default=5.0,
+    show_default=True,
+    help="Seconds to go on answering once told to end, not ready any more. Told again, it ends at once.",
 )
 @click.option(
     "--workers",

@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.table import Table
 from kubesvc import __version__
 from kubesvc.api.balancing import Range, parse_range
 from kubesvc.api.errors import ApiError
+from kubesvc.cli.azure import azure_config, azure_options
 from kubesvc.client import kubeconfig as kubeconfigs
 from kubesvc.client.kubeconfig import KubeconfigError
 from kubesvc.client.session import Unreachable
@@ -92,11 +94,13 @@ def _log(verbosity: int) -> None:
 @click.option("--aws-region", default="", metavar="REGION", help="Of provider aws.  [default: as the AWS CLI's]")
 @click.option("--aws-vpc-id", default="", metavar="VPC", help="Where the nodes are.  [default: as they say]")
 @click.option("--aws-endpoint-url", default="", metavar="URL", help="Another service with AWS's API, for tests.")
+@azure_options
 @click.version_option(__version__, prog_name="kubesvc loadbalancer")
 @VERBOSITY
 @click.pass_context
 def loadbalancer(
     ctx: click.Context,
+    /,
     kubeconfig: Path | None,
     providers: tuple[str, ...],
     default_provider: str | None,
@@ -107,6 +111,7 @@ def loadbalancer(
     aws_vpc_id: str,
     aws_endpoint_url: str,
     verbosity: int,
+    **clouds: Any,
 ) -> None:
     """Be the controller of Services of type LoadBalancer, in any Kubernetes cluster. Stands where MetalLB would.
 
@@ -129,6 +134,7 @@ def loadbalancer(
         default_provider="" if default == "none" else default,
         cluster_name=cluster_name,
         aws=AwsConfig(aws_region, aws_vpc_id, aws_endpoint_url),
+        azure=azure_config("azure" in providers, clouds),
     )
     try:
         standalone.serve(path, config, tuple(dict.fromkeys(providers)))

@@ -74,12 +74,19 @@ class Forwarder:
             ]
 
         def pool(addresses: Sequence[str]) -> Pool:
-            return Pool(asked(addresses), clock=clock, try_seconds=try_seconds, probe_seconds=probe_seconds)
+            return Pool(
+                asked(addresses),
+                clock=clock,
+                on_loop=self._loop_found,
+                try_seconds=try_seconds,
+                probe_seconds=probe_seconds,
+            )
 
         self._asked = asked
         self._addresses = tuple(upstreams_)
         named = {dns.name.from_text(zone): pool(addresses) for zone, addresses in (zones or {}).items()}
         self._pools = {dns.name.root: pool(upstreams_)} | named
+        self.on_loop: Callable[[str], None] = lambda message: None  # is told of a forwarding loop, besides the log
         self._clock = clock  # seconds, never backwards
         self._stale_wait = stale_wait
         self._failures: dict[Key, tuple[float, ForwardError]] = {}  # -> (until, what)
@@ -133,6 +140,10 @@ class Forwarder:
         """Send every upstream a question that must not come back to us."""
         for pool in self._pools.values():
             pool.probe_loops()
+
+    def _loop_found(self, message: str) -> None:
+        log.error("%s", message)
+        self.on_loop(message)
 
     def is_loop(self, name: dns.name.Name) -> bool:
         """Is a question that reached us one that we sent out ourselves?"""

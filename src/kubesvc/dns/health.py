@@ -10,11 +10,11 @@ REQUEST_SECONDS = 5.0
 
 
 class HealthServer:
-    """Answers on `listening` until `stop`; `ready` and `metrics` are asked at each request."""
+    """Answers on `listening` until `stop`; `unready` (why it isn't, or "") and `metrics` are asked at each request."""
 
-    def __init__(self, listening: socket.socket, ready: Callable[[], bool], metrics: Callable[[], str]) -> None:
+    def __init__(self, listening: socket.socket, unready: Callable[[], str], metrics: Callable[[], str]) -> None:
         self._listening = listening
-        self._ready = ready
+        self._unready = unready
         self._metrics = metrics
         self._server: asyncio.Server | None = None
 
@@ -31,7 +31,8 @@ class HealthServer:
             case "/livez" | "/healthz" | "/health":
                 return 200, "ok\n"
             case "/readyz" | "/ready":
-                return (200, "ok\n") if self._ready() else (503, "the caches have not synced\n")
+                why = self._unready()
+                return (503, f"{why}\n") if why else (200, "ok\n")
             case "/metrics":
                 return 200, self._metrics()
             case _:

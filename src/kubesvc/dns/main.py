@@ -68,11 +68,19 @@ async def run(session: Session, config: DnsConfig) -> None:
     world.on_serial(notifier.changed)
     announcement = Announcement(session, world.slices, node=config.node_name, node_ip=config.node_ip, port=config.port)
     page = _metrics(server, forwarder, config)
+    reporter = _reporter(session, world, resolver, config) if config.report else None
+    if reporter is not None:
+        forwarder.on_loop = reporter.loop_found
+    ending = False
+
+    def unready() -> str:
+        return "it is about to end" if ending else "" if answers.synced else "the caches have not synced"
+
     health = None
     if config.health_socket is not None:
         board = config.board
         whole = (lambda: board.total(config.worker, page())) if board is not None else page
-        health = HealthServer(config.health_socket, lambda: answers.synced, whole)
+        health = HealthServer(config.health_socket, unready, whole)
         await health.start()
     try:
         async with asyncio.TaskGroup() as group:
@@ -87,15 +95,16 @@ async def run(session: Session, config: DnsConfig) -> None:
             # Hundreds of thousands of answers that live long: keep them out of every full collection's pause.
             gc.collect()
             gc.freeze()
-            if config.report:
-                group.create_task(_reporter(session, world, resolver, config).run())
+            if reporter is not None:
+                group.create_task(reporter.run())
             if config.announce:
                 group.create_task(announcement.run())
                 watch = Watch(session, world.slices, node=config.node_name, probe=asking(answers.zone))
                 group.create_task(watch.run())
     finally:
-        if config.announce:
-            await _withdraw(announcement, config.drain_seconds)
+        ending = True
+        if not config.announce or await _withdrawn(announcement):
+            await asyncio.sleep(config.drain_seconds)
         await server.stop()
         await forwarder.close()
         if health is not None:
@@ -136,11 +145,11 @@ async def _begin(server: Server, world: World, forwarder: Forwarder, config: Dns
     await forwarder.watch(config.find_upstreams)
 
 
-async def _withdraw(announcement: Announcement, drain_seconds: float) -> None:
+async def _withdrawn(announcement: Announcement) -> bool:
     try:
         async with asyncio.timeout(WITHDRAW_SECONDS):
             await announcement.withdraw()
     except (ApiError, Unreachable, TimeoutError) as error:
         log.warning("this node's endpoint of kube-dns stays: %s", error or "the API did not answer in time")
-    else:
-        await asyncio.sleep(drain_seconds)
+        return False
+    return True

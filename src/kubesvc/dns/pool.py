@@ -56,11 +56,13 @@ class Pool:
         upstreams: Sequence[Upstream],
         *,
         clock: Callable[[], float],
+        on_loop: Callable[[str], None],
         try_seconds: float,
         probe_seconds: tuple[float, float] = PROBE_SECONDS,
     ) -> None:
         self.upstreams = list(upstreams)
         self._clock = clock
+        self._on_loop = on_loop
         self._try_seconds = try_seconds
         self._probe_seconds = probe_seconds
         self._quiet_until = 0.0
@@ -119,10 +121,9 @@ class Pool:
         if upstream.looping:
             return True
         upstream.looping = True
-        log.error(
-            "a forwarding loop: what %s is asked comes back to this server; it is not asked any more. "
-            "Name another resolver with --forward, or take this one out of the machine's resolv.conf",
-            upstream,
+        self._on_loop(
+            f"a forwarding loop: what {upstream} is asked comes back to this server; it is not asked any more. "
+            "Name another resolver with --forward, or take this one out of the machine's resolv.conf"
         )
         return True
 

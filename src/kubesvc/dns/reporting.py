@@ -56,6 +56,12 @@ class Reporter:
             group.create_task(self._recorder.run())
             group.create_task(self._queue.run(self._examine, workers=WORKERS))
 
+    def loop_found(self, message: str) -> None:
+        """Say that an upstream leads back here: each server has resolvers of its own."""
+        service = self._world.services.get(*KUBE_DNS)
+        if service is not None:
+            self._recorder.record(COMPONENT, SERVICE, service, WARNING, "ForwardingLoop", message)
+
     def speaks(self) -> bool:
         """Is it on this server to speak?"""
         behind = [

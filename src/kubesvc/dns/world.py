@@ -27,7 +27,7 @@ from kubesvc.client.session import Session
 from kubesvc.dns import public
 from kubesvc.dns.answers import Answers
 from kubesvc.dns.clients import VerifiedPods
-from kubesvc.dns.records import Record, records_in
+from kubesvc.dns.records import KUBE_DNS, Record, records_in
 from kubesvc.dns.zones import Zone
 
 log = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ def slim_service(service: Service) -> Service:
     spec = service.spec
     meta = _meta(service.metadata)
     asked = service.metadata.annotations.get(labels.PUBLIC_HOSTNAME)
-    if asked or spec.type == "ExternalName":
+    if asked or spec.type == "ExternalName" or service.key == KUBE_DNS:
         meta = msgspec.structs.replace(
             meta,
             uid=service.metadata.uid,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubesvc.api.balancing import Range
+from kubesvc.loadbalancer.providers.azure.config import AzureConfig
 
 POOL_CLASS = "kubesvc.dev/pool"
 
@@ -35,6 +36,8 @@ class LoadBalancerConfig:
     cluster_name: str = "kubernetes"
     """What a cloud's objects are tagged with, to be found again: one of its own for every cluster of an account."""
     aws: AwsConfig = AwsConfig()
+    azure: AzureConfig | None = None
+    """For provider azure."""
     alone: bool = False
     """No other load balancer is here: a class that none of ours owns is a mistake, and the Service says so."""
     workers: int = 16  # writes of several are one commit of the store

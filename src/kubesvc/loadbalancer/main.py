@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubesvc.client.session import Session
 from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.controller import Controller
-from kubesvc.loadbalancer.provider import Provider
+from kubesvc.loadbalancer.provider import LoadBalancerError, Provider
 from kubesvc.loadbalancer.providers.pool import PoolProvider
 
 
@@ -19,7 +19,20 @@ def _aws(session: Session, config: LoadBalancerConfig) -> Provider:
     return AwsProvider(session, config)
 
 
-PROVIDERS = {"pool": _pool, "aws": _aws}  # a cloud's is imported, and its SDK with it, only when it is chosen
+def _azure(session: Session, config: LoadBalancerConfig) -> Provider:
+    if config.azure is None:
+        raise LoadBalancerError("provider azure isn't configured: give the --azure-… options")
+    from kubesvc.loadbalancer.providers.azure.client import Client
+    from kubesvc.loadbalancer.providers.azure.provider import AzureProvider
+
+    return AzureProvider(config.azure, config.cluster_name, Client(config.azure))
+
+
+PROVIDERS = {
+    "aws": _aws,
+    "azure": _azure,
+    "pool": _pool,
+}  # a cloud's imports its SDK, an extra of the package, only here
 
 
 async def run(session: Session, config: LoadBalancerConfig, providers: tuple[str, ...] = ("pool",)) -> None:
