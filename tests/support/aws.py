@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 from unittest.mock import patch
 
 import boto3
 import requests
 from moto import mock_aws
+from moto.core.responses import BaseResponse
 from moto.elbv2.exceptions import (
     DuplicateListenerError,
     DuplicateLoadBalancerName,
@@ -266,7 +268,14 @@ def _corrected() -> Iterator[None]:
     }
     group = {"register": register, "deregister": deregister, "health_for": health}
     valid = FakeLoadBalancer.VALID_ATTRS | {"load_balancing.cross_zone.enabled"}
+    one_at_a_time, answer = Lock(), BaseResponse.call_action
+
+    def alone(self: Any) -> Any:
+        with one_at_a_time:  # moto's dictionaries aren't for several threads
+            return answer(self)
+
     with (
+        patch.object(BaseResponse, "call_action", alone),
         patch.multiple(ELBv2Backend, **backend),
         patch.multiple(FakeTargetGroup, **group),
         patch.multiple(FakeLoadBalancer, availability_zones=property(zones), VALID_ATTRS=valid),
