@@ -12,12 +12,15 @@ from pathlib import Path
 from kubesvc.client.session import Session
 from kubesvc.loadbalancer.config import GcpConfig, LoadBalancerConfig
 from kubesvc.loadbalancer.provider import Provider
+from kubesvc.loadbalancer.providers.aws.annotations import NLB_CLASS
+from kubesvc.loadbalancer.providers.aws.provider import AwsProvider
 from kubesvc.loadbalancer.providers.azure.provider import AzureProvider
 from kubesvc.loadbalancer.providers.desk.provider import DeskProvider
 from kubesvc.loadbalancer.providers.gcp.provider import GcpProvider
 from kubesvc.loadbalancer.providers.gcp.wishes import EXTERNAL_CLASS
 from kubesvc.loadbalancer.providers.pool import PoolProvider
 from support import azure as azures
+from support.aws import cloud
 from support.gcp.server import gcp_server
 
 
@@ -54,6 +57,13 @@ async def gcp() -> AsyncIterator[Case]:
 
 
 @asynccontextmanager
+async def aws() -> AsyncIterator[Case]:
+    with cloud() as made:
+        config = LoadBalancerConfig(default_provider="aws", cluster_name="test", aws=made.config)
+        yield Case(NLB_CLASS, lambda session: AwsProvider(session, config))
+
+
+@asynccontextmanager
 async def azure() -> AsyncIterator[Case]:
     async with azures.azure() as (_, config):
         yield Case(
@@ -62,6 +72,7 @@ async def azure() -> AsyncIterator[Case]:
 
 
 PROVIDERS: dict[str, Callable[[], AbstractAsyncContextManager[Case]]] = {
+    "aws": aws,
     "azure": azure,
     "gcp": gcp,
     "pool": pool,

@@ -230,6 +230,30 @@ async def test_a_legacy_token_ends_with_its_secret(server: ServerThread) -> None
     assert (await answer(server, token))[0] == 401
 
 
+async def test_a_bootstrap_token_is_let_in_until_its_secret_is_gone(server: ServerThread) -> None:
+    """A machine that isn't a node yet: its group's rights and no more."""
+    data = {"token-id": "abcdef", "token-secret": "0123456789abcdef", "usage-bootstrap-authentication": "true"}
+    metadata = {"name": "bootstrap-token-abcdef", "namespace": "kube-system"}
+    tree = {"metadata": metadata, "type": "bootstrap.kubernetes.io/token", "stringData": data}
+    server.run(server.session().create(registry.SECRET, tree))
+    token, namespaces = "abcdef.0123456789abcdef", "/api/v1/namespaces"
+    status, body = await answer(server, token, namespaces)
+    assert (status, 'User \\"system:bootstrap:abcdef\\" cannot list' in body) == (403, True)
+    assert reviewed(server, token)["user"]["groups"] == ["system:bootstrappers", "system:authenticated"]
+    assert not reviewed(server, token, "https://elsewhere.example").get("authenticated")
+    assert (await answer(server, token[:-1] + "0", namespaces))[0] == 401
+    server.run(server.session().delete(registry.SECRET, "kube-system", "bootstrap-token-abcdef"))
+    assert (await answer(server, token, namespaces))[0] == 401
+    assert not reviewed(server, token).get("authenticated")
+
+
+def reviewed(server: ServerThread, token: str, *audiences: str) -> JSON:
+    spec = {"token": token, "audiences": list(audiences)}
+    found = server.run(server.session().create(registry.TOKEN_REVIEW, {"metadata": {}, "spec": spec}))
+    status: JSON = found["status"]
+    return status
+
+
 async def test_a_certificate_goes_before_a_token(server: ServerThread) -> None:
     """As upstream: a token that isn't good takes nothing from a certificate that is."""
     assert (await answer(server, "garbage", "/api/v1/nodes", certificate="admin"))[0] == 200

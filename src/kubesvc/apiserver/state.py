@@ -77,7 +77,7 @@ class State:
 
     def context(self, subresource: str = "") -> Context:
         user = asking.get()
-        who = (user.name, groups_of(user)) if user is not None else ("", ())
+        who = (user.name, groups_of(user), user.uid, user.extra) if user is not None else ()
         return Context(self.cluster, self.clock(), self.random.randrange, subresource, *who)
 
     def new_uid(self) -> str:

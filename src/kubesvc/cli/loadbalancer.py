@@ -23,7 +23,7 @@ from kubesvc.client import kubeconfig as kubeconfigs
 from kubesvc.client.kubeconfig import KubeconfigError
 from kubesvc.client.session import Unreachable
 from kubesvc.loadbalancer import standalone
-from kubesvc.loadbalancer.config import POOL_CLASS, AnnounceConfig, GcpConfig, LoadBalancerConfig
+from kubesvc.loadbalancer.config import POOL_CLASS, AnnounceConfig, AwsConfig, GcpConfig, LoadBalancerConfig
 from kubesvc.loadbalancer.leader import LeaderConfig, LeadershipLost
 from kubesvc.loadbalancer.main import PROVIDERS
 from kubesvc.loadbalancer.overview import Overview, overview
@@ -143,6 +143,9 @@ def _log(verbosity: int) -> None:
     help="The Lease's namespace.",
 )
 @gcp_options
+@click.option("--aws-region", default="", metavar="REGION", help="Of provider aws.  [default: as the AWS CLI's]")
+@click.option("--aws-vpc-id", default="", metavar="VPC", help="Where the nodes are.  [default: as they say]")
+@click.option("--aws-endpoint-url", default="", metavar="URL", help="Another service with AWS's API, for tests.")
 @azure_options
 @click.version_option(__version__, prog_name="kubesvc loadbalancer")
 @VERBOSITY
@@ -163,6 +166,9 @@ def loadbalancer(
     lease_name: str,
     lease_namespace: str,
     gcp: GcpConfig | None,
+    aws_region: str,
+    aws_vpc_id: str,
+    aws_endpoint_url: str,
     verbosity: int,
     **clouds: Any,
 ) -> None:
@@ -187,6 +193,7 @@ def loadbalancer(
         default_provider="" if default == "none" else default,
         cluster_name=cluster_name,
         gcp=gcp,
+        aws=AwsConfig(aws_region, aws_vpc_id, aws_endpoint_url),
         azure=azure_config("azure" in providers, clouds),
     )
     if not lease_duration > renew_deadline > retry_period > 0:

@@ -35,6 +35,19 @@ class GcpConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AwsConfig:
+    """Provider aws's. Empty texts: as boto3 finds out, and the nodes' VPC. Credentials are boto3's to find."""
+
+    region: str = ""
+    vpc_id: str = ""
+    endpoint_url: str = ""
+    node_ports: tuple[int, int] = (30000, 32767)
+    """The cluster's range: opened on nodes as one."""
+    resync: float = 3600.0
+    """Seconds after which everything in AWS is looked at again, whether or not something changed."""
+
+
+@dataclass(frozen=True, slots=True)
 class LoadBalancerConfig:
     """The controller's. Delays are seconds."""
 
@@ -45,6 +58,7 @@ class LoadBalancerConfig:
     """The name of the provider that serves Services without a loadBalancerClass; "": another load balancer does."""
     cluster_name: str = "kubernetes"
     """What a cloud's objects are tagged with, to be found again: one of its own for every cluster of an account."""
+    aws: AwsConfig = AwsConfig()
     azure: AzureConfig | None = None
     """For provider azure."""
     alone: bool = False

@@ -83,14 +83,15 @@ class Controller:
             self._queue.add(seen.key)
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
-        """Only a change of the eligible set, or of the machines behind it, concerns us: heartbeats come every few
-        seconds."""
-        before, after = (n.spec.provider_id if n is not None and is_eligible(n) else None for n in (old, new))
-        if before != after:
+        """Only what providers ask of eligible nodes concerns us: heartbeats come every few seconds."""
+        if _as_target(old) != _as_target(new):
             self._look_at(k for k, s in self._services.items.items() if s.spec.type == plan.LOAD_BALANCER)
 
-    def _provider_changed(self, change: Change) -> None:
-        self._look_at(self._ensured if change is Change.RULES else self._waiting)
+    def _provider_changed(self, change: Change | Key) -> None:
+        if isinstance(change, Change):
+            self._look_at(self._ensured if change is Change.RULES else self._waiting)
+        elif change in self._ensured:
+            self._queue.add(change)
 
     def _look_at(self, keys: Iterable[Key]) -> None:
         """Oldest first: who has waited longest is served first."""
@@ -193,7 +194,11 @@ class Controller:
         patch = plan.status_patch(service, LoadBalancerStatus(), None, _now())
         if patch is not None:
             service = await self._patch(service, patch, subresource="status")
-        await self._forget(service)
+        try:
+            await self._forget(service)
+        except ProviderFailed as failed:
+            self._event(service, WARNING, "SyncLoadBalancerFailed", f"Error deleting load balancer: {failed}")
+            raise
         self._event(service, NORMAL, "DeletedLoadBalancer", "Deleted load balancer")
         if LOAD_BALANCER_CLEANUP in service.metadata.finalizers:
             left = await self._patch(service, plan.remove_finalizer(service))
@@ -245,6 +250,11 @@ def _slim(service: Service) -> Service:
             name=meta.name, namespace=meta.namespace, uid=meta.uid, resource_version=meta.resource_version
         )
     )
+
+
+def _as_target(node: Node | None) -> object:
+    """What makes it a target, and which; None when it is none."""
+    return (node.metadata.labels, node.spec.provider_id) if node is not None and is_eligible(node) else None
 
 
 def _ready(status: str, reason: str, message: str) -> Condition:

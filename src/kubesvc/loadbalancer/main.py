@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubesvc.client.session import Session
 from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.controller import Controller
-from kubesvc.loadbalancer.provider import BadProvider, LoadBalancerError, Provider
+from kubesvc.loadbalancer.provider import BadProvider, Provider
 from kubesvc.loadbalancer.providers.desk.provider import DeskProvider
 from kubesvc.loadbalancer.providers.pool import PoolProvider
 
@@ -28,9 +28,15 @@ def _gcp(_session: Session, config: LoadBalancerConfig) -> Provider:
     return GcpProvider(config.gcp, config.cluster_name)
 
 
+def _aws(session: Session, config: LoadBalancerConfig) -> Provider:
+    from kubesvc.loadbalancer.providers.aws.provider import AwsProvider
+
+    return AwsProvider(session, config)
+
+
 def _azure(session: Session, config: LoadBalancerConfig) -> Provider:
     if config.azure is None:
-        raise LoadBalancerError("provider azure isn't configured: give the --azure-… options")
+        raise BadProvider("provider azure isn't configured: give the --azure-… options")
     from kubesvc.loadbalancer.providers.azure.client import Client
     from kubesvc.loadbalancer.providers.azure.provider import AzureProvider
 
@@ -38,6 +44,7 @@ def _azure(session: Session, config: LoadBalancerConfig) -> Provider:
 
 
 PROVIDERS = {
+    "aws": _aws,
     "azure": _azure,
     "desk": _desk,
     "gcp": _gcp,
@@ -46,5 +53,5 @@ PROVIDERS = {
 
 
 async def run(session: Session, config: LoadBalancerConfig, providers: tuple[str, ...] = ("pool",)) -> None:
-    """Run until cancelled. Raises BadPool before anything else when the configured ranges can't be used."""
+    """Run until cancelled. Raises BadPool, BadProvider before anything else."""
     await Controller(session, [PROVIDERS[name](session, config) for name in providers], config).run()

@@ -19,6 +19,8 @@ from typing import Protocol
 from kubesvc.api.core import LoadBalancerStatus, Service
 from kubesvc.api.nodes import Node
 
+Key = tuple[str, str]
+
 
 class LoadBalancerError(Exception):
     """Base of this room's errors."""
@@ -68,8 +70,9 @@ class Provider(Protocol):
         """What of the Service's wishes is passed over, a sentence with the remedy each: events say them once."""
         ...
 
-    async def run(self, changed: Callable[[Change], None]) -> None:
-        """Follow what it needs to know, until cancelled, and call `changed` for what concerns Services."""
+    async def run(self, changed: Callable[[Change | Key], None]) -> None:
+        """Follow what it needs to know, until cancelled, and call `changed` for what concerns Services: all of them,
+        or the one with that namespace and name."""
         ...
 
     async def adopt(self, services: Iterable[Service]) -> None:

@@ -40,6 +40,10 @@ def prepare(new: JSON, old: JSON | None, context: Context) -> None:
         spec["username"] = context.user
         if context.groups:
             spec["groups"] = list(context.groups)
+        if context.uid:
+            spec["uid"] = context.uid
+        if context.extra:
+            spec["extra"] = {name: list(values) for name, values in context.extra}
         new["status"] = {}
         return
     new["spec"] = old["spec"]

@@ -31,7 +31,7 @@ class Cluster(msgspec.Struct, frozen=True):
 
 
 class Context(msgspec.Struct, frozen=True):
-    """One request. `choose(n)` is a random integer in [0, n). `user` and `groups` are whose it is; "" is the server."""
+    """One request. `choose(n)` is a random integer in [0, n). `user` to `extra` are whose it is; "" is the server."""
 
     cluster: Cluster
     now: datetime
@@ -39,6 +39,8 @@ class Context(msgspec.Struct, frozen=True):
     subresource: str = ""
     user: str = ""
     groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class Taken(Protocol):

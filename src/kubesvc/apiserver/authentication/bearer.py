@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
+from kubesvc.apiserver import bootstraptokens
 from kubesvc.apiserver.authentication.tokens import Refused
 from kubesvc.apiserver.state import State
 from kubesvc.client.transport import User
@@ -20,7 +21,14 @@ async def service_account(state: State, token: str) -> User:
     return user
 
 
-AUTHENTICATORS: tuple[Authenticator, ...] = (service_account,)
+async def bootstrap(state: State, token: str) -> User:
+    user = await bootstraptokens.authenticate(state.store, token, state.clock)
+    if user is None:
+        raise Refused("no bootstrap token either")
+    return user
+
+
+AUTHENTICATORS: tuple[Authenticator, ...] = (service_account, bootstrap)
 
 
 async def authenticate(state: State, authorization: str) -> User | None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from kubesvc.api.meta import JSON
-from kubesvc.loadbalancer.provider import LoadBalancerError, ProviderFailed
+from kubesvc.loadbalancer.provider import BadProvider, ProviderFailed
 from kubesvc.loadbalancer.providers.azure.config import AzureConfig, group_of, name_of
 
 try:
@@ -29,7 +29,7 @@ try:
     from azure.identity import DefaultAzureCredential
     from azure.mgmt.network import NetworkManagementClient, models
 except ImportError as error:
-    raise LoadBalancerError(f"provider azure needs Azure's SDK ({error}): pip install 'kubesvc[azure]'") from error
+    raise BadProvider(f"provider azure needs Azure's SDK ({error}): pip install 'kubesvc[azure]'") from error
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
