@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kubesvc.box.definition import Options, define, recall
+from kubesvc.box import definition
+from kubesvc.box.definition import Options, define, networks_of_others, recall
 from kubesvc.box.errors import BoxError
 from kubesvc.box.ranges import choose_network, default_pool, parse_pool
 
@@ -254,3 +255,18 @@ def test_a_cloud_has_an_address_a_zone_and_limits(tmp_path: Path) -> None:
             define("shop", tmp_path, options, None)
     with pytest.raises(BoxError, match="was made with --cloud aws, not gcp"):
         define("shop", tmp_path, Options(cloud="gcp"), box)
+
+
+def test_a_neighbour_that_cannot_be_read_is_passed_over(tmp_path, monkeypatch):
+    """A box of another version, or a broken file, keeps nobody from starting one."""
+    monkeypatch.setattr(definition, "RUN", tmp_path / "run")
+    monkeypatch.setattr(definition, "DEFAULT_STATE", tmp_path / "state")
+    for name, text in {
+        "mine": '{"node_cidr": "172.29.1.0/24"}',
+        "theirs": '{"node_cidr": "172.29.2.0/24,fd01::/64", "newer": true}',
+        "odd": '{"node_cidr": "somewhere"}',
+        "broken": "{",
+    }.items():
+        (tmp_path / "run" / name).mkdir(parents=True)
+        (tmp_path / "run" / name / "box.json").write_text(text)
+    assert list(map(str, networks_of_others("mine"))) == ["172.29.2.0/24", "fd01::/64"]

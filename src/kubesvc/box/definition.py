@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -394,6 +395,21 @@ def names() -> list[str]:
     """Every box this machine knows of: running, or kept in the default place."""
     found = {path.parent.name for root in (RUN, DEFAULT_STATE) for path in root.glob("*/box.json")}
     return sorted(found)
+
+
+class _Neighbour(msgspec.Struct):
+    node_cidr: str = ""
+
+
+def networks_of_others(name: str) -> list[Network]:
+    """The node networks of every box but this one. What can't be read, a newer kubesvc's perhaps, is passed over."""
+    found: list[Network] = []
+    for root in (RUN, DEFAULT_STATE):
+        for file in root.glob("*/box.json"):
+            if file.parent.name != name:
+                with suppress(OSError, msgspec.DecodeError, ValueError):
+                    found += families.networks(msgspec.json.decode(file.read_bytes(), type=_Neighbour).node_cidr)
+    return found
 
 
 NODE_NAME = re.compile(r"[a-z][a-z0-9]{0,14}")

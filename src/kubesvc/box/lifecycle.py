@@ -24,7 +24,7 @@ import msgspec
 from kubesvc.box import children, control, controlplane, egress, lock, network, processes, publish, ranges, sockets
 from kubesvc.box.certificates import ensure_certificates
 from kubesvc.box.changes import Changes
-from kubesvc.box.definition import RUN, Box, Options, define, find, name_flag, names, recall, remember
+from kubesvc.box.definition import RUN, Box, Options, define, name_flag, networks_of_others, recall, remember
 from kubesvc.box.errors import AlreadyRunning, BoxError
 from kubesvc.box.publish import Published
 from kubesvc.box.supervisor import Supervisor, end_with, redirect
@@ -145,9 +145,7 @@ def _end_orphans(box: Box) -> None:
 
 def _choose_network(box: Box) -> Box:
     """Settle the node network: the remembered one while it is still free, else one that overlaps nothing here."""
-    others = [other for name in names() if name != box.name and (other := find(name, None)) and other.node_cidr]
-    taken = network.host_networks(but=network.host_link(box.name))
-    taken += [theirs.network for other in others for theirs in other.networks]
+    taken = [*network.host_networks(but=network.host_link(box.name)), *networks_of_others(box.name)]
     if not box.node_cidr:
         chosen = (str(ranges.choose_network(taken, version)) for version in box.versions)
         return msgspec.structs.replace(box, node_cidr=",".join(chosen))
