@@ -20,14 +20,15 @@ Decide = Callable[[JSON], JSON | Awaitable[JSON]]
 
 
 class Webhook:
-    """`asked` are the requests of the reviews that came; `decide` makes each into the response, without its uid."""
+    """`asked` are the requests of the reviews that came; `decide` makes each into the response, without its uid. Its
+    certificate is for `host`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
         self.asked: list[JSON] = []
         self.decide: Decide = lambda request: {"allowed": True}
         self.status = 200
         authority = Authority(directory, "webhook-ca")
-        authority.serving("webhook", "127.0.0.1")
+        authority.serving("webhook", host)
         self.bundle = base64.b64encode(authority.path.read_bytes()).decode()
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(directory / "webhook.crt", directory / "webhook.key")
@@ -38,7 +39,7 @@ class Webhook:
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         review = msgspec.json.decode(await request.read())
-        asked = {**review["request"], "path": request.path}
+        asked = {**review["request"], "path": request.path, "query": request.query_string, "host": request.host}
         self.asked.append(asked)
         response = self.decide(asked)
         if asyncio.iscoroutine(response) or isinstance(response, asyncio.Future):

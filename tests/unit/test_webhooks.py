@@ -11,12 +11,15 @@ import msgspec
 import pytest
 
 from kubesvc.api.errors import ApiError, BadRequest, InternalError, Invalid
-from kubesvc.api.registry import CONFIG_MAP, NAMESPACE
+from kubesvc.api.registry import CONFIG_MAP, ENDPOINT_SLICE, NAMESPACE, SERVICE
 from kubesvc.api.registry import MUTATING_WEBHOOK_CONFIGURATION as MUTATING
 from kubesvc.api.registry import VALIDATING_WEBHOOK_CONFIGURATION as VALIDATING
+from kubesvc.apiserver import stored
+from kubesvc.apiserver.webhooks import calling
 from kubesvc.client.session import Session
 from kubesvc.client.transport import LocalTransport, Request, User
 from kubesvc.store.memory import MemoryStore
+from kubesvc.store.protocol import Write
 from support.apiserver import ADMIN, local_server
 from support.webhook import JSON, Webhook, patch
 
@@ -233,3 +236,168 @@ async def test_webhooks_are_there_again_after_a_restart(tmp_path: Path) -> None:
         async with local_server(store) as server:
             await Setting(server.handler, hook).make()
     assert len(hook.asked) == 1
+
+
+# ── a Service as a webhook ───────────────────────────────────────────────────────────────────────────────────────────
+
+HOST = "hook.shop.svc"
+
+
+class Shop:
+    """Webhooks behind Service shop/hook, whose one endpoint is a port of this machine's loopback."""
+
+    def __init__(self, store: MemoryStore, setting: Setting) -> None:
+        self.store, self.setting = store, setting
+
+    async def open(self, hook: Webhook, *, name: str = "hook", port: int = 443, ready: bool = True) -> None:
+        """Port `port` of Service `name` leads to `hook`. The slice is put into the store: the API has none on loopback,
+        which means another machine to everybody who reads it."""
+        ports = [{"name": "https", "port": port, "targetPort": hook.port}]
+        await self.setting.session.create(
+            SERVICE, {"metadata": {"name": name, "namespace": "shop"}, "spec": {"ports": ports}}
+        )
+        slice_ = {
+            "metadata": {"name": f"{name}-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "ports": [{"name": "https", "protocol": "TCP", "port": hook.port}],
+            "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": ready}}],
+        }
+        key = stored.key(ENDPOINT_SLICE, "shop", f"{name}-1")
+        await self.store.commit([Write(key, stored.encode(ENDPOINT_SLICE, slice_), 0)])
+
+    async def configure(self, bundle: str, kind: Any = VALIDATING, **service: Any) -> JSON:
+        service = {"namespace": "shop", "name": "hook", **service}
+        return await self.setting.configure(kind, clientConfig={"service": service, "caBundle": bundle})
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    store = MemoryStore()
+    async with local_server(store) as server, Webhook(tmp_path, HOST).serving() as hook:
+        setting = Setting(server.handler, hook)
+        await setting.session.create(NAMESPACE, {"metadata": {"name": "shop"}})
+        yield Shop(store, setting)
+
+
+async def test_a_service_is_called_at_a_ready_endpoint_on_port_443_and_path_slash(shop: Shop) -> None:
+    hook = shop.setting.hook
+    await shop.open(hook)
+    made = await shop.configure(hook.bundle)
+    assert made["webhooks"][0]["clientConfig"]["service"] == {"namespace": "shop", "name": "hook", "port": 443}
+    await shop.setting.make()
+    (asked,) = hook.asked
+    assert (asked["path"], asked["query"], asked["host"]) == ("/", "timeout=10s", f"{HOST}:443")
+
+
+async def test_a_service_may_say_its_port_and_path_and_change_what_is_written(shop: Shop) -> None:
+    hook = shop.setting.hook
+    await shop.open(hook, port=8443)
+    await shop.configure(hook.bundle, MUTATING, port=8443, path="/mutate/maps")
+    hook.decide = lambda request: patch({"op": "add", "path": "/data/seen", "value": request["path"]})
+    assert (await shop.setting.make())["data"]["seen"] == "/mutate/maps"
+
+
+async def test_a_services_certificate_must_be_of_its_authority(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    await shop.open(shop.setting.hook)
+    await shop.configure(Webhook(tmp_path / "other", HOST).bundle)
+    with pytest.raises(InternalError) as error:
+        await shop.setting.make()
+    for part in ('webhook "a.example.com"', f'Post "https://{HOST}:443/?timeout=10s"', "failed to verify certificate",
+                 f"must be for {HOST} and signed by one of clientConfig.caBundle"):  # fmt: skip
+        assert part in error.value.message
+    assert shop.setting.hook.asked == []
+
+
+async def test_a_services_certificate_must_be_for_its_name(shop: Shop, tmp_path: Path) -> None:
+    """Also on a connection that was made before, under the name that it is for."""
+    hook = shop.setting.hook
+    await shop.open(hook)
+    await shop.open(hook, name="other")
+    await shop.configure(hook.bundle)
+    await shop.setting.make("first")
+    await shop.configure(hook.bundle, MUTATING, name="other")
+    with pytest.raises(InternalError, match=r"must be for other\.shop\.svc"):
+        await shop.setting.make("second")
+    assert len(hook.asked) == 1
+
+
+@pytest.mark.parametrize("form", ["url", "service"])
+async def test_without_a_bundle_the_systems_authorities_are_believed(
+    shop: Shop, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "url").mkdir()
+    calling._trust.cache_clear()
+    async with Webhook(tmp_path / "url").serving() as other:
+        hook = other if form == "url" else shop.setting.hook
+        await shop.open(shop.setting.hook)
+        service = {"namespace": "shop", "name": "hook"}
+        config = {"url": f"https://127.0.0.1:{other.port}/"} if form == "url" else {"service": service}
+        await shop.setting.configure(clientConfig=config)
+        with pytest.raises(InternalError, match="this system's authorities"):
+            await shop.setting.make("unknown")
+        authority = (tmp_path / "url" if form == "url" else tmp_path) / "ca.crt"
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        calling._trust.cache_clear()
+        await shop.setting.make("known")
+        assert len(hook.asked) == 1
+    calling._trust.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("opened", "wanted", "text"),
+    [
+        pytest.param({"name": "other"}, {}, 'service "hook" not found in namespace "shop": create it', id="no Service"),
+        pytest.param({"port": 8443}, {}, 'no service port 443 found for service "hook": give Service shop/hook that'
+                     " port, or correct clientConfig.service.port", id="no such port"),
+        pytest.param({"ready": False}, {}, 'no endpoints available for service "hook:443": see that a pod of Service'
+                     " shop/hook is ready", id="nobody ready"),
+    ],
+)  # fmt: skip
+async def test_what_a_service_lacks_is_said_with_the_remedy(shop: Shop, opened: JSON, wanted: JSON, text: str) -> None:
+    await shop.open(shop.setting.hook, **opened)
+    await shop.configure(shop.setting.hook.bundle, **wanted)
+    with pytest.raises(InternalError) as error:
+        await shop.setting.make()
+    assert 'failed calling webhook "a.example.com"' in error.value.message
+    assert text in error.value.message
+
+
+async def test_a_service_whose_endpoint_is_gone_is_said_by_its_address(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    async with Webhook(tmp_path / "gone", HOST).serving() as gone:
+        await shop.open(gone)
+    await shop.configure(gone.bundle)
+    with pytest.raises(InternalError, match=f"127.0.0.1:{gone.port} can't be reached"):
+        await shop.setting.make()
+
+
+async def test_an_external_name_is_called_under_the_services_own(shop: Shop) -> None:
+    hook = shop.setting.hook
+    spec = {"type": "ExternalName", "externalName": "localhost"}
+    await shop.setting.session.create(SERVICE, {"metadata": {"name": "hook", "namespace": "shop"}, "spec": spec})
+    await shop.configure(hook.bundle, port=hook.port)
+    await shop.setting.make()
+    assert len(hook.asked) == 1
+
+
+async def test_a_bundle_that_is_none_is_said(shop: Shop) -> None:
+    await shop.open(shop.setting.hook)
+    await shop.configure("bm8gY2VydGlmaWNhdGU=")
+    with pytest.raises(InternalError, match="caBundle can't be read"):
+        await shop.setting.make()
+
+
+@pytest.mark.parametrize(
+    ("service", "text"),
+    [
+        ({"port": 0}, "port is not valid: must be between 1 and 65535, inclusive"),
+        ({"path": "x"}, "must start with a '/'"),
+        ({"path": "/a//b"}, r"segment\[1\] may not be empty"),
+        ({"path": "/a/B_"}, r"segment\[1\]: a lowercase RFC 1123 subdomain"),
+        ({"name": ""}, "service name is required"),
+    ],
+)
+async def test_a_service_is_refused_in_upstreams_words(shop: Shop, service: JSON, text: str) -> None:
+    with pytest.raises(Invalid, match=text):
+        await shop.configure("", **service)

@@ -64,7 +64,14 @@ def of_pod(wanted: Wanted, pod: Pod) -> Destination:
 def of_service(
     wanted: Wanted, service: Service, slices: Iterable[EndpointSlice], choose: Callable[[int], int]
 ) -> Destination:
-    """A ready endpoint of the wanted port, `choose(n)` of n. Raises ServiceUnavailable, BadRequest."""
+    """As `endpoint`, of those that may be proxied to. Raises BadRequest, too."""
+    return _allowed(endpoint(wanted, service, slices, choose))
+
+
+def endpoint(
+    wanted: Wanted, service: Service, slices: Iterable[EndpointSlice], choose: Callable[[int], int]
+) -> Destination:
+    """A ready endpoint of the wanted port, `choose(n)` of n. Raises ServiceUnavailable."""
     name = wanted.port
     if name.isdigit():
         port = next((port for port in service.spec.ports if port.port == int(name)), None)
@@ -83,7 +90,7 @@ def of_service(
     if not found:
         shown = f"{wanted.name}:{wanted.port}" if wanted.port else wanted.name
         raise ServiceUnavailable(f'no endpoints available for service "{shown}"')
-    return _allowed(Destination(wanted.scheme, *found[choose(len(found))]))
+    return Destination(wanted.scheme, *found[choose(len(found))])
 
 
 def _allowed(destination: Destination) -> Destination:

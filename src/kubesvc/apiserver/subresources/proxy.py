@@ -82,12 +82,13 @@ async def _find(state: State, target: Target) -> tuple[Node, str]:
         found = destination.of_pod(wanted, await read_pod(state, named))
     else:
         service = msgspec.json.decode((await state.read(named)).value, type=Service)
-        slices = await _slices(state, target.namespace, wanted.name)
+        slices = await slices_of(state, target.namespace, wanted.name)
         found = destination.of_service(wanted, service, slices, state.random.randrange)
     return await _agent(state, found.node), found.path
 
 
-async def _slices(state: State, namespace: str, service: str) -> list[EndpointSlice]:
+async def slices_of(state: State, namespace: str, service: str) -> list[EndpointSlice]:
+    """Those of one Service."""
     page = await state.store.list(stored.collection(ENDPOINT_SLICE, namespace))
     label = f'"{service}"'.encode()  # most slices of a namespace are others': don't decode them
     found = [msgspec.json.decode(item.value, type=EndpointSlice) for item in page.items if label in item.value]

@@ -126,8 +126,7 @@ def _failed(webhook: Webhook, why: str) -> None:
     if webhook.failure_policy == "Ignore":
         log.warning("webhook %s of %s: %s; ignored", webhook.name, webhook.configuration, why)
         return
-    where = webhook.client_config.url or webhook.client_config.service
-    message = f'failed calling webhook "{webhook.name}": failed to call webhook: Post "{where}": {why}'
+    message = f'failed calling webhook "{webhook.name}": failed to call webhook: Post "{webhook.address}": {why}'
     raise InternalError(f"Internal error occurred: {message}")
 
 

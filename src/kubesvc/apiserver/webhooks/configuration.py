@@ -17,11 +17,8 @@ from kubesvc.apiserver.admission import metadata, names
 from kubesvc.apiserver.admission.causes import duplicate, invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Context
 
+_PORT = 443  # of a Service, where none is given
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
-_THROUGH_A_NODE = (
-    "is called through a node's agent, which doesn't check the service's certificate against caBundle; use"
-    " clientConfig.url where that matters"
-)
 
 
 class Rule(Struct, frozen=True):
@@ -36,7 +33,12 @@ class ServiceReference(Struct, frozen=True):
     namespace: str = ""
     name: str = ""
     path: str = ""
-    port: int = 443
+    port: int = _PORT
+
+    @property
+    def host(self) -> str:
+        """The name that its certificate must be for."""
+        return f"{self.name}.{self.namespace}.svc"
 
 
 class ClientConfig(Struct, frozen=True):
@@ -67,6 +69,14 @@ class Webhook(Struct, frozen=True):
     configuration: str = ""
 
     @property
+    def address(self) -> str:
+        """What is called: the URL given, or that of the Service, under its own name."""
+        url, service = self.client_config.url, self.client_config.service
+        if service is not None:
+            url = f"https://{service.host}:{service.port}/{service.path.removeprefix('/')}"
+        return f"{url}?timeout={self.timeout_seconds}s"
+
+    @property
     def namespaces(self) -> Selector:
         return from_label_selector(self.namespace_selector)
 
@@ -93,7 +103,7 @@ def default(tree: JSON) -> None:
         for rule in webhook.get("rules") or ():
             rule.setdefault("scope", "*")
         if isinstance(service := (webhook.get("clientConfig") or {}).get("service"), dict):
-            service.setdefault("port", 443)
+            service.setdefault("port", _PORT)
 
 
 def default_mutating(tree: JSON) -> None:
@@ -173,14 +183,25 @@ def _validate_client(config: JSON, path: str) -> Iterator[Cause]:
         for word in ("namespace", "name"):
             if not service.get(word):
                 yield required(f"{path}.service.{word}", f"service {word} is required")
+        for why in names.port_number(service.get("port", _PORT)):
+            yield invalid(f"{path}.service.port", service["port"], f"port is not valid: {why}")
+        yield from _validate_path(service.get("path") or "", f"{path}.service.path")
+
+
+def _validate_path(text: str, path: str) -> Iterator[Cause]:
+    if text in ("", "/"):
+        return
+    if not text.startswith("/"):
+        yield invalid(path, text, "must start with a '/'")
+    for index, step in enumerate(text.removeprefix("/").removesuffix("/").split("/")):
+        for why in names.subdomain(step) if step else ["may not be empty"]:
+            yield invalid(path, text, f"segment[{index}]{':' if step else ''} {why}")
 
 
 def warnings(tree: JSON) -> list[str]:
     found = []
     for webhook in tree.get("webhooks") or ():
-        name, config = webhook.get("name"), webhook.get("clientConfig") or {}
-        if config.get("service"):
-            found.append(f"webhook {name} {_THROUGH_A_NODE}")
+        name = webhook.get("name")
         if any({"CONNECT", "*"} & set(rule.get("operations") or ()) for rule in webhook.get("rules") or ()):
             found.append(f"webhook {name} is not called for CONNECT (exec, attach, port-forward, proxy)")
     return found
