@@ -124,6 +124,14 @@ def test_scaling_takes_the_replicas_from_who_applied_them(kubectl: Kubectl) -> N
     assert kubectl.json("get", "deployment/web")["spec"]["replicas"] == 4
 
 
+def test_a_deployment_is_no_scale_to_apply(kubectl: Kubectl) -> None:
+    """kubectl sends the manifest as it is, and can't send a Scale: other clients do."""
+    apply(kubectl, deployment())
+    refused = kubectl.fails("apply", "--server-side", "--subresource=scale", "-f", "-", stdin=deployment(replicas=4))
+    assert "(apps/v1) does not match the expected API version (autoscaling/v1)" in refused
+    assert kubectl.json("get", "deployment/web")["spec"]["replicas"] == 2
+
+
 @pytest.mark.parametrize(
     ("manifest", "said"),
     [

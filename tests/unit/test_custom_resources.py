@@ -275,6 +275,24 @@ async def test_scale_is_where_the_definition_says(cluster: Cluster) -> None:
     assert (await cluster.send("PUT", DB.path("default", "a", "scale"), scale)).status == 422
 
 
+async def test_a_scale_is_applied_where_the_definition_says(cluster: Cluster) -> None:
+    await cluster.define(DATABASE)
+    await cluster.session.create(DB, db(replicas=2))
+    scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "a"}, "spec": {"replicas": 4}}
+
+    async def apply(**more: str) -> Response:
+        return await cluster.send("PATCH", DB.path("default", "a", "scale"), scale,
+                                  media="application/apply-patch+yaml", fieldManager="scaler", **more)  # fmt: skip
+
+    assert (await apply()).status == 409
+    assert (await apply(force="true")).status == 200
+    found = await cluster.session.get(DB, "default", "a")
+    assert found["spec"]["replicas"] == 4
+    (own,) = (entry for entry in found["metadata"]["managedFields"] if entry["manager"] == "scaler")
+    assert (own["apiVersion"], own["subresource"]) == (DB.api_version, "scale")
+    assert own["fieldsV1"] == {"f:spec": {"f:replicas": {}}}
+
+
 async def test_a_table_has_the_definitions_columns(cluster: Cluster) -> None:
     await cluster.define(GATEWAY)
     await cluster.session.create(GW, gateway())

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from kubesvc.api.errors import BadRequest, Conflict, ServiceUnavailable
 from kubesvc.api.meta import JSON
+from kubesvc.api.registry import Kind
 from kubesvc.apiserver import admission, body, encode, stored
 from kubesvc.apiserver.access.check import require
 from kubesvc.apiserver.admission.causes import required
+from kubesvc.apiserver.body import WriteOptions
 from kubesvc.apiserver.create import attempt
 from kubesvc.apiserver.managed.apply import Conflicts, apply
+from kubesvc.apiserver.managed.changes import Writer
 from kubesvc.apiserver.managed.typed import Duplicate
 from kubesvc.apiserver.routing import Target, is_true
 from kubesvc.apiserver.state import State
-from kubesvc.apiserver.update import key_of, modify
+from kubesvc.apiserver.update import Change, key_of, modify
 from kubesvc.apiserver.warnings import warn
 from kubesvc.apiserver.writers import writer_of
 from kubesvc.apiserver.writing import ATTEMPTS, Raced
@@ -25,20 +28,9 @@ async def applying(state: State, request: Request, target: Target) -> Response:
     """The object as applied, 201 where there was none. Raises BadRequest, Invalid, and Conflict, which names the
     fields that others own."""
     options = body.write_options(request)
-    if not request.query.get("fieldManager"):
-        body.refuse_options("PatchOptions", [required("fieldManager", "is required for apply patch")])
-    config = _configuration(request, target)
-    warnings = body.check_fields(target.kind, config, options, request)
+    config, warnings = configuration(request, target, options)
     warnings += admission.warnings(target.kind, stored.copy(config))
-    writer, force = writer_of(state, request, target), is_true(request.query, "force")
-
-    def change(live: JSON) -> JSON:
-        try:
-            return stored.copy(apply(target.kind, live, config, writer, force=force))
-        except Conflicts as conflicts:
-            raise _conflict(conflicts) from None
-        except Duplicate as twice:
-            raise BadRequest(f"failed to create typed patch object: {twice}") from None
+    change = applier(request, target.kind, config, writer_of(state, request, target))
 
     for _ in range(ATTEMPTS):
         if target.subresource or await state.store.get(key_of(target)) is not None:
@@ -54,8 +46,26 @@ async def applying(state: State, request: Request, target: Target) -> Response:
     raise ServiceUnavailable("too many others were faster; try again", retry_after=1)
 
 
-def _configuration(request: Request, target: Target) -> JSON:
-    """What is applied. Raises BadRequest where it isn't this object's."""
+def applier(request: Request, kind: Kind, config: JSON, writer: Writer) -> Change:
+    """The change that applies `config`, of `kind`. It raises BadRequest, and Conflict as `applying` does."""
+    force = is_true(request.query, "force")
+
+    def change(live: JSON) -> JSON:
+        try:
+            return stored.copy(apply(kind, live, config, writer, force=force))
+        except Conflicts as conflicts:
+            raise _conflict(conflicts) from None
+        except Duplicate as twice:
+            raise BadRequest(f"failed to create typed patch object: {twice}") from None
+
+    return change
+
+
+def configuration(request: Request, target: Target, options: WriteOptions) -> tuple[JSON, list[str]]:
+    """What is applied, and warnings about its fields. Raises BadRequest where it isn't this object's, and Invalid where
+    nobody says who applies it."""
+    if not request.query.get("fieldManager"):
+        body.refuse_options("PatchOptions", [required("fieldManager", "is required for apply patch")])
     config = body.read_object(request, target)
     metadata = config["metadata"]
     if metadata.get("managedFields"):
@@ -64,7 +74,7 @@ def _configuration(request: Request, target: Target) -> JSON:
         raise BadRequest(
             f"the name of the object ({metadata['name']}) does not match the name on the URL ({target.name})"
         )
-    return config
+    return config, body.check_fields(target.kind, config, options, request)
 
 
 def _conflict(conflicts: Conflicts) -> Conflict:

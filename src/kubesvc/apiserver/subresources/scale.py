@@ -6,11 +6,14 @@ from kubesvc.api.errors import BadRequest, Cause, invalid
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 from kubesvc.apiserver import body, encode, patch, stored
+from kubesvc.apiserver.applying import APPLY_PATCH, applier, configuration
 from kubesvc.apiserver.custom.kind import CustomKind, Scale
+from kubesvc.apiserver.managed import scaling
 from kubesvc.apiserver.printing.columns import at
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.update import Change, modify
+from kubesvc.apiserver.warnings import warn
 from kubesvc.apiserver.writers import writer_of
 from kubesvc.client.transport import Request, Response
 
@@ -29,6 +32,8 @@ async def update(state: State, request: Request, target: Target) -> Response:
 
 async def patching(state: State, request: Request, target: Target) -> Response:
     media = request.headers.get("content-type", "").partition(";")[0].strip()
+    if media == APPLY_PATCH:
+        return await _applying(state, request, target)
     return await _apply(state, request, target, lambda now: patch.apply(SCALE, now, request.body, media))
 
 
@@ -36,22 +41,51 @@ async def _apply(state: State, request: Request, target: Target, change: Change)
     """Set the replicas to what `change` makes of the present Scale."""
 
     def rescaled(old: JSON) -> JSON:
-        wanted = change(_scale(target.kind, old))
-        new = stored.copy(old)
-        *parents, last = _places(target.kind).replicas.split(".")
-        inner = new
-        for name in parents:
-            inner = inner.setdefault(name, {})
-        inner[last] = _replicas(target, wanted)
-        if version := (wanted.get("metadata") or {}).get("resourceVersion"):
-            new["metadata"]["resourceVersion"] = version
+        return _rescaled(target, old, change(_scale(target.kind, old)))
+
+    dry_run = body.write_options(request).dry_run
+    item = await modify(state, _whole(target), rescaled, writer=writer_of(state, request, target), dry_run=dry_run)
+    return encode.tree(_scale(target.kind, stored.tree_of(item)))
+
+
+async def _applying(state: State, request: Request, target: Target) -> Response:
+    """Server-side apply of a Scale. Whose the replicas are is told to the Scale and back, so that conflicts are those
+    of the object."""
+    options = body.write_options(request)
+    config, warnings = configuration(request, Target(SCALE, target.namespace, target.name), options)
+    change = applier(request, SCALE, config, writer_of(state, request, target))
+    replicas = _places(target.kind).replicas
+
+    def applied(old: JSON) -> JSON:
+        given = old["metadata"].get("managedFields")
+        scale = _scale(target.kind, old)
+        scale["metadata"]["managedFields"] = scaling.of_scale(given, replicas)
+        wanted = change(scale)
+        new = _rescaled(target, old, wanted)
+        owners = scaling.of_object(given, wanted["metadata"]["managedFields"], replicas, target.kind.api_version)
+        new["metadata"]["managedFields"] = owners
         return new
 
-    whole = Target(target.kind, target.namespace, target.name)
-    item = await modify(
-        state, whole, rescaled, writer=writer_of(state, request, target), dry_run=body.write_options(request).dry_run
-    )
+    item = await modify(state, _whole(target), applied, dry_run=options.dry_run)
+    warn(warnings)
     return encode.tree(_scale(target.kind, stored.tree_of(item)))
+
+
+def _whole(target: Target) -> Target:
+    return Target(target.kind, target.namespace, target.name)
+
+
+def _rescaled(target: Target, old: JSON, wanted: JSON) -> JSON:
+    """`old` with the replicas of the Scale `wanted`, and tied to its resourceVersion where it has one."""
+    new = stored.copy(old)
+    *parents, last = _places(target.kind).replicas.split(".")
+    inner = new
+    for name in parents:
+        inner = inner.setdefault(name, {})
+    inner[last] = _replicas(target, wanted)
+    if version := (wanted.get("metadata") or {}).get("resourceVersion"):
+        new["metadata"]["resourceVersion"] = version
+    return new
 
 
 def _replicas(target: Target, scale: JSON) -> int:
