@@ -68,8 +68,12 @@ class Client:
 
 
 def deployment(**spec: Any) -> JSON:
-    return {"apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": "d", "namespace": "default"}, "spec": {**SPEC, **spec}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "d", "namespace": "default"},
+        "spec": {**SPEC, **spec},
+    }
 
 
 @pytest.fixture
@@ -121,6 +125,15 @@ async def test_an_apply_of_the_object_then_conflicts_with_the_scale(client: Clie
         await client.apply(deployment(replicas=2), "maker")
     await client.apply(deployment(), "maker")
     assert await client.replicas() == 5
+
+
+async def test_replicas_that_nobody_set_count_as_set_before(client: Client) -> None:
+    """As upstream: what a Scale is before anybody's first apply is somebody's, though it is a default."""
+    await client.apply(deployment(), "maker")
+    with pytest.raises(ApiError, match=r'conflict with "before-first-apply" .*: \.spec\.replicas'):
+        await client.scale(5, "scaler")
+    await client.scale(5, "scaler", force="true")
+    assert list(await client.owners()) == [("scaler", "Apply", "scale")]
 
 
 async def test_an_update_of_the_scale_takes_them_from_who_applied_it(client: Client) -> None:
