@@ -40,8 +40,6 @@ class Caller:
                 return await self._post(state, config, URL(webhook.address), body)
         except TimeoutError as error:
             raise Unanswered(f"no answer in {webhook.timeout_seconds} s: context deadline exceeded") from error
-        except ssl.SSLCertVerificationError as error:
-            raise Unanswered(_untrusted(config, error)) from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise Unanswered(_untrusted(config, error.certificate_error)) from error
         except aiohttp.ClientConnectorError as error:
