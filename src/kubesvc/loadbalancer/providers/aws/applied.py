@@ -53,9 +53,9 @@ def _inside_as_wanted(wanted: Wanted, found: Found, balancer: FoundBalancer) -> 
         groups[arn] = replace(group, **inside)  # type: ignore[arg-type]
     copy = replace(found, balancer=replace(balancer, attributes=dict(wanted.attributes)), groups=groups)
     copy.listeners = {
-        port: FoundListener("", one.protocol, group.arn, one.certificates, one.policy, one.alpn, dict(one.attributes))
+        port: FoundListener("", one.protocol, behind.arn, one.certificates, one.policy, one.alpn, dict(one.attributes))
         for port, one in wanted.listeners.items()
-        if (group := found.group(one.group)) is not None
+        if (behind := found.group(one.group)) is not None
     }
     return copy
 

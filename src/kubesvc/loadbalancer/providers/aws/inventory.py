@@ -43,7 +43,7 @@ class Inventory:
         known = self._known.get(service)
         if known is None:
             index = await self._all()
-            known = self._known[service] = index.pop(service, None) or Found()
+            known = self._known[service] = index.pop(service, Found())
         return known
 
     async def need_inside(self, service: str, found: Found, applied: Callable[[], bool]) -> bool:
