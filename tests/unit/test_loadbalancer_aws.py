@@ -294,6 +294,28 @@ async def test_what_was_changed_behind_our_back_is_put_right(aws: Cloud, session
         await made.delete(service())
 
 
+async def test_a_resync_while_rules_are_changed_breaks_nothing(
+    aws: Cloud, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with provider(aws, session) as made:
+        call, doubted = made.client.call, []
+
+        async def doubting(api: str, operation: str, **arguments: Any) -> Any:
+            if operation in ("authorize_security_group_ingress", "revoke_security_group_ingress", "register_targets"):
+                doubted.append(operation)
+                made._inventory.doubt_all()
+                made._firewall.doubt()
+                made._around.forget()
+            return await call(api, operation, **arguments)
+
+        monkeypatch.setattr(made.client, "call", doubting)
+        first = await made.ensure(service(), aws.nodes)
+        assert await made.ensure(service(), aws.nodes) == first
+        assert len(aws.node_rules()) == 1
+        await made.delete(service())
+        assert {"authorize_security_group_ingress", "revoke_security_group_ingress", "register_targets"} <= {*doubted}
+
+
 async def test_pods_are_followed_by_their_slices(aws: Cloud, session: Session) -> None:
     def slice_of(*addresses: str) -> dict[str, Any]:
         return {
