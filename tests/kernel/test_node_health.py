@@ -55,7 +55,7 @@ async def test_a_full_disk_is_a_condition_and_pods_go_on(bed: NodeBed) -> None:
     pod = await bed.until("ends", lambda p: p.status.phase == "Failed")
     assert pod.status.container_statuses[0].state.terminated.exit_code == 137
     await bed.create("late", FOREVER)
-    await bed.until_event("late", "Failed", "Error: [Errno 28] No space left on device")
+    await bed.until_event("late", "FailedCreatePodSandBox", "[Errno 28] No space left on device")
     (bed.config.run_dir / "ballast").unlink()
     await until_condition(bed, "DiskPressure", "False")
     await bed.running("late")

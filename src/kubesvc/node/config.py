@@ -42,9 +42,9 @@ class NodeConfig:
     certificate: Path  # PEM: of the node's HTTPS server
     key: Path
     client_ca: Path  # who may read logs and exec: certificates this authority signed
-    identity: Path | None = None  # PEM, certificate and key: what the node renews itself with; None: somebody else does
     cluster_dns: tuple[Address, ...] = ()
     dns_domain: str = "cluster.local"
+    identity: Path | None = None  # PEM, certificate and key: what the node renews itself with; None: somebody else does
     port: int = 10250
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
