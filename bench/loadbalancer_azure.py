@@ -1,8 +1,6 @@
-"""Provider azure against a stand-in for Azure: calls of a no-op reconcile, and what random faults leave behind.
+"""Provider azure against a stand-in for Azure: calls of a no-op reconcile. Random faults: loadbalancer_faults.py.
 
-    PYTHONPATH=src:bench:tests python bench/loadbalancer_azure.py [--cycles 500] [--services 100] [--seed 20]
-
-Every fifth call fails, is dropped, or is carried out and its answer lost.
+PYTHONPATH=src:bench:tests python bench/loadbalancer_azure.py [--services 100]
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from dns_cluster import options
 from figures import show
 from kubesvc.loadbalancer.providers.azure.provider import AzureProvider
 from support import azure as azures
-from support.azure_faults import NODES, endure
+from support.azure_faults import NODES
 from support.azure_services import INTERNAL, service
 
 
@@ -35,21 +33,15 @@ async def no_op(count: int) -> tuple[int, int, int]:
         return made, sum(cloud.calls.values()) - cloud.mutations(), cloud.mutations()
 
 
-async def measure(cycles: int, services: int, seed: int) -> None:
+async def measure(services: int) -> None:
     made, reads, writes = await no_op(services)
     show("azure_create_calls", made, "calls")
     show("azure_no_op_reads", reads, "calls")
     show("azure_no_op_writes", writes, "calls")
-    outcome = await endure(cycles, seed)
-    show("azure_fault_cycles", outcome.cycles, "cycles")
-    show("azure_fault_calls", outcome.calls, "calls")
-    show("azure_fault_leaked", outcome.leaked, "objects")
-    show("azure_fault_wrong", outcome.wrong, "objects")
 
 
 def main() -> None:
-    chosen = options(__doc__, cycles=500, services=100, seed=20)
-    asyncio.run(measure(chosen.cycles, chosen.services, chosen.seed))
+    asyncio.run(measure(options(__doc__, services=100).services))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Random faults of a cloud over many Services that are made, changed twice and deleted: what leaked, what was wrong.
 
-PYTHONPATH=src:tests python bench/loadbalancer_faults.py [CYCLES] [SEED]
+PYTHONPATH=src:tests python bench/loadbalancer_faults.py [CYCLES] [SEED] [aws|azure|gcp …]
 """
 
 from __future__ import annotations
@@ -10,28 +10,26 @@ import logging
 import sys
 import time
 
-from support.apiserver import local_session
-from support.aws import cloud
-from support.aws_faults import story
-from support.faults import Dice
+from support import aws_faults, azure_faults
+from support.gcp import storm
+
+CLOUDS = {"aws": aws_faults.endure, "azure": azure_faults.endure, "gcp": storm.endure}
 
 
-async def main(cycles: int, seed: int) -> None:
-    dice = Dice(seed)
-    began, used = time.monotonic(), time.process_time()
-    async with local_session() as session:
-        with cloud(served=False) as made:
-            told = story(made, session, dice, seed)
-            await told.go(cycles, workers=4, restarts=9)
-            left = told.leftovers()
-    faults = {fault.name.lower(): count for fault, count in dice.thrown.items()}
-    print(f"aws: {cycles} cycles, calls {faults}, {told.retries} retries")
-    print(f"aws: leaked {len(left)}, wrong {len(told.said)}, {time.monotonic() - began:.0f} s", end=" ")
-    print(f"({time.process_time() - used:.0f} s of CPU)")
-    for text in (*left, *told.said):
-        print("  ", text)
+async def main(cycles: int, seed: int, *clouds: str) -> None:
+    for cloud in clouds or CLOUDS:
+        began, used = time.monotonic(), time.process_time()
+        outcome = await CLOUDS[cloud](cycles, seed)
+        faults = ", ".join(f"{kind} {n}" for kind, n in sorted(outcome.faults.items()))
+        print(f"{cloud}: {outcome.cycles} cycles, {outcome.calls} calls, faults: {faults}")
+        print(f"  {outcome.retries} failures told and asked again, {outcome.restarts} deaths")
+        print(f"  leaked {len(outcome.leaked)}, wrong {len(outcome.wrong)}, {time.monotonic() - began:.0f} s", end=" ")
+        print(f"({time.process_time() - used:.0f} s of CPU)", flush=True)
+        for text in (*outcome.leaked, *outcome.wrong):
+            print("  ", text)
 
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    asyncio.run(main(*(int(text) for text in (*sys.argv[1:], "500", "1")[:2])))
+    numbers = [int(text) for text in (*sys.argv[1:3], *("500", "1")[len(sys.argv[1:3]) :])]
+    asyncio.run(main(*numbers, *sys.argv[3:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import SimpleNamespace
@@ -20,8 +21,9 @@ from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.provider import Provider
 from kubesvc.loadbalancer.providers.aws.annotations import PREFIX
 from kubesvc.loadbalancer.providers.aws.provider import AwsProvider
-from support.aws import Cloud
-from support.faults import Dice, Fault, Story
+from support.apiserver import local_session
+from support.aws import Cloud, cloud
+from support.faults import Dice, Fault, Outcome, Story
 
 FAILED = {"Error": {"Code": "ServiceUnavailable", "Message": "not now"}, "ResponseMetadata": {}}
 
@@ -44,11 +46,18 @@ def inject(clients: dict[str, Any], dice: Dice) -> None:
         client.meta.events.register("after-call.*.*", after)
 
 
-def story(cloud: Cloud, session: Session, dice: Dice, seed: int = 0) -> Story:
-    config = LoadBalancerConfig(default_provider="aws", cluster_name="test", aws=cloud.config)
-    return Story(
-        _starter(session, config, dice), versions, lambda d: nodes(cloud, d), Look(cloud), cloud.leftovers, seed
-    )
+async def endure(cycles: int, seed: int = 1, *, workers: int = 4, restarts: int = 9) -> Outcome:
+    dice = Dice(seed)
+    async with local_session() as session:
+        with cloud(served=False) as made:
+            config = LoadBalancerConfig(default_provider="aws", cluster_name="test", aws=made.config)
+            started = _starter(session, config, dice)
+            story = Story(started, versions, lambda d: nodes(made, d), Look(made), seed)
+            outcome = await story.go(cycles, workers=workers, restarts=restarts)
+            outcome.leaked = made.leftovers()
+    outcome.calls = dice.thrown.total()
+    outcome.faults = Counter({fault.name.lower(): n for fault, n in dice.thrown.items() if fault is not Fault.NONE})
+    return outcome
 
 
 def _starter(
@@ -65,6 +74,7 @@ def _starter(
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            await asyncio.to_thread(provider.client._threads.shutdown)
 
     return started
 
@@ -93,9 +103,8 @@ class Look:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
-    def __call__(self, service: Service, nodes: Sequence[Node], status: LoadBalancerStatus) -> list[str]:
-        said = [f"{service.name}: {text}" for text in self._look(service, nodes, status)]
-        return said
+    async def __call__(self, service: Service, nodes: Sequence[Node], status: LoadBalancerStatus) -> list[str]:
+        return await asyncio.to_thread(self._look, service, nodes, status)
 
     def _look(self, service: Service, nodes: Sequence[Node], status: LoadBalancerStatus) -> list[str]:
         cloud, ports = self._cloud, service.spec.ports

@@ -64,13 +64,17 @@ class Trouble:
     """Of the next writes: "ok", "409", "412", "429", "500", "drop" (not carried out), "lost" (carried
     out), "fails" (accepted, and then the long operation fails)."""
 
+    met: Counter[str] = field(default_factory=Counter)
+
     def next(self, writes: bool) -> str:
         if writes and self.planned:
             return self.planned.pop(0)
         if self.dice.random() >= self.rate:
             return "ok"
         kinds = ["500", "drop", "lost", "lost", "late"] + (["409", "412"] if writes else ["429"])
-        return self.dice.choice(kinds)
+        kind = self.dice.choice(kinds)
+        self.met[kind] += 1
+        return kind
 
 
 class Azure:

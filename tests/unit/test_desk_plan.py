@@ -161,23 +161,66 @@ def test_source_ranges_come_from_the_spec_before_the_annotation() -> None:
 
 
 def test_what_is_passed_over_is_said() -> None:
-    """Another cloud's, one of nobody's, and one whose value the desk can't do; all others are silent."""
+    """Another cloud's, one of nobody's, and what the desk can't do; what it does is silent, and strangers' are."""
     annotations = {
         AWS + "nlb-target-type": "ip",
         AWS + "shceme": "internal",
+        AWS + "scheme": "internal",
+        AWS + "healthcheck-interval": "5",
         AWS + "subnets": "subnet-1",
+        AWS + "eip-pool": "p",
         AWS + "listener-attributes.TCP-80": "tcp.idle_timeout.seconds=60",
         AZURE + "load-balancer-internal": "true",
         "example.com/other": "x",
     }
     assert list(vocabulary.remarks("aws", annotations)) == [
+        f"{AWS}eip-pool does nothing: name addresses with `eip-allocations`",
+        f"{AWS}listener-attributes.TCP-80 isn't emulated on the desk: it acts with provider aws alone",
         f"{AWS}nlb-target-type: ip isn't emulated on the desk: "
         "traffic goes to node ports, as with target type instance",
         f"{AWS}shceme isn't an annotation that aws knows: it does nothing; look at its spelling",
+        f"{AWS}subnets isn't emulated on the desk: it acts with provider aws alone",
         f"{AZURE}load-balancer-internal is for azure, and this is aws: it does nothing here",
     ]
-    probes = {"service.beta.kubernetes.io/port_80_health-probe_interval": "5", AZURE + "pip-name": "front"}
-    assert list(vocabulary.remarks("azure", probes)) == []
-    assert len(list(vocabulary.remarks("azure", {"service.beta.kubernetes.io/port_80_helth": "5"}))) == 1
-    assert list(vocabulary.remarks("gcp", {"networking.gke.io/load-balancer-type": "Internal"})) == []
-    assert len(list(vocabulary.remarks("gcp", {"networking.gke.io/load-balancer-tpye": "Internal"}))) == 1
+
+
+@pytest.mark.parametrize(
+    ("cloud", "name", "said"),
+    [
+        ("azure", "service.beta.kubernetes.io/port_80_health-probe_interval", ""),
+        ("azure", AZURE + "load-balancer-internal", ""),
+        ("azure", AZURE + "pip-name", "isn't emulated"),
+        ("azure", "service.beta.kubernetes.io/port_80_helth", "does nothing"),
+        ("azure", AZURE + "load-balancer-mode", "does nothing"),
+        ("gcp", "networking.gke.io/load-balancer-type", ""),
+        ("gcp", "cloud.google.com/l4-rbs", ""),
+        ("gcp", "cloud.google.com/network-tier", "isn't emulated"),
+        ("gcp", "cloud.google.com/neg", "does nothing: backends are instance groups"),
+        ("gcp", "networking.gke.io/load-balancer-tpye", "isn't an annotation that gcp knows"),
+    ],
+)
+def test_an_annotation_of_the_clouds_own_is_silent_or_told(cloud: str, name: str, said: str) -> None:
+    found = list(vocabulary.remarks(cloud, {name: "x"}))
+    assert [said in text for text in found] == ([True] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("cloud", "name"),
+    [
+        ("aws", AWS + "multi-cluster-target-group"),
+        ("gcp", "networking.gke.io/l4-strong-session-affinity"),
+        ("azure", AZURE + "pls-create"),
+    ],
+)
+def test_what_the_real_provider_rejects_the_desk_rejects(cloud: str, name: str) -> None:
+    with pytest.raises(BadWish, match="isn't served"):
+        made(cloud, service({name: "true"}))
+    assert made(cloud, service({name: "false"})).listeners
+
+
+@pytest.mark.parametrize("cloud", ["aws", "gcp", "azure"])
+def test_what_acts_on_the_desk_is_in_the_real_providers_table(cloud: str) -> None:
+    prefix = "service.beta.kubernetes.io/" if cloud == "azure" else ""
+    names = [prefix + name.replace("{port}", "80") for name in vocabulary.ACTS[cloud]]
+    fates = {name: vocabulary.fate(cloud, name) for name in names}
+    assert [name for name, found in fates.items() if found is None or found[0] != vocabulary.SUPPORTED] == []

@@ -186,7 +186,7 @@ async def test_addresses_subnets_and_security_groups_can_be_chosen(aws: Cloud, s
 
 
 async def test_a_hundred_services_that_are_as_wanted_cost_no_call(aws: Cloud, session: Session) -> None:
-    """The first look after a restart reads each load balancer's inside once; what lists all is read once for all."""
+    """After a restart what lists all is read once for all, and no load balancer is looked into."""
     many = [service(called=f"s{n}") for n in range(100)]
     async with provider(aws, session) as made:
         shown = [hostname(await made.ensure(one, aws.nodes)) for one in many]
@@ -198,19 +198,59 @@ async def test_a_hundred_services_that_are_as_wanted_cost_no_call(aws: Cloud, se
         count = Counting(made.client.clients)
         again = await asyncio.gather(*(made.ensure(one, aws.nodes) for one in many))
         assert [hostname(one) for one in again] == shown
-        assert count.mutating == []
-        listings = ("DescribeLoadBalancers", "DescribeTargetGroups", "DescribeSubnets", "DescribeInstances")
-        assert {name: count.calls[name] for name in listings} == {
+        assert count.calls.pop("DescribeSecurityGroups") <= 4
+        assert count.calls == {
             "DescribeLoadBalancers": 2,  # pages of 50
             "DescribeTargetGroups": 1,
+            "DescribeTags": 10,  # 200 things, 20 a call
             "DescribeSubnets": 1,
             "DescribeInstances": 1,
         }
-        assert count.calls["DescribeSecurityGroups"] <= 4
-        assert count.calls["DescribeTags"] == 10  # 200 things, 20 a call
-        assert count.calls["DescribeListeners"] == 100
+        count.calls.clear()
         for one in many:
             await made.delete(one)
+        assert not [name for name in count.calls if name.startswith("Describe")]
+
+
+async def test_what_changed_while_nobody_looked_is_found_by_its_fingerprint(aws: Cloud, session: Session) -> None:
+    """Only the Service that asks for something else than was applied is looked into."""
+    same, other = service(called="same"), service(called="other")
+    async with provider(aws, session) as made:
+        await made.ensure(same, aws.nodes)
+        await made.ensure(other, aws.nodes)
+    other = service(called="other", proxy_protocol="*")
+    async with provider(aws, session, same, other) as made:
+        count = Counting(made.client.clients)
+        for one in (same, other, same, other):
+            await made.ensure(one, aws.nodes)
+        assert count.calls["DescribeListeners"] == 1
+        assert count.mutating == ["AddTags", "ModifyTargetGroupAttributes", "RemoveTags"]
+        await made.delete(same)
+        await made.delete(other)
+
+
+async def test_a_change_that_broke_off_is_taken_up_after_a_restart(
+    aws: Cloud, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the wish is again what was applied before: the fingerprint went before the change."""
+    async with provider(aws, session) as made:
+        await made.ensure(service(), aws.nodes)
+        call = made.client.call
+
+        async def breaking(api: str, operation: str, **arguments: Any) -> Any:
+            if operation == "modify_target_group":
+                raise ProviderFailed("the process ends")
+            return await call(api, operation, **arguments)
+
+        monkeypatch.setattr(made.client, "call", breaking)
+        with pytest.raises(ProviderFailed):
+            await made.ensure(service(HTTP, ServicePort(name="b", port=81, node_port=30081), healthcheck_interval="20"),
+                              aws.nodes)  # fmt: skip
+    async with provider(aws, session, service()) as made:
+        await made.ensure(service(), aws.nodes)
+        assert [one["Port"] for one in aws.listeners(aws.balancers()[0]["LoadBalancerArn"])] == [80]
+        assert len(aws.groups()) == 1
+        await made.delete(service())
 
 
 async def test_throttling_is_backed_off_and_survived(
@@ -254,6 +294,28 @@ async def test_what_was_changed_behind_our_back_is_put_right(aws: Cloud, session
         await made.delete(service())
 
 
+async def test_a_resync_while_rules_are_changed_breaks_nothing(
+    aws: Cloud, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with provider(aws, session) as made:
+        call, doubted = made.client.call, []
+
+        async def doubting(api: str, operation: str, **arguments: Any) -> Any:
+            if operation in ("authorize_security_group_ingress", "revoke_security_group_ingress", "register_targets"):
+                doubted.append(operation)
+                made._inventory.doubt_all()
+                made._firewall.doubt()
+                made._around.forget()
+            return await call(api, operation, **arguments)
+
+        monkeypatch.setattr(made.client, "call", doubting)
+        first = await made.ensure(service(), aws.nodes)
+        assert await made.ensure(service(), aws.nodes) == first
+        assert len(aws.node_rules()) == 1
+        await made.delete(service())
+        assert {"authorize_security_group_ingress", "revoke_security_group_ingress", "register_targets"} <= {*doubted}
+
+
 async def test_pods_are_followed_by_their_slices(aws: Cloud, session: Session) -> None:
     def slice_of(*addresses: str) -> dict[str, Any]:
         return {
@@ -276,6 +338,8 @@ async def test_pods_are_followed_by_their_slices(aws: Cloud, session: Session) -
         patch = {"endpoints": slice_of("10.0.0.12")["endpoints"]}
         await session.patch(ENDPOINT_SLICE, "default", "web-1", patch)
         assert await asyncio.wait_for(made.heard.get(), 20) == asked.key  # type: ignore[attr-defined]
+        await made._slices.until(lambda: any(e.addresses == ["10.0.0.12"] for s in made._slices.items.values()
+                                             for e in s.endpoints))  # fmt: skip
         await made.ensure(asked, aws.nodes)
         assert aws.targets(group["TargetGroupArn"]) == {("10.0.0.12", 8080)}
         await made.delete(asked)

@@ -11,103 +11,50 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
 from kubesvc.api.core import LoadBalancerStatus, Service
-from kubesvc.loadbalancer.provider import ProviderFailed
+from kubesvc.api.nodes import Node
 from kubesvc.loadbalancer.providers.gcp.provider import GcpProvider
 from kubesvc.loadbalancer.providers.gcp.wishes import TYPE
+from support.faults import Outcome, Story
 from support.gcp.cloud import Cloud
-from support.gcp.server import Server
+from support.gcp.server import gcp_server
 from support.gcp.users import config, nodes, ports, service
 
-T = TypeVar("T")
 PORTS = ("80", "443", "53/UDP", "53", "8080", "5000/UDP", "9000", "9001", "9002")
 VMS = ("node1", "node2", "node3")
 
 
-@dataclass
-class Outcome:
-    cycles: int = 0
-    failures: int = 0
-    """How often the provider said that it failed, and was asked again."""
-    restarts: int = 0
-    wrong: list[str] = field(default_factory=list)
-    leaked: list[str] = field(default_factory=list)
-    calls: Counter[str] = field(default_factory=Counter)
-    faults: Counter[int | str] = field(default_factory=Counter)
+async def endure(cycles: int, seed: int = 1, *, workers: int = 8, restarts: int = 4, rate: float = 0.2) -> Outcome:
+    async with gcp_server(seed=seed, latency=0.001) as server:
+        server.faults.rate = rate
 
+        @asynccontextmanager
+        async def started(services: Sequence[Service]) -> AsyncIterator[GcpProvider]:
+            gcp = GcpProvider(config(server, tries=3, first_delay=0.0005, last_delay=0.002), "test")
+            await gcp.adopt(services)
+            yield gcp
+            await asyncio.to_thread(gcp._compute._pool.shutdown)  # what it sent arrives before its successor speaks
+            gcp._compute.close()
 
-async def storm(server: Server, cycles: int, *, rate: float = 0.2, width: int = 8, seed: int = 1) -> Outcome:
-    """`cycles` of create, update, delete, `width` at a time."""
-    outcome = Outcome()
-    dice = random.Random(seed)
-    server.faults.rate = rate
-    alive: dict[str, Service] = {}
-    current = GcpProvider(config(server, tries=3, first_delay=0.0005, last_delay=0.002), "test")
+        async def wrong(service: Service, _: Sequence[Node], status: LoadBalancerStatus) -> list[str]:
+            return problems(server.cloud, service, status)
 
-    running: set[asyncio.Task[Any]] = set()
-    reborn = asyncio.Event()
-    reborn.set()
-
-    async def die() -> None:
-        """The process ends with all it does; another begins with what the API server knows."""
-        nonlocal current
-        reborn.clear()
-        outcome.restarts += 1
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        await asyncio.to_thread(current._compute._pool.shutdown)  # what it sent arrives before its successor speaks
-        current._compute.close()
-        current = GcpProvider(current._config, "test")
-        await current.adopt(list(alive.values()))
-        reborn.set()
-
-    async def insist(work: Callable[[GcpProvider], Coroutine[Any, Any, T]]) -> T:
-        while True:
-            await reborn.wait()
-            task = asyncio.create_task(work(current))
-            running.add(task)
-            (result,) = await asyncio.gather(task, return_exceptions=True)
-            running.discard(task)
-            if isinstance(result, ProviderFailed):
-                outcome.failures += 1
-                if dice.random() < 0.05 and reborn.is_set():
-                    await die()
-            elif isinstance(result, asyncio.CancelledError):
-                continue
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                return result
-
-    async def cycle(number: int) -> None:
-        name = f"s{number}"
-        for _ in range(2):
-            wish = alive[name] = random_service(name, dice)
-            status = await insist(lambda gcp, wish=wish: gcp.ensure(wish, nodes()))  # type: ignore[misc]
-            outcome.wrong += [f"{name}: {problem}" for problem in problems(server.cloud, wish, status)]
-        await insist(lambda gcp: gcp.delete(alive[name]))
-        del alive[name]
-        outcome.cycles += 1
-
-    numbers = iter(range(cycles))
-
-    async def work() -> None:
-        for number in numbers:
-            await cycle(number)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(width):
-            group.create_task(work())
-    current._compute.close()
-    await server.cloud.quiet()
-    outcome.leaked = server.cloud.leftovers()
-    outcome.calls, outcome.faults = server.calls, server.faults.dealt
+        story = Story(started, lambda n: versions(n, seed), lambda _: nodes(), wrong, seed, deaths=0.05)
+        outcome = await story.go(cycles, workers=workers, restarts=restarts)
+        await server.cloud.quiet()
+        outcome.leaked = server.cloud.leftovers()
+        outcome.calls = sum(server.calls.values())
+        outcome.faults = Counter({str(fault): n for fault, n in server.faults.dealt.items()})
     return outcome
+
+
+def versions(number: int, seed: int) -> list[Service]:
+    dice = random.Random(f"{seed} {number}")
+    return [random_service(f"s{number}", dice) for _ in range(3)]
 
 
 def random_service(name: str, dice: random.Random) -> Service:

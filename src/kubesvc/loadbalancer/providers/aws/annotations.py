@@ -101,24 +101,29 @@ TABLE = tuple(
 _KNOWN = {annotation.full_name: annotation for annotation in TABLE}
 
 
+def known(name: str) -> Annotation | None:
+    """What there is to say of the annotation with that full name."""
+    if name.startswith(PREFIX + LISTENER_ATTRIBUTES):
+        return _KNOWN[PREFIX + LISTENER_ATTRIBUTES + "PROTOCOL-PORT"]
+    return _KNOWN.get(name)
+
+
 def remarks(annotations: Mapping[str, str]) -> list[str]:
     """What of a Service's annotations is passed over, a sentence each."""
     said: list[str] = []
     for name in sorted(annotations):
-        if name.startswith(PREFIX + LISTENER_ATTRIBUTES):
-            continue
-        known = _KNOWN.get(name)
-        if known is None and name.startswith(PREFIX):
+        found = known(name)
+        if found is None and name.startswith(PREFIX):
             said.append(f"annotation {name} isn't known and is passed over; docs/guide/aws.md lists those that are")
-        elif known is not None and known.standing is Standing.IGNORED:
-            said.append(f"annotation {name} is passed over: {known.means}")
+        elif found is not None and found.standing is Standing.IGNORED:
+            said.append(f"annotation {name} is passed over: {found.means}")
     return said
 
 
 def rejected(annotations: Mapping[str, str]) -> Annotation | None:
     """The first that can't be served and must not be passed over."""
-    found = (_KNOWN.get(name) for name in sorted(annotations) if annotations[name] not in ("", "false", "off"))
-    return next((known for known in found if known is not None and known.standing is _R), None)
+    found = (known(name) for name in sorted(annotations) if annotations[name] not in ("", "false", "off"))
+    return next((one for one in found if one is not None and one.standing is _R), None)
 
 
 def markdown() -> str:

@@ -27,12 +27,15 @@ class Firewall:
         self._unseen: set[str] = set()  # services that were there at the start and weren't looked at yet
         self._group = ""  # the backend group's id; "" is none, or unknown
         self._rules: set[NodeRule] | None = None  # those there are; None: unknown
+        self._doubts = 0
         self._lock = asyncio.Lock()
 
     def expect(self, services: Iterable[str]) -> None:
         self._unseen |= set(services)
 
     def doubt(self) -> None:
+        """The next that needs them looks again; who is at it goes on with what it saw."""
+        self._doubts += 1
         self._rules = None
 
     async def group(self, service: str, vpc: str) -> str:
@@ -59,25 +62,20 @@ class Firewall:
                 await self._settle()
 
     async def _settle(self) -> None:
-        await self._look()
+        known = await self._look()
         wanted = frozenset[NodeRule]().union(*self._needs.values())
         try:
-            if missing := wanted - self._known:
+            if missing := wanted - known:
                 await self._change("authorize_security_group_ingress", missing)
-                self._known.update(missing)
-            if not self._unseen and (stale := self._known - wanted):
+                known.update(missing)
+            if not self._unseen and (stale := known - wanted):
                 await self._change("revoke_security_group_ingress", stale)
-                self._known.difference_update(stale)
+                known.difference_update(stale)
             if not self._unseen and not self._needs and self._group:
                 await self._delete()
         except BaseException:
             self._rules = None
             raise
-
-    @property
-    def _known(self) -> set[NodeRule]:
-        assert self._rules is not None
-        return self._rules
 
     async def _change(self, operation: str, rules: Iterable[NodeRule]) -> None:
         by_group: dict[str, set[Permission]] = {}
@@ -92,9 +90,11 @@ class Firewall:
                 if not taking and error.code != "InvalidPermission.Duplicate":
                     raise
 
-    async def _look(self) -> None:
+    async def _look(self) -> set[NodeRule]:
+        """Those there are, to be changed as calls succeed."""
         if self._rules is not None:
-            return
+            return self._rules
+        doubts = self._doubts
         filters = [
             {"Name": f"tag:{names.CLUSTER}", "Values": [self._cluster]},
             {"Name": f"tag:{names.RESOURCE}", "Values": [names.BACKEND]},
@@ -109,7 +109,9 @@ class Firewall:
                 for rule in permissions.from_wire(one.get("IpPermissions", ())):
                     if rule.source == self._group:
                         rules.add((one["GroupId"], rule.protocol, rule.first, rule.last))
-        self._rules = rules
+        if doubts == self._doubts:
+            self._rules = rules
+        return rules
 
     async def _make(self, vpc: str) -> str:
         tags = {names.CLUSTER: self._cluster, names.RESOURCE: names.BACKEND}

@@ -1,14 +1,15 @@
 """What is in AWS for each Service, read once and kept as it changes.
 
 Everything is found by its tags. One look at all load balancers, target groups and security groups serves all Services;
-what a Service's own have inside is read when it is first looked at. From then on the calls that succeed keep it true.
+what a Service's own have inside no list tells: it is read when it matters. From then on the calls that succeed keep it
+true.
 After any that didn't, nobody knows what was done: the Service's is forgotten, and all are looked at again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kubesvc.loadbalancer.providers.aws import names, permissions
@@ -33,31 +34,46 @@ class Inventory:
         self._index: dict[str, Found] | None = None  # service's tag -> what is there, its insides unread
         self._looked = 0  # how often all were looked at
         self._known: dict[str, Found] = {}  # service's tag -> what is there, kept true
+        self._inside: set[str] = set()  # services' tags whose insides were read
+        self._trusting = True  # what was applied once is believed to be so still
         self._lock = asyncio.Lock()
 
     async def of(self, service: str) -> Found:
-        """What there is, to be changed as calls succeed. Raises AwsError."""
+        """What there is as lists tell it, to be changed as calls succeed. Raises AwsError."""
         known = self._known.get(service)
         if known is None:
             index = await self._all()
-            known = index.get(service) or Found()
-            await self._read_inside(known)
-            index.pop(service, None)
-            self._known[service] = known
+            known = self._known[service] = index.pop(service, Found())
         return known
+
+    async def need_inside(self, service: str, found: Found, applied: Callable[[], bool]) -> bool:
+        """Is the inside known? It is read where it wasn't yet, unless the tag says what was `applied` and nobody had
+        the time to change it. Raises AwsError."""
+        if service in self._inside and self._known.get(service) is found:
+            return True
+        if self._trusting and applied():
+            return False
+        await self._read_inside(found)
+        if self._known.get(service) is found:
+            self._inside.add(service)
+        return True
 
     def doubt(self, service: str) -> None:
         """Something failed half-way: look again."""
-        self._known.pop(service, None)
+        self.forget(service)
         self._index = None
 
     def doubt_all(self) -> None:
+        """Others may have changed anything, also what no list tells: from now on all is read."""
+        self._trusting = False
         self._known.clear()
+        self._inside.clear()
         self._index = None
 
     def forget(self, service: str) -> None:
         """All of it is gone."""
         self._known.pop(service, None)
+        self._inside.discard(service)
         if self._index is not None:
             self._index.pop(service, None)
 
@@ -155,6 +171,7 @@ class Inventory:
         arn = balancer.arn
         balancer.attributes = await self._attributes("describe_load_balancer_attributes", LoadBalancerArn=arn)
         listeners = await self._client.pages("elbv2", "describe_listeners", "Listeners", LoadBalancerArn=arn)
+        found.listeners.clear()
         for one in listeners:
             found.listeners[int(one["Port"])] = await self._listener(one)
 

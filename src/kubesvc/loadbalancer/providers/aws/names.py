@@ -17,9 +17,11 @@ SERVICE = "kubesvc.dev/service"
 RESOURCE = "kubesvc.dev/resource"
 ASKED = "kubesvc.dev/tags"
 """The keys of tags that the Service asked for, so that those it no longer does are taken away, and no others."""
+APPLIED = "kubesvc.dev/applied"
+"""Of a load balancer: the fingerprint of what was wanted when all of it was as wanted; not there while it changes."""
 
 BALANCER, FRONTEND, BACKEND = "load-balancer", "frontend", "backend"
-OURS = (CLUSTER, SERVICE, RESOURCE, ASKED)
+OURS = (CLUSTER, SERVICE, RESOURCE, ASKED, APPLIED)
 
 
 def service_tag(service: Service) -> str:

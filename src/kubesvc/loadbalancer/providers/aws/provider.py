@@ -1,7 +1,7 @@
 """Network Load Balancers of AWS for Services of type LoadBalancer.
 
 observe   Service and nodes from the controller, slices from an informer, what is in AWS from the inventory
-decide    wishes.wish_of, wanted.wanted_of, plan.next_calls: pure
+decide    wishes.wish_of, wanted.wanted_of, applied.steps: pure
 apply     call by call; each that succeeds is remembered, any that fails makes the inventory look again
 """
 
@@ -21,11 +21,12 @@ from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.provider import Change, ProviderFailed
 from kubesvc.loadbalancer.providers.aws import failures, names
 from kubesvc.loadbalancer.providers.aws.annotations import NLB_CLASS, remarks
+from kubesvc.loadbalancer.providers.aws.applied import as_listed, steps
 from kubesvc.loadbalancer.providers.aws.client import AwsError, Client
 from kubesvc.loadbalancer.providers.aws.firewall import Firewall
 from kubesvc.loadbalancer.providers.aws.inventory import Inventory
 from kubesvc.loadbalancer.providers.aws.model import Found, Wanted
-from kubesvc.loadbalancer.providers.aws.plan import Call, deletion, next_calls
+from kubesvc.loadbalancer.providers.aws.plan import Call, deletion
 from kubesvc.loadbalancer.providers.aws.surroundings import Surroundings
 from kubesvc.loadbalancer.providers.aws.wanted import World, instance_of, node_rules, nodes_behind, wanted_of
 from kubesvc.loadbalancer.providers.aws.wishes import Wish, wish_of
@@ -91,7 +92,8 @@ class AwsProvider:
         (self._pods.add if wish.target_type == "ip" else self._pods.discard)(service.key)
         found = await self._inventory.of(tag)
         wanted = await self._wanted(service, nodes, wish, found)
-        await self._apply(tag, lambda: next_calls(wanted, found))
+        if await self._inventory.need_inside(tag, found, lambda: as_listed(wanted, found)):
+            await self._apply(tag, lambda: steps(wanted, found))
         if not wish.carries_backend:
             await self._firewall.release(tag)
         assert found.balancer is not None

@@ -14,22 +14,26 @@ from collections.abc import Callable, Sequence
 
 from kubesvc.api.core import LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort
 from kubesvc.api.nodes import Node
+from kubesvc.loadbalancer.providers.aws.annotations import NLB_CLASS
 from kubesvc.loadbalancer.providers.desk.model import DOMAIN, Balancer, Check, Listener, Target
-from kubesvc.loadbalancer.providers.desk.vocabulary import AWS, AZURE
+from kubesvc.loadbalancer.providers.desk.vocabulary import AWS, AZURE, rejection
 from kubesvc.loadbalancer.providers.desk.wishes import BadWish, Wishes, sources
+from kubesvc.loadbalancer.providers.gcp import wishes as gcp
 
 REGION = {"aws": "us-east-1", "gcp": "us-central1", "azure": "eastus"}
 PROXY_HEALTH_PORT = 10256
 CLASS = "kubesvc.dev/desk"
 CLASSES = {
-    "aws": ("service.k8s.aws/nlb",),
-    "gcp": ("networking.gke.io/l4-regional-external", "networking.gke.io/l4-regional-internal"),
+    "aws": (NLB_CLASS,),
+    "gcp": (gcp.EXTERNAL_CLASS, gcp.INTERNAL_CLASS),
     "azure": (),
 }
 
 
 def balancer(cloud: str, service: Service, nodes: Sequence[Node], address: str) -> Balancer:
     """Raises BadWish."""
+    if refused := rejection(cloud, service.metadata.annotations):
+        raise BadWish(refused)
     shape = _SHAPES[cloud](service)
     return Balancer(
         uid=service.metadata.uid,
@@ -157,20 +161,17 @@ def _aws_check(service: Service, wishes: Wishes, port: ServicePort) -> Check:
 
 def _gcp(service: Service) -> _Shape:
     annotations = service.metadata.annotations
-    told = annotations.get(
-        "networking.gke.io/load-balancer-type", annotations.get("cloud.google.com/load-balancer-type")
-    )
-    if told not in (None, "Internal", "internal", "External"):
-        raise BadWish(f"annotation networking.gke.io/load-balancer-type is {told!r}: expected Internal")
+    for name in (gcp.TYPE, gcp.OLD_TYPE):
+        if annotations.get(name) not in (None, "Internal", "internal"):
+            raise BadWish(f"annotation {name} is {annotations[name]!r}: expected Internal")
     port = service.spec.health_check_node_port if _is_local(service) else PROXY_HEALTH_PORT
     check = Check(protocol="http", port=port, path="/healthz", interval=8, timeout=1, healthy=1, unhealthy=3)
     listeners = [
         Listener(protocol=p.protocol, port=p.port, node_port=p.node_port, mode="vip", check=check)
         for p in service.spec.ports
     ]
-    of_class = service.spec.load_balancer_class == "networking.gke.io/l4-regional-internal"
-    internal = of_class or (told or "").lower() == "internal"
-    return _Shape(listeners, internal=internal, affinity=service.spec.session_affinity == "ClientIP")
+    affinity = service.spec.session_affinity == "ClientIP"
+    return _Shape(listeners, internal=gcp.is_internal(service), affinity=affinity)
 
 
 # ── azure ────────────────────────────────────────────────────────────────────────────────────────────────────────────

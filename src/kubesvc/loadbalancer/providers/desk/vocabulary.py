@@ -1,61 +1,63 @@
-"""Which annotations of a cloud mean something on the desk, are the cloud's alone, or are nobody's. Pure."""
+"""What becomes of a cloud's annotations on the desk: the tables are the real providers', and here is what acts. Pure.
+
+supported   and in ACTS: the desk does it, too; otherwise the cloud would, and the desk says that it doesn't
+ignored     by the real provider, for the reason its table gives
+rejected    by the real provider, and so here
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from kubesvc.loadbalancer.providers.aws import annotations as aws
 from kubesvc.loadbalancer.providers.azure import annotations as azure
+from kubesvc.loadbalancer.providers.gcp import wishes as gcp
 
-AWS = "service.beta.kubernetes.io/aws-load-balancer-"
-AZURE = "service.beta.kubernetes.io/azure-"
-SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
+AWS = aws.PREFIX
+AZURE = azure.AZURE
+SOURCE_RANGES = aws.SOURCE_RANGES
 
-_HEALTH = ("protocol", "port", "path", "interval", "timeout", "healthy-threshold", "unhealthy-threshold")
-_AWS_NAMES = (
-    *("type", "nlb-target-type", "scheme", "internal", "name", "subnets", "ip-address-type", "security-groups"),
-    *("target-node-labels", "eip-allocations", "private-ipv4-addresses", "ipv6-addresses", "ssl-cert", "ssl-ports"),
-    *("ssl-negotiation-policy", "backend-protocol", "alpn-policy", "proxy-protocol", "proxy-protocol-per-target-group"),
-    *("target-group-attributes", "attributes", "additional-resource-tags", "manage-backend-security-group-rules"),
-    *("security-group-prefix-lists", "multi-cluster-target-group", "inbound-sg-rules-on-private-link-traffic"),
-    *("disable-nlb-sg", "minimum-load-balancer-capacity"),
-    *("enable-prefix-for-ipv6-source-nat", "source-nat-ipv6-prefixes"),
-    *("enable-icmp-for-path-mtu-discovery", "enable-tcp-udp-listener"),
-    *(f"healthcheck-{name}" for name in (*_HEALTH, "success-codes")),
-)  # fmt: skip
-_GCP_NAMES = (
-    "networking.gke.io/load-balancer-type",
-    "cloud.google.com/load-balancer-type",
-    "cloud.google.com/l4-rbs",
-    "cloud.google.com/neg",
-    "cloud.google.com/network-tier",
-    "networking.gke.io/load-balancer-ip-addresses",
-    "networking.gke.io/load-balancer-subnet",
-    "networking.gke.io/internal-load-balancer-allow-global-access",
-    "networking.gke.io/internal-load-balancer-subnet",
-    "networking.gke.io/weighted-load-balancing",
-)
-_FAMILIES = {
-    "aws": (AWS,),
-    "gcp": ("networking.gke.io/", "cloud.google.com/"),
-    "azure": (AZURE, "service.beta.kubernetes.io/port_"),
-}
+SUPPORTED, IGNORED, REJECTED = azure.SUPPORTED, azure.IGNORED, azure.REJECTED
+
+_FAMILIES = {"aws": (AWS,), "gcp": gcp.CLOUD_PREFIXES, "azure": (AZURE, f"{azure.PREFIX}port_")}
 """cloud -> how its annotations begin."""
 
-_NOT_EMULATED = {
-    "aws": {AWS + "nlb-target-type": ("ip", "traffic goes to node ports, as with target type instance")},
-    "gcp": {},
-    "azure": {},
+_AWS_CHECK = ("protocol", "port", "path", "interval", "timeout", "healthy-threshold", "unhealthy-threshold")
+_PROBE = ("protocol", "interval", "num-of-probe", "request-path")
+ACTS = {
+    "aws": frozenset(
+        AWS + name
+        for name in (
+            *("type", "nlb-target-type", "scheme", "internal", "name", "target-node-labels", "ssl-cert", "ssl-ports"),
+            *("proxy-protocol", "target-group-attributes", *(f"healthcheck-{name}" for name in _AWS_CHECK)),
+        )
+    ),
+    "gcp": frozenset((gcp.TYPE, gcp.OLD_TYPE, gcp.RBS)),
+    "azure": frozenset(
+        (
+            *("azure-load-balancer-internal", "azure-load-balancer-ipv4", "azure-disable-load-balancer-floating-ip"),
+            *(f"azure-load-balancer-health-probe-{name}" for name in _PROBE),
+            *("port_{port}_no_lb_rule", "port_{port}_no_probe_rule", "port_{port}_health-probe_port"),
+            *(f"port_{{port}}_health-probe_{name}" for name in _PROBE),
+        )
+    ),
 }
-"""cloud -> annotation -> a value that the cloud obeys and the desk doesn't, and what it does instead."""
+"""cloud -> annotations that change what the desk does, or that it does always. Azure's without their prefix."""
+
+_NODE_PORTS = "traffic goes to node ports, as with target type instance"
+_VALUES = {AWS + "nlb-target-type": ("ip", _NODE_PORTS), AWS + "type": ("nlb-ip", _NODE_PORTS)}
+"""Annotation -> a value that the cloud obeys and the desk doesn't, and what it does instead."""
 
 
-def _known(cloud: str, name: str) -> bool:
+def fate(cloud: str, name: str) -> tuple[str, str, bool] | None:
+    """(what the real provider does with it, its table's words, whether the desk does it); None: it isn't known."""
     if cloud == "aws":
-        rest = name.removeprefix(AWS)
-        return rest in _AWS_NAMES or rest.startswith("listener-attributes.")
+        one = aws.known(name)
+        return (one.standing, one.means, name in ACTS[cloud]) if one else None
     if cloud == "gcp":
-        return name in _GCP_NAMES or not name.startswith(("networking.gke.io/load-balancer", "cloud.google.com/l4"))
-    return all(found.fate == azure.SUPPORTED for *_, found in azure.found({name: ""}))
+        two = gcp.known(name)
+        return (two.verdict, two.text, name in ACTS[cloud]) if two else None
+    return next(((a.fate, a.says, a.name in ACTS[cloud]) for *_, a in azure.found({name: ""})), None)
 
 
 def remarks(cloud: str, annotations: Mapping[str, str]) -> Iterator[str]:
@@ -64,11 +66,25 @@ def remarks(cloud: str, annotations: Mapping[str, str]) -> Iterator[str]:
         whose = next((c for c, starts in _FAMILIES.items() if name.startswith(starts)), None)
         if whose is None:
             continue
+        found = fate(cloud, name)
         if whose != cloud:
             yield f"{name} is for {whose}, and this is {cloud}: it does nothing here"
-        elif cloud == "azure" and not _known(cloud, name):
-            yield from (f"{name} does nothing: {found.says}" for *_, found in azure.found({name: value}))
-        elif not _known(cloud, name):
+        elif found is None:
             yield f"{name} isn't an annotation that {cloud} knows: it does nothing; look at its spelling"
-        elif name in _NOT_EMULATED[cloud] and value == _NOT_EMULATED[cloud][name][0]:
-            yield f"{name}: {value} isn't emulated on the desk: {_NOT_EMULATED[cloud][name][1]}"
+        elif found[0] == IGNORED:
+            yield f"{name} does nothing: {found[1]}"
+        elif found[0] == SUPPORTED and not found[2]:
+            yield f"{name} isn't emulated on the desk: it acts with provider {cloud} alone"
+        elif name in _VALUES and value == _VALUES[name][0]:
+            yield f"{name}: {value} isn't emulated on the desk: {_VALUES[name][1]}"
+
+
+def rejection(cloud: str, annotations: Mapping[str, str]) -> str:
+    """Why the real provider would refuse; "" when it wouldn't."""
+    for name, value in sorted(annotations.items()):
+        if not name.startswith(_FAMILIES[cloud]) or value.lower() in ("", "false", "off"):
+            continue
+        found = fate(cloud, name)
+        if found is not None and found[0] == REJECTED:
+            return f"annotation {name} isn't served: {found[1]}"
+    return ""

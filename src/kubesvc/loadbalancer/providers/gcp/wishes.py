@@ -67,6 +67,11 @@ ANNOTATIONS = (
 _KNOWN = {annotation.name: annotation for annotation in ANNOTATIONS}
 
 
+def known(name: str) -> Annotation | None:
+    """What there is to say of the annotation with that name."""
+    return _KNOWN.get(name)
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """`reason` is a CamelCase word for the condition."""
@@ -135,10 +140,10 @@ def remarks(service: Service) -> Sequence[str]:
     internal, annotations = is_internal(service), service.metadata.annotations
     found: list[str] = []
     for name in sorted(annotations):
-        known = _KNOWN.get(name)
-        if known is not None and known.verdict is Verdict.IGNORED:
-            found.append(f"annotation {name}: {known.text}")
-        elif known is None and name.startswith(CLOUD_PREFIXES):
+        what = known(name)
+        if what is not None and what.verdict is Verdict.IGNORED:
+            found.append(f"annotation {name}: {what.text}")
+        elif what is None and name.startswith(CLOUD_PREFIXES):
             found.append(f"annotation {name}: it isn't known here; leave it out")
         elif name == TIER and internal:
             found.append(f"annotation {name}: an internal address has no network tier; leave it out")
@@ -182,9 +187,9 @@ def _refused_values(service: Service, local: bool) -> Refusal | None:
     }
     annotations = service.metadata.annotations
     for name, value in sorted(annotations.items()):
-        known = _KNOWN.get(name)
-        if known is not None and known.verdict is Verdict.REJECTED:
-            return Refusal("AnnotationRejected", f"annotation {name}: {known.text}")
+        what = known(name)
+        if what is not None and what.verdict is Verdict.REJECTED:
+            return Refusal("AnnotationRejected", f"annotation {name}: {what.text}")
         if name in allowed and value not in allowed[name]:
             return Refusal("InvalidAnnotation", f"annotation {name}: {value!r} isn't {' or '.join(allowed[name][:2])}")
     if "," in annotations.get(ADDRESSES, ""):
