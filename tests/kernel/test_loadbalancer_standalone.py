@@ -149,7 +149,7 @@ def status(server: ServerThread) -> str:
         ((), "--kubeconfig FILE is missing"),
         (("--kubeconfig", "/nonexistent"), "can't be read as a kubeconfig"),
         (("--kubeconfig", "x", "--pool", "nine"), "neither a network"),
-        (("--kubeconfig", "x", "--provider", "cumulus"), "'cumulus' is not 'pool'"),
+        (("--kubeconfig", "x", "--provider", "cumulus"), "'cumulus' is not one of 'aws', 'azure', 'gcp', 'pool'"),
         (("announce",), "--kubeconfig FILE is missing"),
     ],
 )
