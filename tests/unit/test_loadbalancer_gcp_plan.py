@@ -13,7 +13,7 @@ from kubesvc.loadbalancer.providers.gcp.compare import matches
 from kubesvc.loadbalancer.providers.gcp.names import LIMIT, service_name
 from kubesvc.loadbalancer.providers.gcp.plan import Address
 from kubesvc.loadbalancer.providers.gcp.resources import Found, Kind, Site, names_of
-from kubesvc.loadbalancer.providers.gcp.wishes import ANNOTATIONS, Verdict, Wish, wish_of
+from kubesvc.loadbalancer.providers.gcp.wishes import ANNOTATIONS, Standing, Wish, wish_of
 from support.gcp.model import NAME
 from support.gcp.users import SITE, ports, service
 
@@ -40,10 +40,10 @@ def test_an_annotation_is_treated_as_the_table_says(annotation: wishes.Annotatio
         annotations[wishes.TYPE] = "Internal"
     more = {"externalTrafficPolicy": "Local", "healthCheckNodePort": 32000}
     asks, bare = service(annotations=annotations, **more), service(**more)
-    rejected = annotation.verdict is Verdict.REJECTED
+    rejected = annotation.verdict is Standing.REJECTED
     assert isinstance(wish_of(asks), wishes.Refusal) is rejected
-    assert bool(wishes.remarks(asks)) is (annotation.verdict is Verdict.IGNORED)
-    if annotation.verdict is Verdict.SUPPORTED and annotation.name != wishes.RBS:  # which asks for what there is
+    assert bool(wishes.remarks(asks)) is (annotation.verdict is Standing.IGNORED)
+    if annotation.verdict is Standing.SUPPORTED and annotation.name != wishes.RBS:  # which asks for what there is
         assert wish_of(asks) != wish_of(bare)
 
 

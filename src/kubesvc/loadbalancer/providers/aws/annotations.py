@@ -9,18 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+
+from kubesvc.loadbalancer.providers.standing import Standing
 
 PREFIX = "service.beta.kubernetes.io/aws-load-balancer-"
 SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
 LISTENER_ATTRIBUTES = "listener-attributes."
 NLB_CLASS = "service.k8s.aws/nlb"
-
-
-class Standing(StrEnum):
-    SUPPORTED = "supported"
-    IGNORED = "ignored"
-    REJECTED = "rejected"
 
 
 @dataclass(frozen=True, slots=True)

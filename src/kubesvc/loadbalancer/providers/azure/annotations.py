@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from kubesvc.loadbalancer.providers.standing import Standing
+
 PREFIX = "service.beta.kubernetes.io/"
 AZURE = PREFIX + "azure-"
 PORT = re.compile(re.escape(PREFIX) + r"port_(\d+)_(.+)")
 
-SUPPORTED, IGNORED, REJECTED = "supported", "ignored", "rejected"
+SUPPORTED, IGNORED, REJECTED = Standing.SUPPORTED, Standing.IGNORED, Standing.REJECTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Annotation:
     """`name` without the prefix; `says`: what it does, or why it is passed over and what to do instead."""
 
     name: str
-    fate: str
+    fate: Standing
     says: str
     public_only: bool = False
 

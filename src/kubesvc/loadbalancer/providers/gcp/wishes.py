@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 
 from kubesvc.api.core import Service
+from kubesvc.loadbalancer.providers.standing import Standing
 
 EXTERNAL_CLASS = "networking.gke.io/l4-regional-external"
 INTERNAL_CLASS = "networking.gke.io/l4-regional-internal"
@@ -30,39 +30,33 @@ SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
 CLOUD_PREFIXES = ("cloud.google.com/", "networking.gke.io/", "beta.cloud.google.com/")
 
 
-class Verdict(StrEnum):
-    SUPPORTED = "supported"
-    IGNORED = "ignored"
-    REJECTED = "rejected"
-
-
 @dataclass(frozen=True, slots=True)
 class Annotation:
     """`text`: what it means; for one that is ignored or rejected, what to do instead."""
 
     name: str
-    verdict: Verdict
+    verdict: Standing
     text: str
 
 
 ANNOTATIONS = (
-    Annotation(TYPE, Verdict.SUPPORTED, '`"Internal"`: an internal load balancer; of no account beside a class'),
-    Annotation(OLD_TYPE, Verdict.SUPPORTED, f"the older name of `{TYPE}`"),
-    Annotation(RBS, Verdict.SUPPORTED, '`"enabled"`: an external load balancer has a backend service; it always has'),
-    Annotation(ADDRESSES, Verdict.SUPPORTED, "the name of a static IPv4 address of the region"),
-    Annotation(SUBNET, Verdict.SUPPORTED, "internal: the subnet that the address is from"),
-    Annotation(OLD_SUBNET, Verdict.SUPPORTED, f"the older name of `{SUBNET}`"),
-    Annotation(GLOBAL_ACCESS, Verdict.SUPPORTED, 'internal: `"true"` lets clients of other regions in'),
-    Annotation(TIER, Verdict.SUPPORTED, "external: `Premium` or `Standard`; a change of it changes the address"),
-    Annotation(WEIGHTED, Verdict.SUPPORTED, "`pods-per-node`, with externalTrafficPolicy Local: by ready pods"),
-    Annotation(SOURCE_RANGES, Verdict.SUPPORTED, "who may connect, where `spec.loadBalancerSourceRanges` is empty"),
-    Annotation("cloud.google.com/neg", Verdict.IGNORED, "backends are instance groups; leave it out"),
-    Annotation("cloud.google.com/neg-status", Verdict.IGNORED, "GKE's own note; leave it out"),
-    Annotation("cloud.google.com/backend-config", Verdict.IGNORED, "it is for Ingress; leave it out"),
-    Annotation("beta.cloud.google.com/backend-config", Verdict.IGNORED, "it is for Ingress; leave it out"),
-    Annotation("cloud.google.com/app-protocols", Verdict.IGNORED, "packets pass through unread; leave it out"),
-    Annotation("networking.gke.io/transparent-health-checker", Verdict.IGNORED, "the proxy's own health is checked"),
-    Annotation(STRONG_AFFINITY, Verdict.REJECTED, "Google allows it to few projects; use `spec.sessionAffinity`"),
+    Annotation(TYPE, Standing.SUPPORTED, '`"Internal"`: an internal load balancer; of no account beside a class'),
+    Annotation(OLD_TYPE, Standing.SUPPORTED, f"the older name of `{TYPE}`"),
+    Annotation(RBS, Standing.SUPPORTED, '`"enabled"`: an external load balancer has a backend service; it always has'),
+    Annotation(ADDRESSES, Standing.SUPPORTED, "the name of a static IPv4 address of the region"),
+    Annotation(SUBNET, Standing.SUPPORTED, "internal: the subnet that the address is from"),
+    Annotation(OLD_SUBNET, Standing.SUPPORTED, f"the older name of `{SUBNET}`"),
+    Annotation(GLOBAL_ACCESS, Standing.SUPPORTED, 'internal: `"true"` lets clients of other regions in'),
+    Annotation(TIER, Standing.SUPPORTED, "external: `Premium` or `Standard`; a change of it changes the address"),
+    Annotation(WEIGHTED, Standing.SUPPORTED, "`pods-per-node`, with externalTrafficPolicy Local: by ready pods"),
+    Annotation(SOURCE_RANGES, Standing.SUPPORTED, "who may connect, where `spec.loadBalancerSourceRanges` is empty"),
+    Annotation("cloud.google.com/neg", Standing.IGNORED, "backends are instance groups; leave it out"),
+    Annotation("cloud.google.com/neg-status", Standing.IGNORED, "GKE's own note; leave it out"),
+    Annotation("cloud.google.com/backend-config", Standing.IGNORED, "it is for Ingress; leave it out"),
+    Annotation("beta.cloud.google.com/backend-config", Standing.IGNORED, "it is for Ingress; leave it out"),
+    Annotation("cloud.google.com/app-protocols", Standing.IGNORED, "packets pass through unread; leave it out"),
+    Annotation("networking.gke.io/transparent-health-checker", Standing.IGNORED, "the proxy's own health is checked"),
+    Annotation(STRONG_AFFINITY, Standing.REJECTED, "Google allows it to few projects; use `spec.sessionAffinity`"),
 )
 _KNOWN = {annotation.name: annotation for annotation in ANNOTATIONS}
 
@@ -141,7 +135,7 @@ def remarks(service: Service) -> Sequence[str]:
     found: list[str] = []
     for name in sorted(annotations):
         what = known(name)
-        if what is not None and what.verdict is Verdict.IGNORED:
+        if what is not None and what.verdict is Standing.IGNORED:
             found.append(f"annotation {name}: {what.text}")
         elif what is None and name.startswith(CLOUD_PREFIXES):
             found.append(f"annotation {name}: it isn't known here; leave it out")
@@ -188,7 +182,7 @@ def _refused_values(service: Service, local: bool) -> Refusal | None:
     annotations = service.metadata.annotations
     for name, value in sorted(annotations.items()):
         what = known(name)
-        if what is not None and what.verdict is Verdict.REJECTED:
+        if what is not None and what.verdict is Standing.REJECTED:
             return Refusal("AnnotationRejected", f"annotation {name}: {what.text}")
         if name in allowed and value not in allowed[name]:
             return Refusal("InvalidAnnotation", f"annotation {name}: {value!r} isn't {' or '.join(allowed[name][:2])}")
