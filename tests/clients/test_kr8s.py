@@ -59,7 +59,7 @@ async def test_watch_resumes(api: Any) -> None:
             if "two" in seen:
                 return
 
-    await asyncio.wait_for(follow(), 20)
+    await asyncio.wait_for(follow(), 60)
 
 
 async def test_exec(api: Any) -> None:

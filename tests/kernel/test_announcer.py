@@ -25,7 +25,7 @@ from support.l2net import Member, segment
 
 VIP = IPv4Address("172.29.7.200")
 POOL = ((VIP, VIP),)
-DEADLINE = 20.0  # seconds
+DEADLINE = 60.0  # seconds
 
 
 @pytest.fixture

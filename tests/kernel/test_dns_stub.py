@@ -23,7 +23,7 @@ from kubesvc.kernel import netns
 from support.dns_upstream import Upstream
 from support.dns_zone import endpoint, endpoint_slice, put, service, small_cluster
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 @pytest.fixture

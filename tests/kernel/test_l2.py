@@ -18,7 +18,7 @@ from kubesvc.loadbalancer.announce.packets import open_arp
 from support.l2net import Member, call_in, run_in, segment
 
 VIP, OTHER = IPv4Address("172.29.7.200"), IPv4Address("172.29.7.201")
-DEADLINE = 20.0  # seconds
+DEADLINE = 60.0  # seconds
 
 
 @pytest.fixture

@@ -278,12 +278,12 @@ def test_describe_shows_a_service_and_its_events(kubectl: Kubectl) -> None:
 
 def test_wait_for_a_condition_and_for_deletion(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=DEPLOYMENT)
-    waiting = kubectl.start("wait", "deployment/web", "--for=condition=Available", "--timeout=20s")
+    waiting = kubectl.start("wait", "deployment/web", "--for=condition=Available", "--timeout=60s")
     status = {"status": {"conditions": [{"type": "Available", "status": "True", "reason": "x", "message": ""}]}}
     kubectl("patch", "deployment", "web", "--subresource=status", "--type=merge", "-p", json.dumps(status))
     printed, _ = waiting.communicate(timeout=30)
     assert "condition met" in printed
-    gone = kubectl.start("wait", "deployment/web", "--for=delete", "--timeout=20s")
+    gone = kubectl.start("wait", "deployment/web", "--for=delete", "--timeout=60s")
     kubectl("delete", "deployment", "web")
     printed, _ = gone.communicate(timeout=30)
     assert gone.returncode == 0, printed
@@ -302,7 +302,7 @@ def test_scale(kubectl: Kubectl) -> None:
 def test_rollout_status_says_when_it_is_done(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=DEPLOYMENT)
     generation = kubectl.json("get", "deployment", "web")["metadata"]["generation"]
-    following = kubectl.start("rollout", "status", "deployment/web", "--timeout=20s")
+    following = kubectl.start("rollout", "status", "deployment/web", "--timeout=60s")
     counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 2)
     status = {"status": {"observedGeneration": generation, **counts}}
     kubectl("patch", "deployment", "web", "--subresource=status", "--type=merge", "-p", json.dumps(status))

@@ -39,7 +39,7 @@ def test_requests_are_approved_and_denied(kubectl: Kubectl) -> None:
     assert row.split()[2:] == [SIGNER, "admin", "60m", "Pending"]
     assert "approved" in kubectl("certificate", "approve", good)
     assert "denied" in kubectl("certificate", "deny", bad)
-    kubectl("wait", f"csr/{good}", "--for=jsonpath={.status.certificate}", "--timeout=30s")
+    kubectl("wait", f"csr/{good}", "--for=jsonpath={.status.certificate}", "--timeout=60s")
     assert kubectl("get", "csr", good).split()[-1] == "Approved,Issued"
     assert kubectl("get", "csr", bad).split()[-1] == "Denied"
     pem = base64.b64decode(kubectl.json("get", "csr", good)["status"]["certificate"])

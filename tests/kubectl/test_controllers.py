@@ -50,22 +50,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
 def kubectl(kubectl: Kubectl) -> Kubectl:
     """With the Deployment and its Service rolled out."""
     kubectl("apply", "-f", "-", stdin=WEB)
-    rolled = kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    rolled = kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     assert 'deployment "web" successfully rolled out' in rolled
     return kubectl
 
 
 def test_a_rollout_its_history_and_its_undoing(kubectl: Kubectl) -> None:
-    kubectl("wait", "--for=condition=Available", "deployment/web", "--timeout=20s")
+    kubectl("wait", "--for=condition=Available", "deployment/web", "--timeout=60s")
     kubectl("set", "env", "deployment/web", "VERSION=2")
-    kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     assert [line.split()[0] for line in kubectl("rollout", "history", "deployment/web").split("\n")[2:4]] == ["1", "2"]
     assert "VERSION" in kubectl("get", "deployment", "web", "-o", "yaml")
     kubectl("rollout", "undo", "deployment/web")
-    kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     assert "VERSION" not in kubectl("get", "deployment", "web", "-o", "yaml")
     kubectl("rollout", "restart", "deployment/web")
-    kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     assert (
         kubectl.json("get", "deployment", "web")["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "4"
     )
@@ -75,7 +75,7 @@ def test_pause_and_resume(kubectl: Kubectl) -> None:
     kubectl("rollout", "pause", "deployment/web")
     kubectl("set", "env", "deployment/web", "VERSION=2")
     kubectl("rollout", "resume", "deployment/web")
-    kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     newest = [s for s in kubectl.json("get", "replicasets")["items"] if s["spec"]["replicas"]]
     assert [s["metadata"]["annotations"]["deployment.kubernetes.io/revision"] for s in newest] == ["2"]
 
@@ -85,29 +85,29 @@ def test_describe_shows_what_happened(kubectl: Kubectl) -> None:
     assert "3 desired | 3 updated | 3 total | 3 available | 0 unavailable" in shown
     assert "NewReplicaSet:   web-" in shown
     assert "(3/3 replicas created)" in shown
-    kubectl("wait", "--for=jsonpath={.endpoints[2].conditions.ready}=true", "endpointslices", "--all", "--timeout=20s")
+    kubectl("wait", "--for=jsonpath={.endpoints[2].conditions.ready}=true", "endpointslices", "--all", "--timeout=60s")
     kubectl("wait", "--for=jsonpath={.reason}=ScalingReplicaSet", "events", "--field-selector=reason=ScalingReplicaSet")
     shown = kubectl("describe", "deployment", "web")
     assert "Scaled up replica set web-" in shown
     endpoints = next(line for line in kubectl("describe", "service", "web").splitlines() if "Endpoints:" in line)
     assert endpoints.count(":8080") == 3
-    kubectl("wait", "--for=jsonpath={.subsets[0].addresses[2]}", "endpoints/web", "--timeout=20s")
+    kubectl("wait", "--for=jsonpath={.subsets[0].addresses[2]}", "endpoints/web", "--timeout=60s")
 
 
 def test_scale_and_delete(kubectl: Kubectl) -> None:
     kubectl("scale", "deployment/web", "--replicas=5")
-    kubectl("rollout", "status", "deployment/web", "--timeout=20s")
+    kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     assert len(kubectl.json("get", "pods")["items"]) == 5
-    kubectl("delete", "deployment", "web", "--cascade=foreground", "--timeout=20s")
+    kubectl("delete", "deployment", "web", "--cascade=foreground", "--timeout=60s")
     assert kubectl.json("get", "pods,replicasets")["items"] == []
-    kubectl("delete", "namespace", kubectl.namespace, "--timeout=20s")
+    kubectl("delete", "namespace", kubectl.namespace, "--timeout=60s")
 
 
 def test_orphans_stay_and_the_rest_goes_in_the_background(kubectl: Kubectl) -> None:
-    kubectl("delete", "deployment", "web", "--cascade=orphan", "--timeout=20s")
+    kubectl("delete", "deployment", "web", "--cascade=orphan", "--timeout=60s")
     (left,) = kubectl.json("get", "replicasets")["items"]
     assert "ownerReferences" not in left["metadata"]
     assert len(kubectl.json("get", "pods")["items"]) == 3
     kubectl("delete", "replicaset", left["metadata"]["name"], "--cascade=background")
-    kubectl("wait", "--for=delete", "pods", "--all", "--timeout=20s")
+    kubectl("wait", "--for=delete", "pods", "--all", "--timeout=60s")
     assert kubectl.json("get", "pods")["items"] == []

@@ -36,7 +36,7 @@ def defined(kubectl: Kubectl) -> Kubectl:
     """The definitions are the cluster's: made once, found by everybody."""
     for tree in (GATEWAY, HTTP_ROUTE, DATABASE):
         kubectl("apply", "-f", "-", stdin=json.dumps(tree))
-        kubectl("wait", "--for=condition=Established", f"crd/{tree['metadata']['name']}", "--timeout=20s")
+        kubectl("wait", "--for=condition=Established", f"crd/{tree['metadata']['name']}", "--timeout=60s")
     return kubectl
 
 
@@ -98,7 +98,7 @@ def test_an_operators_resource_scales_and_is_edited(defined: Kubectl) -> None:
     assert "main" in defined("get", "all")
     refused = defined.fails("patch", "db", "main", "--type=merge", "-p", '{"spec":{"engine":"mysql"}}')
     assert "mysql has one replica" in refused
-    assert "deleted" in defined("delete", "db", "main", "--timeout=20s")
+    assert "deleted" in defined("delete", "db", "main", "--timeout=60s")
 
 
 def test_deleting_a_definition_deletes_its_objects(defined: Kubectl, server: ServerThread) -> None:
@@ -106,8 +106,8 @@ def test_deleting_a_definition_deletes_its_objects(defined: Kubectl, server: Ser
     tree["spec"]["names"] = {"plural": "jitters", "kind": "Jitter"}
     tree["metadata"]["name"] = "jitters.example.com"
     defined("apply", "-f", "-", stdin=json.dumps(tree))
-    defined("wait", "--for=condition=Established", "crd/jitters.example.com", "--timeout=20s")
+    defined("wait", "--for=condition=Established", "crd/jitters.example.com", "--timeout=60s")
     one = {"apiVersion": "example.com/v1", "kind": "Jitter", "metadata": {"name": "x"}, "spec": {"engine": "mysql"}}
     defined("create", "-f", "-", stdin=json.dumps(one))
-    defined("delete", "crd", "jitters.example.com", "--timeout=20s")
+    defined("delete", "crd", "jitters.example.com", "--timeout=60s")
     assert "jitters" in defined.fails("get", "jitters")

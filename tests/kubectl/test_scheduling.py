@@ -67,7 +67,7 @@ def test_what_fits_nowhere_says_why_and_runs_when_it_does_not_matter_any_more(ku
     if "nodeSelector" in spec:
         three_nodes.kubectl("label", "node", "node2", "disk=ssd")
         try:
-            kubectl("wait", "--for=condition=Ready", "pod/stuck", "--timeout=30s")
+            kubectl("wait", "--for=condition=Ready", "pod/stuck", "--timeout=60s")
             assert kubectl("get", "pod", "stuck", "-o", "jsonpath={.spec.nodeName}") == "node2"
         finally:
             three_nodes.kubectl("label", "node", "node2", "disk-")
@@ -92,4 +92,4 @@ def test_a_host_port_is_had_once_a_node_and_answers(kubectl, three_nodes):
         found = kubectl("exec", f"server-{number}", "--", "python3", "-c", fetch)
         assert found.strip() == f"server-{(number + 1) % 3}"
     kubectl("delete", "pod", "server-0", "--wait=false")
-    kubectl("wait", "--for=condition=Ready", "pod/one-too-many", "--timeout=30s")
+    kubectl("wait", "--for=condition=Ready", "pod/one-too-many", "--timeout=60s")

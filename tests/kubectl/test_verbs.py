@@ -193,7 +193,7 @@ def test_a_node_is_tainted_cordoned_and_drained(kubectl: Kubectl) -> None:
     kubectl("run", "one", "--image=host", f'--overrides={{"spec":{{"nodeName":"{node}"}}}}')
     phase = json.dumps({"status": {"phase": "Succeeded"}})
     kubectl("patch", "pod", "one", "--subresource=status", "--type=merge", "-p", phase)
-    printed = kubectl("drain", node, "--force", "--timeout=20s")
+    printed = kubectl("drain", node, "--force", "--timeout=60s")
     assert f"evicting pod {kubectl.namespace}/one" in printed + kubectl.run("get", "pods").stderr
     assert f"node/{node} drained" in printed
     assert kubectl("get", "pods", "-o", "name") == ""

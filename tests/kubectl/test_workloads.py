@@ -56,13 +56,13 @@ def replace(kubectl: Kubectl, name: str) -> None:
         return uid not in ("", before)
 
     eventually(another, what=f"another pod {name}")
-    kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=20s")
+    kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
 
 
 def happened(kubectl: Kubectl, reason: str, name: str = "db") -> list[str]:
     """Messages of events about an object, in their order; waits for the first."""
     selector = f"--field-selector=reason={reason},involvedObject.name={name}"
-    kubectl("wait", f"--for=jsonpath={{.reason}}={reason}", "events", selector, "--timeout=20s")
+    kubectl("wait", f"--for=jsonpath={{.reason}}={reason}", "events", selector, "--timeout=60s")
     return [e["message"] for e in kubectl.json("get", "events", selector)["items"]]
 
 
@@ -73,7 +73,7 @@ def revisions(kubectl: Kubectl, resource: str) -> list[str]:
 
 def test_a_stateful_sets_pods_have_names_that_stay(kubectl: Kubectl) -> None:
     assert "Warning" not in apply(kubectl, "StatefulSet", replicas=3, serviceName="db")
-    kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
+    kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
     found = pods(kubectl)
     assert sorted(found) == ["db-0", "db-1", "db-2"]
     assert found["db-1"]["statefulset.kubernetes.io/pod-name"] == "db-1"
@@ -84,8 +84,8 @@ def test_a_stateful_sets_pods_have_names_that_stay(kubectl: Kubectl) -> None:
     assert [p["metadata"]["name"] for p in created] == ["db-0", "db-1", "db-2"]
     replace(kubectl, "db-1")
     kubectl("scale", "statefulset/db", "--replicas=1")
-    kubectl("wait", "--for=delete", "pod/db-1", "--timeout=20s")
-    kubectl("wait", "--for=jsonpath={.status.replicas}=1", "statefulset/db", "--timeout=20s")
+    kubectl("wait", "--for=delete", "pod/db-1", "--timeout=60s")
+    kubectl("wait", "--for=jsonpath={.status.replicas}=1", "statefulset/db", "--timeout=60s")
     assert sorted(pods(kubectl)) == ["db-0"]
     deleted = happened(kubectl, "SuccessfulDelete")
     assert "delete Pod db-2 in StatefulSet db successful" in deleted
@@ -94,47 +94,47 @@ def test_a_stateful_sets_pods_have_names_that_stay(kubectl: Kubectl) -> None:
 
 def test_a_stateful_sets_rollout_history_and_undo(kubectl: Kubectl) -> None:
     apply(kubectl, "StatefulSet", replicas=2, serviceName="db")
-    kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
+    kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
     first = pods(kubectl)["db-0"][REVISION]
     kubectl("set", "env", "statefulset/db", "VERSION=2")
-    assert "2 new pods have been updated" in kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
+    assert "2 new pods have been updated" in kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
     assert {labels[REVISION] for labels in pods(kubectl).values()}.isdisjoint({first})
     assert revisions(kubectl, "statefulset/db") == ["1", "2"]
     assert "VERSION" in kubectl("rollout", "history", "statefulset/db", "--revision=2")
     assert "VERSION" not in kubectl("rollout", "history", "statefulset/db", "--revision=1")
     kubectl("rollout", "undo", "statefulset/db")
-    kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
+    kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
     assert {labels[REVISION] for labels in pods(kubectl).values()} == {first}
     assert revisions(kubectl, "statefulset/db") == ["2", "3"]
     kubectl("rollout", "restart", "statefulset/db")
-    kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
+    kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
     assert {labels[REVISION] for labels in pods(kubectl).values()}.isdisjoint({first})
 
 
 def test_a_partition_holds_the_lower_ordinals_back(kubectl: Kubectl) -> None:
     partition = {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}
     apply(kubectl, "StatefulSet", replicas=3, serviceName="db", updateStrategy=partition)
-    kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
+    kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
     first = pods(kubectl)["db-0"][REVISION]
     kubectl("set", "env", "statefulset/db", "VERSION=2")
     assert "partitioned roll out complete: 1 new pods" in kubectl(
-        "rollout", "status", "statefulset/db", "--timeout=20s"
+        "rollout", "status", "statefulset/db", "--timeout=60s"
     )
     now = {name: labels[REVISION] == first for name, labels in pods(kubectl).items()}
     assert now == {"db-0": True, "db-1": True, "db-2": False}
     replace(kubectl, "db-0")
     assert pods(kubectl)["db-0"][REVISION] == first
     kubectl("patch", "statefulset/db", "-p", '{"spec":{"updateStrategy":{"rollingUpdate":{"partition":0}}}}')
-    kubectl("rollout", "status", "statefulset/db", "--timeout=20s")
+    kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
     assert {labels[REVISION] == first for labels in pods(kubectl).values()} == {False}
 
 
 def test_on_delete_replaces_only_what_is_deleted(kubectl: Kubectl) -> None:
     apply(kubectl, "StatefulSet", replicas=2, podManagementPolicy="Parallel", updateStrategy={"type": "OnDelete"})
-    kubectl("wait", "--for=jsonpath={.status.readyReplicas}=2", "statefulset/db", "--timeout=20s")
+    kubectl("wait", "--for=jsonpath={.status.readyReplicas}=2", "statefulset/db", "--timeout=60s")
     first = pods(kubectl)["db-0"][REVISION]
     kubectl("set", "env", "statefulset/db", "VERSION=2")
-    kubectl("wait", "--for=jsonpath={.status.observedGeneration}=2", "statefulset/db", "--timeout=20s")
+    kubectl("wait", "--for=jsonpath={.status.observedGeneration}=2", "statefulset/db", "--timeout=60s")
     replace(kubectl, "db-0")
     now = {name: labels[REVISION] == first for name, labels in pods(kubectl).items()}
     assert now == {"db-0": False, "db-1": True}
@@ -142,32 +142,32 @@ def test_on_delete_replaces_only_what_is_deleted(kubectl: Kubectl) -> None:
 
 def test_a_daemon_set_has_a_pod_on_every_node_it_fits(kubectl: Kubectl) -> None:
     assert "Warning" not in apply(kubectl, "DaemonSet", name="agent")
-    kubectl("rollout", "status", "daemonset/agent", "--timeout=20s")
+    kubectl("rollout", "status", "daemonset/agent", "--timeout=60s")
     found = kubectl.json("get", "pods")["items"]
     assert sorted(p["spec"]["nodeName"] for p in found) == ["n1", "n2"]
     kubectl("set", "env", "daemonset/agent", "VERSION=2")
-    assert "successfully rolled out" in kubectl("rollout", "status", "daemonset/agent", "--timeout=20s")
+    assert "successfully rolled out" in kubectl("rollout", "status", "daemonset/agent", "--timeout=60s")
     assert revisions(kubectl, "daemonset/agent") == ["1", "2"]
     kubectl("rollout", "undo", "daemonset/agent", "--to-revision=1")
-    kubectl("rollout", "status", "daemonset/agent", "--timeout=20s")
+    kubectl("rollout", "status", "daemonset/agent", "--timeout=60s")
     assert "VERSION" not in kubectl("get", "pods", "-o", "yaml")
     kubectl("rollout", "restart", "daemonset/agent")
-    kubectl("rollout", "status", "daemonset/agent", "--timeout=20s")
+    kubectl("rollout", "status", "daemonset/agent", "--timeout=60s")
     assert kubectl("get", "daemonset", "agent", "--no-headers").split()[1:6] == ["2"] * 5
     kubectl("label", "node", "n1", f"only={kubectl.namespace}", "--overwrite")
     selector = {"spec": {"template": {"spec": {"nodeSelector": {"only": kubectl.namespace}}}}}
     kubectl("patch", "daemonset/agent", "-p", json.dumps(selector))
-    kubectl("rollout", "status", "daemonset/agent", "--timeout=20s")
-    kubectl("wait", "--for=jsonpath={.status.desiredNumberScheduled}=1", "daemonset/agent", "--timeout=20s")
+    kubectl("rollout", "status", "daemonset/agent", "--timeout=60s")
+    kubectl("wait", "--for=jsonpath={.status.desiredNumberScheduled}=1", "daemonset/agent", "--timeout=60s")
     assert {p["spec"]["nodeName"] for p in kubectl.json("get", "pods")["items"]} == {"n1"}
 
 
 def test_a_daemon_set_with_surge_is_never_a_pod_short(kubectl: Kubectl) -> None:
     surge = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
     apply(kubectl, "DaemonSet", name="agent", updateStrategy=surge)
-    kubectl("rollout", "status", "daemonset/agent", "--timeout=20s")
+    kubectl("rollout", "status", "daemonset/agent", "--timeout=60s")
     kubectl("set", "env", "daemonset/agent", "VERSION=2")
-    assert "successfully rolled out" in kubectl("rollout", "status", "daemonset/agent", "--timeout=20s")
+    assert "successfully rolled out" in kubectl("rollout", "status", "daemonset/agent", "--timeout=60s")
     assert len(pods(kubectl)) == 2
 
 
@@ -177,18 +177,18 @@ def test_a_job_runs_to_its_completions(kubectl: Kubectl) -> None:
     assert "Warning" not in apply(
         kubectl, "Job", name="once", annotations=succeed, completions=3, parallelism=2, pod=never
     )
-    kubectl("wait", "--for=condition=complete", "job/once", "--timeout=20s")
+    kubectl("wait", "--for=condition=complete", "job/once", "--timeout=60s")
     status = kubectl.json("get", "job", "once")["status"]
     assert (status["succeeded"], status.get("active"), status["ready"]) == (3, None, 0)
     assert kubectl("get", "job", "once", "--no-headers").split()[1:3] == ["Complete", "3/3"]
     assert len(pods(kubectl)) == 3
-    kubectl("delete", "job", "once", "--cascade=foreground", "--timeout=20s")
+    kubectl("delete", "job", "once", "--cascade=foreground", "--timeout=60s")
     assert pods(kubectl) == {}
 
 
 def test_a_job_that_fails_ends_at_its_limit(kubectl: Kubectl) -> None:
     apply(kubectl, "Job", name="bad", annotations={ENDS: "Failed"}, backoffLimit=0, pod={"restartPolicy": "Never"})
-    kubectl("wait", "--for=condition=failed", "job/bad", "--timeout=20s")
+    kubectl("wait", "--for=condition=failed", "job/bad", "--timeout=60s")
     conditions = {c["type"]: c["reason"] for c in kubectl.json("get", "job", "bad")["status"]["conditions"]}
     assert conditions == {"FailureTarget": "BackoffLimitExceeded", "Failed": "BackoffLimitExceeded"}
 
@@ -202,20 +202,20 @@ def test_a_job_past_its_deadline_is_stopped_and_one_past_its_time_is_removed(kub
         ttlSecondsAfterFinished=1,
         pod={"restartPolicy": "Never"},
     )
-    kubectl("wait", "--for=jsonpath={.status.active}=1", "job/slow", "--timeout=20s")
-    kubectl("wait", "--for=condition=failed", "job/slow", "--timeout=20s")
+    kubectl("wait", "--for=jsonpath={.status.active}=1", "job/slow", "--timeout=60s")
+    kubectl("wait", "--for=condition=failed", "job/slow", "--timeout=60s")
     assert happened(kubectl, "DeadlineExceeded", "slow") == ["Job was active longer than specified deadline"]
-    kubectl("wait", "--for=delete", "job/slow", "--timeout=20s")
+    kubectl("wait", "--for=delete", "job/slow", "--timeout=60s")
     assert pods(kubectl) == {}
 
 
 def test_an_indexed_job_and_a_suspended_one(kubectl: Kubectl) -> None:
     indexed = {"completionMode": "Indexed", "completions": 3, "parallelism": 3, "suspend": True}
     apply(kubectl, "Job", name="work", annotations={ENDS: "Succeeded"}, pod={"restartPolicy": "Never"}, **indexed)
-    kubectl("wait", "--for=condition=suspended", "job/work", "--timeout=20s")
+    kubectl("wait", "--for=condition=suspended", "job/work", "--timeout=60s")
     assert pods(kubectl) == {}
     kubectl("patch", "job/work", "-p", '{"spec":{"suspend":false}}')
-    kubectl("wait", "--for=condition=complete", "job/work", "--timeout=20s")
+    kubectl("wait", "--for=condition=complete", "job/work", "--timeout=60s")
     assert kubectl.json("get", "job", "work")["status"]["completedIndexes"] == "0-2"
     pod = next(p for p in kubectl.json("get", "pods")["items"] if p["spec"]["hostname"] == "work-1")
     assert pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"] == "1"
@@ -224,9 +224,9 @@ def test_an_indexed_job_and_a_suspended_one(kubectl: Kubectl) -> None:
 
 def test_a_replication_controller_keeps_its_pods(kubectl: Kubectl) -> None:
     assert "Warning" not in apply(kubectl, "ReplicationController", name="old", replicas=2)
-    kubectl("wait", "--for=jsonpath={.status.readyReplicas}=2", "rc/old", "--timeout=20s")
+    kubectl("wait", "--for=jsonpath={.status.readyReplicas}=2", "rc/old", "--timeout=60s")
     kubectl("scale", "rc/old", "--replicas=1")
-    kubectl("wait", "--for=jsonpath={.status.replicas}=1", "rc/old", "--timeout=20s")
+    kubectl("wait", "--for=jsonpath={.status.replicas}=1", "rc/old", "--timeout=60s")
     assert len(pods(kubectl)) == 1
     assert kubectl("get", "rc", "old", "--no-headers").split()[1:4] == ["1", "1", "1"]
 
@@ -240,7 +240,7 @@ def test_dependents_go_or_stay_as_asked(kubectl: Kubectl, kind: str) -> None:
     def make() -> None:
         apply(kubectl, kind, **more)
         ready = "{.status.numberReady}" if kind == "DaemonSet" else "{.status.readyReplicas}"
-        kubectl("wait", f"--for=jsonpath={ready}=2", resource, "--timeout=20s")
+        kubectl("wait", f"--for=jsonpath={ready}=2", resource, "--timeout=60s")
 
     make()
     before = {p["metadata"]["uid"] for p in kubectl.json("get", "pods")["items"]}
@@ -249,8 +249,8 @@ def test_dependents_go_or_stay_as_asked(kubectl: Kubectl, kind: str) -> None:
     assert all("ownerReferences" not in p["metadata"] for p in kubectl.json("get", "pods")["items"])
     make()
     assert {p["metadata"]["uid"] for p in kubectl.json("get", "pods")["items"]} == before
-    kubectl("delete", resource, "--cascade=foreground", "--timeout=20s")
+    kubectl("delete", resource, "--cascade=foreground", "--timeout=60s")
     assert kubectl.json("get", "pods,controllerrevisions")["items"] == []
     make()
     kubectl("delete", resource, "--cascade=background")
-    kubectl("wait", "--for=delete", "pods", "--all", "--timeout=20s")
+    kubectl("wait", "--for=delete", "pods", "--all", "--timeout=60s")

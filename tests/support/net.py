@@ -24,7 +24,7 @@ from types import TracebackType
 from kubesvc.kernel import netns
 
 _ETH_P_ALL = 3  # linux/if_ether.h
-DEADLINE = 20.0  # seconds, for anything on the wire
+DEADLINE = 60.0  # seconds, for anything on the wire
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from kubesvc.api.registry import Kind
 from kubesvc.client.informer import Informer, wait_synced
 from kubesvc.client.session import Session
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 """Seconds a story may wait for one thing."""
 
 F = TypeVar("F")

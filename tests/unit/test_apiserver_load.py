@@ -60,13 +60,13 @@ async def test_who_gives_up_waiting_leaves_no_seat_behind() -> None:
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     seats.give_back()
-    await asyncio.wait_for(seats.take("b"), 20)
+    await asyncio.wait_for(seats.take("b"), 60)
     late = asyncio.create_task(seats.take("c"))
     await asyncio.sleep(0)
     seats.give_back()
     late.cancel()  # in the moment it was given the seat
     await asyncio.gather(late, return_exceptions=True)
-    await asyncio.wait_for(seats.take("d"), 20)
+    await asyncio.wait_for(seats.take("d"), 60)
 
 
 # ── what is read ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -120,7 +120,7 @@ async def test_a_body_that_comes_drop_by_drop_is_given_up(tmp_path: Path, monkey
     with tls_server(tmp_path) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=client(tmp_path))
         writer.write(b"POST /api/v1/namespaces HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-        answer = await asyncio.wait_for(reader.readuntil(b'"code":408}'), 10)
+        answer = await asyncio.wait_for(reader.readuntil(b'"code":408}'), 60)
         await end(writer)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"reason":"RequestTimeout"' in answer

@@ -23,7 +23,7 @@ from kubesvc.store.memory import MemoryStore
 from kubesvc.store.protocol import Versioned
 from support.apiserver import ADMIN, local_server
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 PARTIAL = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 

@@ -51,7 +51,7 @@ class Cluster:
         return await self.until(tree["metadata"]["name"], "Established")
 
     async def until(self, name: str, condition: str, status: str = "True") -> JSON:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             found = await self.session.get(DEFINITION, "", name)
             held = {c["type"]: c["status"] for c in found["status"].get("conditions") or ()}
@@ -61,7 +61,7 @@ class Cluster:
             await asyncio.sleep(0)
 
     async def gone(self, name: str) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             try:
                 await self.session.get(DEFINITION, "", name)
@@ -232,7 +232,7 @@ async def test_a_schema_may_become_stricter_while_objects_live(cluster: Cluster)
     await cluster.session.create(DB, db(replicas=9))
     root(found)["properties"]["spec"]["properties"]["replicas"]["maximum"] = 3
     await cluster.session.update(DEFINITION, found)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (await cluster.send("POST", DB.path("default"), db("b", replicas=9))).status != 422:
         await cluster.session.delete(DB, "default", "b")
         assert time.monotonic() < deadline
@@ -441,7 +441,7 @@ async def test_a_definition_takes_its_objects_with_it_and_waits_for_their_finali
     await cluster.until("databases.example.com", "Terminating")
     with pytest.raises(MethodNotAllowed, match="definition is terminating"):
         await cluster.session.create(DB, db("late"))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len((await cluster.get(DB.path()))["items"]) != 1:
         assert time.monotonic() < deadline
         await asyncio.sleep(0)

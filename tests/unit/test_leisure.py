@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from kubesvc.client.queue import WorkQueue
 
-DEADLINE = 30.0  # seconds
+DEADLINE = 60.0  # seconds
 KEYS = [f"k{number}" for number in range(20)]
 
 

@@ -18,7 +18,7 @@ from support.apiserver import local_session
 
 VIP, SECOND, FOREIGN = (IPv4Address(a) for a in ("172.29.7.200", "172.29.7.201", "203.0.113.7"))
 POOL = ((VIP, SECOND),)
-DEADLINE = 20.0  # seconds
+DEADLINE = 60.0  # seconds
 
 
 class Claims(Responder):

@@ -55,7 +55,7 @@ async def provider(account: Cloud, session: Session, *adopted: Service, **config
     made.heard = asyncio.Queue()  # type: ignore[attr-defined]
     task = asyncio.create_task(made.run(made.heard.put_nowait))  # type: ignore[attr-defined]
     try:
-        await asyncio.wait_for(made.adopt(adopted), 20)
+        await asyncio.wait_for(made.adopt(adopted), 60)
         yield made
     finally:
         task.cancel()
@@ -288,7 +288,7 @@ async def test_what_was_changed_behind_our_back_is_put_right(aws: Cloud, session
         aws.client("elbv2").delete_listener(ListenerArn=aws.listeners(arn)[0]["ListenerArn"])
         while not made.heard.empty():  # type: ignore[attr-defined]
             made.heard.get_nowait()  # type: ignore[attr-defined]
-        assert await asyncio.wait_for(made.heard.get(), 20) is Change.RULES  # type: ignore[attr-defined]
+        assert await asyncio.wait_for(made.heard.get(), 60) is Change.RULES  # type: ignore[attr-defined]
         await made.ensure(service(), aws.nodes)
         assert len(aws.listeners(arn)) == 1
         await made.delete(service())
@@ -337,7 +337,7 @@ async def test_pods_are_followed_by_their_slices(aws: Cloud, session: Session) -
         assert [(rule["FromPort"], rule["ToPort"]) for rule in aws.node_rules()] == [(8080, 8080)]
         patch = {"endpoints": slice_of("10.0.0.12")["endpoints"]}
         await session.patch(ENDPOINT_SLICE, "default", "web-1", patch)
-        assert await asyncio.wait_for(made.heard.get(), 20) == asked.key  # type: ignore[attr-defined]
+        assert await asyncio.wait_for(made.heard.get(), 60) == asked.key  # type: ignore[attr-defined]
         await made._slices.until(lambda: any(e.addresses == ["10.0.0.12"] for s in made._slices.items.values()
                                              for e in s.endpoints))  # fmt: skip
         await made.ensure(asked, aws.nodes)

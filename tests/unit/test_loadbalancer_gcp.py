@@ -343,7 +343,7 @@ async def test_every_service_is_looked_at_now_and_then(server: Server) -> None:
     changes: asyncio.Queue[Change] = asyncio.Queue()
     gcp = GcpProvider(config(server, resync=0.01), "test")
     task = asyncio.create_task(gcp.run(changes.put_nowait))
-    assert await asyncio.wait_for(changes.get(), 20) is Change.RULES
+    assert await asyncio.wait_for(changes.get(), 60) is Change.RULES
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -35,7 +35,7 @@ async def started(case: Case, session: Session, *adopted: Service) -> AsyncItera
     provider = case.make(session)
     task = asyncio.create_task(provider.run(changes.append))
     try:
-        await asyncio.wait_for(provider.adopt(adopted), 20)
+        await asyncio.wait_for(provider.adopt(adopted), 60)
         yield provider, changes
     finally:
         task.cancel()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kubesvc.node.logs import Options, read
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 def line(second: int, text: str, tag: str = "F") -> str:

@@ -16,7 +16,7 @@ from kubesvc.api.errors import ServiceUnavailable
 from kubesvc.node.proxying import PATH, Proxying
 from support.certificates import Authority
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 @asynccontextmanager

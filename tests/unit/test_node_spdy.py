@@ -34,7 +34,7 @@ from kubesvc.node.spdy.frames import (
 )
 from kubesvc.node.spdy.streams import GRANT, MOST_STREAMS, UNREAD, Connection, Stream
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 streams = st.integers(1, 2**31 - 1)
 numbers = st.integers(0, 2**32 - 1)

@@ -15,7 +15,7 @@ from kubesvc.proxy import localhost
 from kubesvc.proxy.layout import TCP, UDP, tail
 from support.ports import free_port
 
-DEADLINE = 5.0
+DEADLINE = 60.0
 NODE = ip_address("127.0.0.1").packed
 
 

@@ -71,11 +71,11 @@ async def test_nothing_is_programmed_before_every_cache_is_whole() -> None:
     api.held["endpointslices"] = asyncio.Event()
     backend = Recording()
     async with running(api, backend) as proxy:
-        await asyncio.wait_for(proxy.services.synced.wait(), 20)
-        await asyncio.wait_for(proxy.node.synced.wait(), 20)
+        await asyncio.wait_for(proxy.services.synced.wait(), 60)
+        await asyncio.wait_for(proxy.node.synced.wait(), 60)
         assert backend.calls == []
         api.held["endpointslices"].set()
-        await asyncio.wait_for(proxy.programmed.wait(), 20)
+        await asyncio.wait_for(proxy.programmed.wait(), 60)
         assert backend.calls == ["resync"]
         assert backend.trace(WEB).output == "10.244.0.5:8080"
 
@@ -85,7 +85,7 @@ async def test_all_that_arrived_meanwhile_is_one_batch() -> None:
     api = Api(services=[service()], endpointslices=[slice_of("10.244.0.5")])
     backend = Recording()
     async with running(api, backend) as proxy:
-        await asyncio.wait_for(proxy.programmed.wait(), 20)
+        await asyncio.wait_for(proxy.programmed.wait(), 60)
         for last in range(6, 16):
             api.tell("endpointslices", "MODIFIED", slice_of(f"10.244.0.{last}"))
         await backend.reaches(2)
@@ -98,12 +98,12 @@ async def test_a_refused_change_is_healed_by_a_resync() -> None:
     api = Api(services=[service()], endpointslices=[slice_of("10.244.0.5")])
     backend = Recording()
     async with running(api, backend) as proxy:
-        await asyncio.wait_for(proxy.programmed.wait(), 20)
+        await asyncio.wait_for(proxy.programmed.wait(), 60)
         backend.nft.refuse_next = errno.ENOMEM
         api.tell("endpointslices", "MODIFIED", slice_of("10.244.0.6"))
         await backend.reaches(2)
         assert backend.trace(WEB).output == "10.244.0.5:8080"
-        await asyncio.wait_for(proxy.programmed.wait(), 20)
+        await asyncio.wait_for(proxy.programmed.wait(), 60)
         assert backend.calls == ["resync", "apply", "resync"]
         assert backend.trace(WEB).output == "10.244.0.6:8080"
 
@@ -113,7 +113,7 @@ async def test_what_changes_nothing_is_not_sent() -> None:
     api = Api(services=[service()], endpointslices=[slice_of("10.244.0.5")])
     backend = Recording()
     async with running(api, backend) as proxy:
-        await asyncio.wait_for(proxy.programmed.wait(), 20)
+        await asyncio.wait_for(proxy.programmed.wait(), 60)
         api.tell("services", "MODIFIED", service(labels={"new": "label"}))
         api.tell("services", "ADDED", service("other", "10.96.0.20"))
         await backend.reaches(2)
@@ -129,13 +129,13 @@ async def test_other_nodes_pods_are_known_once_this_node_has_its_network(by_node
     backend = Recording()
     other_pod = Connection("10.244.1.9", NODE_IP, TCP, 30080)
     async with running(api, backend, replace(CONFIG, pods_by_node=by_node)) as proxy:
-        await asyncio.wait_for(proxy.programmed.wait(), 20)
+        await asyncio.wait_for(proxy.programmed.wait(), 60)
         assert backend.trace(other_pod).output == "10.244.2.5:8080"
         node = {"metadata": {"name": "node1", "resourceVersion": "2"}, "spec": {"podCIDR": "10.244.0.0/24"}}
         api.tell("nodes", "ADDED", msgspec.convert(node, Node))
         api.tell("services", "ADDED", service("other", "10.96.0.20"))
         await backend.reaches(2)
-        await asyncio.wait_for(proxy.programmed.wait(), 20)
+        await asyncio.wait_for(proxy.programmed.wait(), 60)
         assert backend.trace(other_pod).output == ("drop" if by_node else "10.244.2.5:8080")
         assert backend.trace(Connection("10.244.0.9", NODE_IP, TCP, 30080)).output == "10.244.2.5:8080"
 

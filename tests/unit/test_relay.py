@@ -11,7 +11,7 @@ import pytest
 
 from kubesvc.kernel import relay
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 

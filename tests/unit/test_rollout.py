@@ -100,7 +100,7 @@ async def waiting(
     task = asyncio.create_task(withdrawal.wait(POD, forced or asyncio.Event()))
     try:
         yield task
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
         assert not withdrawal._tasks
     finally:
         for each in (task, following_nodes):
@@ -127,7 +127,7 @@ async def test_the_agent_waits_for_the_slice_and_then_for_the_nodes() -> None:
 async def test_a_pod_in_no_slice_is_not_kept_waiting() -> None:
     """No Service has it: nobody has to hear of its end."""
     async with local_session() as session, waiting(session, longest=60) as task:
-        await asyncio.wait_for(asyncio.shield(task), 20)
+        await asyncio.wait_for(asyncio.shield(task), 60)
 
 
 async def test_the_wait_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
@@ -149,7 +149,7 @@ async def test_a_forced_deletion_ends_the_wait(caplog: pytest.LogCaptureFixture)
                 await asyncio.sleep(0)
             assert not task.done()
             forced.set()
-            await asyncio.wait_for(asyncio.shield(task), 20)
+            await asyncio.wait_for(asyncio.shield(task), 60)
     assert "told to end" not in caplog.text
 
 
@@ -158,7 +158,7 @@ async def test_it_can_be_switched_off() -> None:
     async with local_session() as session:
         await session.create(ENDPOINT_SLICE, tree("u1", terminating=False))
         async with waiting(session, longest=0) as task:
-            await asyncio.wait_for(asyncio.shield(task), 20)
+            await asyncio.wait_for(asyncio.shield(task), 60)
 
 
 async def test_a_node_reports_while_endpoints_terminate_and_is_silent_otherwise() -> None:

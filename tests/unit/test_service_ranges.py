@@ -20,7 +20,7 @@ from kubesvc.store.protocol import Store
 from support.admission import service
 from support.apiserver import local_session
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 PORTS = {"ports": [{"port": 80}]}
 TINY = ("10.96.0.0/30",)  # two addresses: the API's, and one more
 

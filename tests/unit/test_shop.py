@@ -19,7 +19,7 @@ import yaml
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable  # what `image: host` finds
-DEADLINE = 30.0  # seconds
+DEADLINE = 60.0  # seconds
 
 
 def objects() -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from kubesvc.store.protocol import Check, Compacted, PreconditionFailed, Store, 
 from kubesvc.store.sqlite import SqliteStore
 
 Open = Callable[..., Store]
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 class Ticks:

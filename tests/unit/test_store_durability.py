@@ -17,7 +17,7 @@ from kubesvc.store import database as rows_in_a_file
 from kubesvc.store.protocol import Compacted, StoreError, StoreEvent, Unwritable, Write
 from kubesvc.store.sqlite import SqliteStore
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 SMALL = 5_000  # bytes of history in memory
 
 

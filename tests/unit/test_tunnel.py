@@ -12,7 +12,7 @@ from aiohttp import web
 from kubesvc.client.takeover import switching, take_over
 from kubesvc.client.tunnel import Duplex, ask, end_to_end, join, parse_head, wants_upgrade
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 def test_headers_about_one_connection_stay_there() -> None:
