@@ -83,7 +83,7 @@ class Sticky:
         return {ask(where, address, port, udp=port in (53, 30053))[0] for _ in range(times)}
 
     def asks_without_pause(self, client: str, address: str, port: int = 80) -> int:
-        """Pods met in 2.5 time-outs, no two questions one apart; begins again where the machine itself paused so long."""
+        """Pods met in 2.5 time-outs, none half a one apart; begins again where the machine paused so long."""
         deadline = time.monotonic() + DEADLINE
         while True:
             begun = last = time.monotonic()

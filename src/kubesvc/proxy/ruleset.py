@@ -121,14 +121,15 @@ def _in_scope(found: Class) -> tuple[Rule, ...]:
 
 
 def _remembered(found: Class) -> Chain:
-    """To the endpoint that the client had; back where it had none, or one that is gone or not for sources outside."""
+    """To the endpoint that the client had; back where it had none, or one that is gone or not for sources outside.
+    Who had none has nothing to forget: by then another of the client's connections may be remembered."""
     rules = (
         rule(verdict(nft.JUMP, "jump", "borrow-mark")),
         *(say.recall(f) for f in FAMILIES),
         *(say.keep(f, found.timeout, _USABLE) for f in FAMILIES),
         *_in_scope(found),
         rule(_IN_SCOPE[found.outside], verdict(nft.JUMP, "jump", "translate")),
-        *(say.forget(f) for f in FAMILIES),
+        *(say.forget(f, _IN_SCOPE[found.outside]) for f in FAMILIES),
     )
     return Chain(f"remembered-{_memory(found)}", rules)
 

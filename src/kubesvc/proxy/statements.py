@@ -308,11 +308,12 @@ def keep(suffix: str, timeout: int, condition: Statement) -> Rule:
     return rule(condition, _IS_LENT, only(suffix), remember)
 
 
-def forget(suffix: str) -> Rule:
+def forget(suffix: str, condition: Statement) -> Rule:
+    """Delete what the client has, whatever it is by now."""
     text, load, name, after = _client(suffix)
     said = f"delete @{name} {{ {text} : meta priority }}"
     expressions = (*load, nft.Meta(nft.META_PRIORITY, after), nft.DynamicSet(name, nft.DELETE, 0, after))
-    return rule(_IS_LENT, only(suffix), (said, expressions))
+    return rule(condition, _IS_LENT, only(suffix), (said, expressions))
 
 
 def _lasting(seconds: int) -> str:
