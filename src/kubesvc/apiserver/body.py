@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ import yaml
 from kubesvc.api.errors import BadRequest, Cause, TooLarge, UnsupportedMediaType, invalid
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
-from kubesvc.apiserver import duplicates, fields, protobuf
+from kubesvc.apiserver import duplicates, fields, protobuf, yamlbody
 from kubesvc.apiserver.admission.causes import forbidden, not_supported, too_long
 from kubesvc.apiserver.admission.causes import invalid as invalid_value
 from kubesvc.apiserver.custom import structural
@@ -23,24 +24,6 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _POLICIES = ("Foreground", "Background", "Orphan")
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml", "application/apply-patch+yaml")
-
-
-_LARGEST_YAML = 1 << 18  # bytes: reading it takes a hundred times as long as JSON
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without timestamps: a time stays the text it is in JSON. Nor aliases, a few of which make a giant."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases aren't accepted here: write out what they stand for, or send JSON")
-        return super().compose_node(parent, index)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 class WriteOptions(msgspec.Struct, frozen=True):
@@ -88,12 +71,7 @@ def parse(request: Request) -> JSON:
         except (msgspec.DecodeError, ValueError) as error:
             raise BadRequest(f"the object provided is unrecognized (must be of type {{JSON}}): {error}") from error
     elif media in _YAML:
-        if len(request.body) > _LARGEST_YAML:
-            raise TooLarge(f"Request entity too large: limit is {_LARGEST_YAML} bytes of YAML; send it as JSON")
-        try:
-            tree = _decode(_encode(yaml.load(request.body, Loader=_Loader)))  # to what JSON can say
-        except (yaml.YAMLError, TypeError, ValueError, NotImplementedError) as error:
-            raise BadRequest(f"error converting YAML to JSON: {error}") from error
+        tree = _read_yaml(request.body)
     elif media == protobuf.MEDIA_TYPE:
         tree = protobuf.decode(request.body)
     else:
@@ -104,6 +82,19 @@ def parse(request: Request) -> JSON:
     if not isinstance(tree, dict):
         raise BadRequest("the request's body must be one object")
     return tree
+
+
+def _read_yaml(text: bytes) -> Any:
+    """JSON is YAML too, and what most clients send as such: kubectl's server-side apply does."""
+    if yamlbody.may_be_json(text):
+        with suppress(msgspec.DecodeError, ValueError):
+            return _decode(text)
+    if len(text) > yamlbody.LARGEST:
+        raise TooLarge(f"Request entity too large: limit is {yamlbody.LARGEST} bytes of YAML; send it as JSON")
+    try:
+        return _decode(_encode(yamlbody.load(text)))  # to what JSON can say
+    except (yaml.YAMLError, TypeError, ValueError, NotImplementedError) as error:
+        raise BadRequest(f"error converting YAML to JSON: {error}") from error
 
 
 def _media(request: Request) -> str:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import yaml
+
+from kubesvc.apiserver import yamlbody
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -54,7 +57,11 @@ def _walk(node: Any, path: str) -> Iterator[str]:
 
 def in_yaml(body: bytes) -> list[str]:
     """`line 7: key "replicas" already set in map` for each key given again in `body`, which is good YAML."""
-    return list(_keys(yaml.compose(body, Loader=yaml.SafeLoader)))
+    if yamlbody.may_be_json(body):
+        with suppress(ValueError):  # a tenth of the time, and nearly always enough
+            if not in_json(body):
+                return []
+    return list(_keys(yamlbody.compose(body)))
 
 
 def _keys(node: yaml.Node | None) -> Iterator[str]:
