@@ -17,11 +17,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from figures import show, show_percentiles
 from kubesvc.api.meta import JSON

@@ -20,10 +20,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 CLIENT = "kubesvc-client"  # the pod that `curl` asks from
@@ -42,8 +42,7 @@ class KubesvcError(AssertionError):
     """A command failed, or what was waited for didn't come; the message is the command's own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What `curl` got."""
 
     status: int

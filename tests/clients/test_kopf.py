@@ -42,12 +42,12 @@ def test_an_operator_reconciles_a_custom_resource(
         return box.get("configmap", "main-settings", "-n", namespace)["data"]
 
     eventually(lambda: data() == {"engine": "postgres", "replicas": "1"}, 60, f"{operator.read_text()}")
-    eventually(lambda: phase() == "Ready", 30, "status")
+    eventually(lambda: phase() == "Ready", 60, "status")
     assert box.get("db", "main", "-n", namespace)["metadata"]["finalizers"] == ["example.com/operator"]
     box.kubectl("scale", "db/main", "-n", namespace, "--replicas=3")
-    eventually(lambda: data()["replicas"] == "3", 30, "the change")
+    eventually(lambda: data()["replicas"] == "3", 60, "the change")
     box.kubectl("delete", "db", "main", "-n", namespace, "--timeout=30s")
-    eventually(lambda: "main-settings" not in box.kubectl("get", "cm", "-n", namespace), 30, "its child goes with it")
+    eventually(lambda: "main-settings" not in box.kubectl("get", "cm", "-n", namespace), 60, "its child goes with it")
 
 
 def test_a_namespace_takes_custom_resources_with_it(box: BoxUnderTest, namespace: str, database: dict) -> None:

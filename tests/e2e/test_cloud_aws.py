@@ -35,7 +35,7 @@ def test_the_status_is_a_host_name_that_resolves_everywhere(aws: Cloud) -> None:
     shown = aws.box.kubesvc("status").stdout
     assert f"CNAME {ingress['hostname']}." in shown
     assert f"dig +short @{aws.own_address}" in shown
-    eventually(lambda: aws.machine_asks(address)[0].startswith("echo"), 30, "this machine is served")
+    eventually(lambda: aws.machine_asks(address)[0].startswith("echo"), 60, "this machine is served")
 
 
 def test_policy_cluster_hides_the_client_and_local_shows_it(aws: Cloud) -> None:
@@ -53,25 +53,25 @@ def test_the_default_scheme_is_internal(aws: Cloud) -> None:
     aws.service("inner")
     assert aws.ingress("inner")["hostname"].startswith("internal-k8s-")
     address = aws.address("inner")
-    eventually(lambda: aws.asks(address), 30, "served inside")
+    eventually(lambda: aws.asks(address), 60, "served inside")
     assert aws.silent(address, machine=True)
     aws.service("inner", PUBLIC)
-    eventually(lambda: aws.machine_asks(address), 30, "served outside")
-    eventually(lambda: aws.ingress("inner")["hostname"].startswith("k8s-"), 10, "named anew")
+    eventually(lambda: aws.machine_asks(address), 60, "served outside")
+    eventually(lambda: aws.ingress("inner")["hostname"].startswith("k8s-"), 60, "named anew")
 
 
 def test_proxy_protocol_carries_the_client_and_pods_go_through_the_balancer(aws: Cloud) -> None:
     """A connection of the balancer's own, its first bytes a header of version 2; clients in the cluster get it, too."""
     aws.service("header", PUBLIC | {PREFIX + "proxy-protocol": "*"}, externalTrafficPolicy="Local")
     address, hostname = aws.address("header"), aws.ingress("header")["hostname"]
-    _, seen, header, _ = eventually(lambda: aws.asks(address), 30, "served")  # type: ignore[misc]
+    _, seen, header, _ = eventually(lambda: aws.asks(address), 60, "served")  # type: ignore[misc]
     assert seen == aws.own_address
     assert re.fullmatch(rf"{re.escape(aws.client_address)}:\d+>{re.escape(address)}:80", header)
     pod_address = aws.box.get("pod", "client")["status"]["podIP"]
     _, _, header, _ = aws.from_pod("client", hostname)
     assert re.fullmatch(rf"{re.escape(pod_address)}:\d+>{re.escape(address)}:80", header)
     aws.service("header", PUBLIC, externalTrafficPolicy="Local")
-    eventually(lambda: aws.asks(address)[1:3] == [aws.client_address, "-"], 30, "no header any more")
+    eventually(lambda: aws.asks(address)[1:3] == [aws.client_address, "-"], 60, "no header any more")
 
 
 def test_the_balancer_ends_tls(aws: Cloud) -> None:
@@ -93,7 +93,7 @@ def test_the_balancer_ends_tls(aws: Cloud) -> None:
                 secured.sendall(b"?")
                 return secured.recv(512).decode().split()
 
-    _, _, header, _ = eventually(said, 30, "served over TLS")  # type: ignore[misc]
+    _, _, header, _ = eventually(said, 60, "served over TLS")  # type: ignore[misc]
     assert re.fullmatch(rf"{re.escape(aws.client_address)}:\d+>{re.escape(address)}:443", header)
     assert aws.asks(address, 80)[2].endswith(">" + address + ":80")
 
@@ -103,7 +103,7 @@ def test_only_nodes_with_endpoints_are_used_under_policy_local(aws: Cloud) -> No
     aws.pods("only", "node1")
     aws.service("local", PUBLIC, selector={"app": "only"}, externalTrafficPolicy="Local")
     address = aws.address("local")
-    eventually(lambda: f"dnat ip to {aws.nodes['node2']}" not in chain(aws, address), 30, "node2 is out")
+    eventually(lambda: f"dnat ip to {aws.nodes['node2']}" not in chain(aws, address), 60, "node2 is out")
     assert {aws.asks(address)[0] for _ in range(20)} == {"only-node1"}
     aws.pods("only", "node1", "node2")
     eventually(lambda: {aws.asks(address)[0] for _ in range(20)} == {"only-node1", "only-node2"}, 60, "both")
@@ -125,10 +125,10 @@ def test_source_ranges_are_obeyed_and_followed(aws: Cloud) -> None:
     """By the balancer: nodes only guard addresses, and this one's is a name."""
     aws.service("guarded", PUBLIC, loadBalancerSourceRanges=[f"{aws.client_address}/32"])
     address = aws.address("guarded")
-    eventually(lambda: aws.asks(address), 30, "the client may")
+    eventually(lambda: aws.asks(address), 60, "the client may")
     assert aws.silent(address, machine=True)
     aws.service("guarded", PUBLIC, loadBalancerSourceRanges=[f"{aws.host_address}/32"])
-    eventually(lambda: aws.machine_asks(address), 30, "this machine may")
+    eventually(lambda: aws.machine_asks(address), 60, "this machine may")
     assert aws.silent(address)
 
 
@@ -136,10 +136,10 @@ def test_ports_change_in_place(aws: Cloud) -> None:
     """The host name stays, the old port goes silent."""
     aws.service("moved", PUBLIC)
     address, hostname = aws.address("moved"), aws.ingress("moved")["hostname"]
-    eventually(lambda: aws.asks(address), 30, "served")
+    eventually(lambda: aws.asks(address), 60, "served")
     ports = [{"name": "tcp", "port": 8000, "targetPort": 8080, "protocol": "TCP"}]
     aws.service("moved", PUBLIC, ports=ports)
-    eventually(lambda: aws.asks(address, 8000), 30, "served at the new port")
+    eventually(lambda: aws.asks(address, 8000), 60, "served at the new port")
     assert aws.silent(address)
     assert aws.ingress("moved")["hostname"] == hostname
 
@@ -148,7 +148,7 @@ def test_without_endpoints_a_connection_is_refused(aws: Cloud) -> None:
     """No target is healthy, so all are tried; the node says no."""
     aws.service("empty", PUBLIC, selector={"app": "nobody"})
     address = aws.address("empty")
-    eventually(lambda: is_refused(aws, address), 30, "refused")
+    eventually(lambda: is_refused(aws, address), 60, "refused")
 
 
 def is_refused(aws: Cloud, address: str) -> bool:
@@ -163,12 +163,12 @@ def test_annotations_of_nobody_and_bad_values_are_told(aws: Cloud) -> None:
     """An event for what is passed over; a condition for what can't be."""
     azure = "service.beta.kubernetes.io/azure-load-balancer-internal"
     aws.service("odd", PUBLIC | {PREFIX + "shceme": "internal", azure: "true"})
-    eventually(lambda: "AnnotationIgnored" in aws.reasons("odd"), 20, "it is told")
+    eventually(lambda: "AnnotationIgnored" in aws.reasons("odd"), 60, "it is told")
     messages = aws.box.kubectl("describe", "service", "odd")
     assert f"{PREFIX}shceme isn't an annotation that aws knows" in messages
     assert f"{azure} is for azure, and this is aws" in messages
     aws.service("bad", {PREFIX + "scheme": "public"})
-    said = eventually(lambda: aws.reasons("bad").get("SyncLoadBalancerFailed"), 20, "refused")
+    said = eventually(lambda: aws.reasons("bad").get("SyncLoadBalancerFailed"), 60, "refused")
     assert "scheme is 'public': expected one of internal, internet-facing" in str(said)
 
 
@@ -176,9 +176,9 @@ def test_deleting_leaves_nothing(aws: Cloud) -> None:
     """No address, no rule, nothing remembered; the name is gone."""
     aws.service("gone", PUBLIC | {PREFIX + "proxy-protocol": "*"})
     address, hostname = aws.address("gone"), aws.ingress("gone")["hostname"]
-    eventually(lambda: aws.asks(address), 30, "served")
+    eventually(lambda: aws.asks(address), 60, "served")
     aws.box.kubectl("delete", "service", "gone", "--timeout=30s")
-    eventually(lambda: f"{address}/32" not in aws.box.inside("cloud", "ip", "addr"), 20, "the address is gone")
-    eventually(lambda: address not in aws.rules(), 20, "no rule is left")
+    eventually(lambda: f"{address}/32" not in aws.box.inside("cloud", "ip", "addr"), 60, "the address is gone")
+    eventually(lambda: address not in aws.rules(), 60, "no rule is left")
     assert hostname not in {found["hostname"] for found in aws.ledger()}
     assert aws.resolve(hostname) == ""

@@ -38,17 +38,17 @@ def test_without_floating_ip_packets_come_to_the_node_port(azure: Cloud) -> None
 def test_an_internal_balancer_is_silent_outside_and_can_be_opened(azure: Cloud) -> None:
     azure.service("inner", {PREFIX + "load-balancer-internal": "true"})
     address = azure.address("inner")
-    eventually(lambda: azure.asks(address), 30, "served inside")
+    eventually(lambda: azure.asks(address), 60, "served inside")
     assert azure.silent(address, machine=True)
     azure.service("inner", {PREFIX + "load-balancer-internal": "false"})
-    eventually(lambda: azure.machine_asks(address), 30, "served outside")
+    eventually(lambda: azure.machine_asks(address), 60, "served outside")
 
 
 def test_with_no_healthy_node_nobody_is_tried(azure: Cloud) -> None:
     """Without endpoints the node port refuses the probe: connections are dropped, not refused."""
     azure.service("empty", selector={"app": "nobody"})
     address = azure.address("empty")
-    eventually(lambda: f"{address} tcp dport 80 ct state new drop" in azure.rules(), 20, "nobody is chosen")
+    eventually(lambda: f"{address} tcp dport 80 ct state new drop" in azure.rules(), 60, "nobody is chosen")
     assert azure.silent(address)
 
 
@@ -59,15 +59,15 @@ def test_a_port_without_a_rule_is_not_served(azure: Cloud) -> None:
     ]
     azure.service("some", {"service.beta.kubernetes.io/port_90_no_lb_rule": "true"}, ports=ports)
     address = azure.address("some")
-    eventually(lambda: azure.asks(address), 30, "served")
+    eventually(lambda: azure.asks(address), 60, "served")
     assert azure.silent(address, 90)
     azure.service("some", ports=ports)
-    eventually(lambda: azure.asks(address, 90), 30, "served, too")
+    eventually(lambda: azure.asks(address, 90), 60, "served, too")
 
 
 def test_a_probe_that_can_not_be_is_refused(azure: Cloud) -> None:
     azure.service("bad", {PREFIX + "load-balancer-health-probe-interval": "1"})
-    said = eventually(lambda: azure.reasons("bad").get("SyncLoadBalancerFailed"), 20, "refused")
+    said = eventually(lambda: azure.reasons("bad").get("SyncLoadBalancerFailed"), 60, "refused")
     assert "expected a number from 5 to 300" in str(said)
 
 
@@ -89,11 +89,11 @@ def test_up_finds_addresses_again_and_down_leaves_nothing(tmp_path) -> None:
         box.up("--cloud", "aws", "--cloud-speed", "20")
         box.kubectl("create", "service", "loadbalancer", "web", "--tcp=80:8080")
         name = "jsonpath={.status.loadBalancer.ingress[0].hostname}"
-        found = str(eventually(lambda: box.kubectl("get", "service", "web", "-o", name), 20, "it has a balancer"))
+        found = str(eventually(lambda: box.kubectl("get", "service", "web", "-o", name), 60, "it has a balancer"))
         box.interrupt()
         assert footprint(box) == before
         box.up()
-        eventually(lambda: f"{found}." in box.kubesvc("status").stdout, 20, "the same name")
+        eventually(lambda: f"{found}." in box.kubesvc("status").stdout, 60, "the same name")
         box.interrupt()
         assert footprint(box) == before
         refused = box.kubesvc("up", "--cloud", "gcp", check=False)

@@ -37,7 +37,7 @@ def test_pods_do_not_go_through_the_balancer(gcp: Cloud) -> None:
     """Their node serves an address that it knows as a Service's: so even what the balancer would refuse is answered."""
     gcp.service("near", {"networking.gke.io/load-balancer-type": "Internal"})
     address = gcp.address("near")
-    eventually(lambda: gcp.asks(address), 30, "served")
+    eventually(lambda: gcp.asks(address), 60, "served")
     before = gcp.box.inside("cloud", "conntrack", "-L")
     assert gcp.from_pod("client", address)[0].startswith("echo-")
     pod_address = gcp.box.get("pod", "client")["status"]["podIP"]
@@ -47,14 +47,14 @@ def test_pods_do_not_go_through_the_balancer(gcp: Cloud) -> None:
 def test_an_internal_balancer_is_silent_outside(gcp: Cloud) -> None:
     gcp.service("inner", {"networking.gke.io/load-balancer-type": "Internal"})
     address = gcp.address("inner")
-    eventually(lambda: gcp.asks(address), 30, "served inside")
+    eventually(lambda: gcp.asks(address), 60, "served inside")
     assert gcp.silent(address, machine=True)
 
 
 def test_source_ranges_are_obeyed(gcp: Cloud) -> None:
     gcp.service("guarded", loadBalancerSourceRanges=[f"{gcp.client_address}/32"], externalTrafficPolicy="Local")
     address = gcp.address("guarded")
-    eventually(lambda: gcp.asks(address), 30, "the client may")
+    eventually(lambda: gcp.asks(address), 60, "the client may")
     assert gcp.silent(address, machine=True)
 
 
@@ -62,7 +62,7 @@ def test_only_nodes_with_endpoints_are_used_under_policy_local(gcp: Cloud) -> No
     gcp.pods("only", "node2")
     gcp.service("local", selector={"app": "only"}, externalTrafficPolicy="Local")
     address = gcp.address("local")
-    eventually(lambda: len(choices(gcp, address)) == 1, 30, "node1 is out")
+    eventually(lambda: len(choices(gcp, address)) == 1, 60, "node1 is out")
     assert {gcp.asks(address)[0] for _ in range(20)} == {"only-node2"}
 
 
@@ -75,9 +75,9 @@ def test_an_address_asked_for_is_given_once(gcp: Cloud) -> None:
     gcp.service("first")
     wanted = ".".join([*gcp.address("first").split(".")[:3], "240"])
     gcp.service("asks", loadBalancerIP=wanted)
-    eventually(lambda: gcp.address("asks") == wanted, 20, "given")
+    eventually(lambda: gcp.address("asks") == wanted, 60, "given")
     gcp.service("also", loadBalancerIP=wanted)
-    said = eventually(lambda: gcp.reasons("also").get("SyncLoadBalancerFailed"), 20, "refused")
+    said = eventually(lambda: gcp.reasons("also").get("SyncLoadBalancerFailed"), 60, "refused")
     assert f"AddressInUse: {wanted} is held by Service default/asks" in str(said)
     gcp.box.kubectl("delete", "service", "asks", "--timeout=30s")
     assert gcp.address("also") == wanted
@@ -86,7 +86,7 @@ def test_an_address_asked_for_is_given_once(gcp: Cloud) -> None:
 def test_a_client_stays_with_its_node_under_affinity(gcp: Cloud) -> None:
     gcp.service("sticky", sessionAffinity="ClientIP", externalTrafficPolicy="Local")
     address = gcp.address("sticky")
-    eventually(lambda: len(choices(gcp, address)) == 2, 30, "both nodes are healthy")
+    eventually(lambda: len(choices(gcp, address)) == 2, 60, "both nodes are healthy")
     assert len({gcp.asks(address)[0] for _ in range(20)}) == 1
 
 
@@ -101,7 +101,7 @@ def test_a_dead_node_is_taken_out_by_the_health_check(gcp: Cloud) -> None:
     """Its cable is pulled: connections that would have gone there don't, and it comes back by itself."""
     gcp.service("lives", externalTrafficPolicy="Local")
     address = gcp.address("lives")
-    eventually(lambda: len(choices(gcp, address)) == 2, 30, "both are healthy")
+    eventually(lambda: len(choices(gcp, address)) == 2, 60, "both are healthy")
     gcp.box.inside("net", "ip", "link", "set", "node2", "down")
     try:
         eventually(lambda: len(choices(gcp, address)) == 1, 60, "node2 is out")
@@ -116,11 +116,11 @@ def test_the_balancers_outlive_their_process(gcp: Cloud) -> None:
     """Its death stops no traffic; the next one knows all there is."""
     gcp.service("steady", externalTrafficPolicy="Local")
     address = gcp.address("steady")
-    eventually(lambda: gcp.asks(address), 30, "served")
+    eventually(lambda: gcp.asks(address), 60, "served")
     status = gcp.box.kubesvc("status").stdout
     pid = next(line.split()[1] for line in status.splitlines() if line.startswith("cloud "))
     gcp.box.inside("cloud", "kill", "-9", pid)
     assert gcp.asks(address)
-    eventually(lambda: "signal SIGKILL" in gcp.box.kubesvc("status").stdout, 20, "it is back")
-    eventually(lambda: len(choices(gcp, address)) == 2, 30, "everybody is healthy again")
+    eventually(lambda: "signal SIGKILL" in gcp.box.kubesvc("status").stdout, 60, "it is back")
+    eventually(lambda: len(choices(gcp, address)) == 2, 60, "everybody is healthy again")
     assert gcp.asks(address)

@@ -63,7 +63,7 @@ def test_addresses_of_a_range_that_came_later_answer_until_it_is_gone(
         apply(service, _pod("server", "node1", ["python3", "-c", SERVE]), _pod("client", "node2", ["sleep", "1000000"]))
         kubectl("wait", "--for=condition=Ready", "pods", "--all", "--timeout=60s")
         from_pod = ("exec", "client", "--", "python3", "-c", ASK, f"http://{ADDRESS}")
-        eventually(lambda: kubectl(*from_pod, check=False).strip() == "ok", 20, "the answer in a pod")
+        eventually(lambda: kubectl(*from_pod, check=False).strip() == "ok", 60, "the answer in a pod")
         by_name = ("exec", "client", "--", "python3", "-c", ASK, f"http://later.{namespace}.svc.cluster.local")
         assert kubectl(*by_name).strip() == "ok"
         for node in ("node1", "node2", "node3"):

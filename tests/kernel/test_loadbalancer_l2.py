@@ -35,7 +35,7 @@ def test_another_takes_over_from_the_dead(net: Network, address: str) -> None:
     """Killed, nothing of it can say goodbye; ended in order, the take-over is at once."""
     announcers = {name: net.announce(name) for name in net.nodes}
     net.service("web", address)
-    eventually(lambda: bool(net.answers(net.router, address)), 20, "answered")
+    eventually(lambda: bool(net.answers(net.router, address)), 60, "answered")
     first = net.answers(net.router, address)
     second = next(name for name in net.nodes if name != first)
     net.nodes[first].ip("link", "set", "lo", "down")  # with its announcer dead, its kernel mustn't answer by itself
@@ -48,14 +48,14 @@ def test_a_drain_and_an_end_in_order_lose_nothing(net: Network) -> None:
     """Both families move when the node is cordoned, come back after, and move when the announcer ends."""
     announcers = {name: net.announce(name) for name in net.nodes}
     net.service("web", VIP, VIP6)
-    eventually(lambda: "" not in holders(net), 20, "both answered")
+    eventually(lambda: "" not in holders(net), 60, "both answered")
     for name, other in (("node1", "node2"), ("node2", "node1")):
         net.patch(NODE, name, {"spec": {"unschedulable": True}})
-        eventually(lambda other=other: holders(net) == {other}, 5, f"{other} has both")
+        eventually(lambda other=other: holders(net) == {other}, 60, f"{other} has both")
         net.patch(NODE, name, {"spec": {"unschedulable": None}})
     announcers["node1"].end()
     assert net.answers(net.router, VIP) != ""
-    eventually(lambda: holders(net) == {"node2"}, 5, "node2 has both")
+    eventually(lambda: holders(net) == {"node2"}, 60, "node2 has both")
 
 
 def test_policy_local_and_selectors(net: Network) -> None:
@@ -64,13 +64,13 @@ def test_policy_local_and_selectors(net: Network) -> None:
         net.announce(name)
     net.endpoint_on("web", "node2")
     net.service("web", VIP, VIP6, policy="Local")
-    eventually(lambda: holders(net) == {"node2"}, 20, "where the endpoint is")
+    eventually(lambda: holders(net) == {"node2"}, 60, "where the endpoint is")
     net.endpoint_on("web", "node1")
-    eventually(lambda: holders(net) == {"node1"}, 10, "follows it")
+    eventually(lambda: holders(net) == {"node1"}, 60, "follows it")
     net.service("free", "10.7.0.2")
     net.patch(NODE, "node1", {"metadata": {"labels": {"rack": "a"}}})
     net.create(L2_ADVERTISEMENT, "rack-a", {"nodeSelectors": [{"matchLabels": {"rack": "a"}}], "interfaces": ["eth0"]})
-    eventually(lambda: net.answers(net.router, "10.7.0.2") == "node1", 10, "the node that is named")
+    eventually(lambda: net.answers(net.router, "10.7.0.2") == "node1", 60, "the node that is named")
     net.router.ip("neigh", "flush", "dev", "br0")
     net.patch(L2_ADVERTISEMENT, "rack-a", {"spec": {"interfaces": ["eth9"]}})
 
@@ -78,7 +78,7 @@ def test_policy_local_and_selectors(net: Network) -> None:
         net.router.ip("neigh", "flush", "dev", "br0")
         return net.answers(net.router, "10.7.0.2") == ""
 
-    eventually(unanswered, 10, "no interface of that name")
+    eventually(unanswered, 60, "no interface of that name")
 
 
 def test_a_node_that_can_not_serve_announces_nothing(net: Network) -> None:

@@ -65,16 +65,16 @@ def test_of_two_controllers_one_leads_and_the_other_takes_over(server: ServerThr
     command = [sys.executable, "-c", PROGRAM, "loadbalancer", "--kubeconfig", str(server.kubeconfig), *ELECT]
     first = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
     try:
-        leader = str(eventually(lambda: holder(server), 20, "the first leads"))
+        leader = str(eventually(lambda: holder(server), 60, "the first leads"))
         create(server, "one")
-        before = eventually(lambda: address(server, "one"), 20, "served")
+        before = eventually(lambda: address(server, "one"), 60, "served")
         with controller(server, *ELECT):
             first.kill()
             first.wait()
             assert holder(server) == leader
             create(server, "two")
             second = str(eventually(lambda: holder(server) not in ("", leader) and holder(server), 60, "taken over"))
-            eventually(lambda: address(server, "two") not in ("", before), 20, "the second serves")
+            eventually(lambda: address(server, "two") not in ("", before), 60, "the second serves")
             assert address(server, "one") == before
         assert holder(server) == ""
         assert second != leader
@@ -103,20 +103,20 @@ def test_it_serves_from_pools_and_says_why_it_can_not(server: ServerThread) -> N
     spec = {"addresses": ["192.0.2.1-192.0.2.1"]}
     with controller(server, "--provider", "pool"):
         create(server, "first")
-        eventually(lambda: "NoPool" in describe(server, "first"), 20, "it says what is missing")
+        eventually(lambda: "NoPool" in describe(server, "first"), 60, "it says what is missing")
         server.run(server.session().create(IP_ADDRESS_POOL, {"metadata": {"name": "small"}, "spec": spec}))
-        eventually(lambda: address(server, "first") == "192.0.2.1", 20, "served")
+        eventually(lambda: address(server, "first") == "192.0.2.1", 60, "served")
         create(server, "second")
         eventually(
             lambda: "PoolExhausted: the pool small (192.0.2.1-192.0.2.1)" in describe(server, "second"), 20, "why"
         )
-        eventually(lambda: "192.0.2.1-192.0.2.1" in status(server), 5, "the pool is shown")
+        eventually(lambda: "192.0.2.1-192.0.2.1" in status(server), 60, "the pool is shown")
         shown = status(server)
         assert "A 192.0.2.1" in shown
         assert "PoolExhausted" in shown
     create(server, "third")
     with controller(server, "--pool", "198.51.100.0/30"):
-        eventually(lambda: address(server, "third") != "", 20, "served")
+        eventually(lambda: address(server, "third") != "", 60, "served")
         assert address(server, "first") == "192.0.2.1"
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from kubesvc.api.pods import Pod
 from kubesvc.node import cgroups, runtime

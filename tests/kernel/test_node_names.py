@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from kubesvc.api import registry
 from support.node import NodeBed, node_bed
@@ -23,7 +23,7 @@ async def bed() -> AsyncIterator[NodeBed]:
         resolv, hosts = made.directory / "resolv.conf", made.directory / "hosts"
         resolv.write_text("nameserver 192.0.2.53\nsearch corp.example\noptions timeout:2\n")
         hosts.write_text("127.0.0.1 localhost\n192.0.2.9 printer\n")
-        made.config = dataclasses.replace(made.config, resolv_conf=resolv, hosts=hosts)
+        made.config = replace(made.config, resolv_conf=resolv, hosts=hosts)
         await made.start_agent()
         yield made
 

@@ -7,11 +7,12 @@ import json
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_network
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from kubesvc.kernel.netlink import NetlinkSocket, attributes, text
 from kubesvc.kernel.nft.connection import Connection

@@ -124,7 +124,7 @@ def test_it_runs_alone_against_any_api(world: World) -> None:
     plane in force, and takes it away when asked."""
     with world.proxy("--hostname-override", "node1"):
         world.server.run(world.server.session().create(NODE, NODE_TREE))
-        eventually(lambda: ask(world.node, "10.96.0.10", 80)[0] == "pod", 20, "answered")
+        eventually(lambda: ask(world.node, "10.96.0.10", 80)[0] == "pod", 60, "answered")
         assert ask(world.outside, "10.9.0.2", 30080)[0] == "pod"
         assert '"nodeEligible": true' in world.fetch("http://10.9.0.2:10256/healthz")
         assert world.fetch("http://127.0.0.1:10249/proxyMode") == "nftables"
@@ -132,7 +132,7 @@ def test_it_runs_alone_against_any_api(world: World) -> None:
         assert "10.96.0.0/16" in world.node.run("nft", "list", "table", "inet", "kubesvc")
         extra = {"metadata": {"name": "more"}, "spec": {"cidrs": ["10.97.0.0/16"]}}
         world.server.run(world.server.session().create(SERVICE_CIDR, extra))
-        eventually(lambda: "10.97.0.0/16" in world.node.run("nft", "list", "table", "inet", "kubesvc"), 20, "followed")
+        eventually(lambda: "10.97.0.0/16" in world.node.run("nft", "list", "table", "inet", "kubesvc"), 60, "followed")
         assert "10.97.0.0/16" in world.node.ip("route", "show", "proto", "155")
         more = {"metadata": {"name": "more", "namespace": "default"}, "spec": {"clusterIP": "10.97.0.10", "ports": [
             {"port": 80, "targetPort": 8080}]}}  # fmt: skip
@@ -140,13 +140,13 @@ def test_it_runs_alone_against_any_api(world: World) -> None:
         slice_ = SLICE_TREE | {"metadata": {"name": "more-1", "namespace": "default", "labels": {
             "kubernetes.io/service-name": "more"}}}  # fmt: skip
         world.server.run(world.server.session().create(ENDPOINT_SLICE, slice_))
-        eventually(lambda: ask(world.node, "10.97.0.10", 80)[0] == "pod", 20, "answered from the new range")
+        eventually(lambda: ask(world.node, "10.97.0.10", 80)[0] == "pod", 60, "answered from the new range")
         assert ask(world.node, "10.96.0.10", 80)[0] == "pod", "and from the old one"
         world.server.run(world.server.session().delete(SERVICE, "default", "more"))
         take_away = {"metadata": {"finalizers": None}}
         world.server.run(world.server.session().delete(SERVICE_CIDR, "", "more"))
         world.server.run(world.server.session().patch(SERVICE_CIDR, "", "more", take_away))
-        eventually(lambda: "10.97" not in world.node.run("nft", "list", "table", "inet", "kubesvc"), 20, "taken back")
+        eventually(lambda: "10.97" not in world.node.run("nft", "list", "table", "inet", "kubesvc"), 60, "taken back")
         assert "10.97" not in world.node.ip("route", "show", "proto", "155")
     assert ask(world.node, "10.96.0.10", 80)[0] == "pod"
     assert "10.96.0.0/16" in world.node.ip("route", "show", "proto", "155")
@@ -176,7 +176,7 @@ def test_flags_say_what_the_api_is_not_asked_for(world: World) -> None:
         "--metrics-bind-address": "10.9.0.2:9999",
     }
     with world.proxy(*(word for flag in flags.items() for word in flag)):
-        eventually(lambda: ask(world.outside, "192.0.2.5", 30080)[0] == "pod", 20, "answered")
+        eventually(lambda: ask(world.outside, "192.0.2.5", 30080)[0] == "pod", 60, "answered")
         with pytest.raises(ConnectionRefusedError):
             ask(world.outside, "10.9.0.2", 30080)
         with pytest.raises(ConnectionRefusedError):
@@ -184,17 +184,17 @@ def test_flags_say_what_the_api_is_not_asked_for(world: World) -> None:
         assert world.fetch("http://10.9.0.2:9999/proxyMode") == "nftables"
         world.node.ip("addr", "add", "192.0.2.6/32", "dev", "eth0")  # an address that moves here
         world.outside.ip("route", "add", "192.0.2.6/32", "via", "10.9.0.2")
-        eventually(lambda: ask(world.outside, "192.0.2.6", 30080)[0] == "pod", 20, "answered on the new address")
+        eventually(lambda: ask(world.outside, "192.0.2.6", 30080)[0] == "pod", 60, "answered on the new address")
         world.node.ip("addr", "del", "192.0.2.5/32", "dev", "eth0")
         table = ("nft", "list", "table", "inet", "kubesvc")
-        eventually(lambda: "192.0.2.5 ." not in world.node.run(*table), 20, "gone with its address")
+        eventually(lambda: "192.0.2.5 ." not in world.node.run(*table), 60, "gone with its address")
         assert ask(world.outside, "192.0.2.6", 30080)[0] == "pod"
         listing = world.node.run("nft", "list", "table", "inet", "kubesvc")
         assert "10.96.0.0/12" in listing
         assert "ip saddr 10.244.0.0/16 return" in listing
     flags["--detect-local-mode"] = "NodeCIDR"
     with world.proxy(*(word for flag in flags.items() for word in flag)):
-        eventually(lambda: "ip saddr 10.244.0.0/24 return" in world.node.run(*table), 20, "the Node's own")
+        eventually(lambda: "ip saddr 10.244.0.0/24 return" in world.node.run(*table), 60, "the Node's own")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_what_kube_proxy_asks_of_connection_tracking(world: World) -> None:
     world.server.run(world.server.session().create(NODE, NODE_TREE))
     flags = ("--masquerade-all", "--report-programmed", "--conntrack-udp-timeout-stream=2m30s", "--proxy-mode=nftables")
     with world.proxy("--hostname-override", "node1", *flags):
-        eventually(lambda: ask(world.node, "10.96.0.10", 80)[0] == "pod", 20, "answered")
+        eventually(lambda: ask(world.node, "10.96.0.10", 80)[0] == "pod", 60, "answered")
         found = {
             name: world.node.run("sysctl", "-n", f"net.netfilter.nf_conntrack_{name}").strip()
             for name in ("tcp_timeout_established", "tcp_timeout_close_wait", "udp_timeout_stream")
@@ -259,7 +259,7 @@ def test_what_kube_proxy_asks_of_connection_tracking(world: World) -> None:
             return int(lease["metadata"]["annotations"][PROGRAMMED])
 
         revision = int(patched["metadata"]["resourceVersion"])
-        eventually(lambda: _or_none(reported) == revision, 20, "reported")
+        eventually(lambda: _or_none(reported) == revision, 60, "reported")
 
 
 def _or_none(get: Callable[[], int]) -> int | None:
@@ -329,13 +329,13 @@ def test_localhost_node_ports_come_and_go_with_the_flag(world: World) -> None:
         assert world.node.run(*route_localnet) == "1\n"
         assert "127.0.0.0/8" in world.node.run("nft", "list", "chain", "inet", "kubesvc", "martians")
     with world.proxy("--hostname-override", "node1"):
-        eventually(lambda: world.node.run(*route_localnet) == "0\n", 20, "switched off")
-        eventually(lambda: "martians" not in world.node.run("nft", "list", "table", "inet", "kubesvc"), 20, "unguarded")
+        eventually(lambda: world.node.run(*route_localnet) == "0\n", 60, "switched off")
+        eventually(lambda: "martians" not in world.node.run("nft", "list", "table", "inet", "kubesvc"), 60, "unguarded")
         assert ask(world.outside, "10.9.0.2", 30080)[0] == "pod"
         with pytest.raises(ConnectionRefusedError):
             ask(world.node, "::1", 30080)
     with world.proxy("--hostname-override", "node1", "--nodeport-addresses", "localhost"):
-        eventually(lambda: ask(world.node, "127.0.0.1", 30080)[0] == "pod", 20, "localhost alone")
+        eventually(lambda: ask(world.node, "127.0.0.1", 30080)[0] == "pod", 60, "localhost alone")
         with pytest.raises(ConnectionRefusedError):
             ask(world.outside, "10.9.0.2", 30080)
     assert world.kubesvc("--cleanup").stdout == "the data plane is gone\n"

@@ -19,13 +19,14 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 from azure.core.credentials import AccessToken
+from msgspec.structs import replace
 
 from kubesvc.loadbalancer.providers.azure.client import Client
 from kubesvc.loadbalancer.providers.azure.config import AzureConfig

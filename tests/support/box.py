@@ -36,10 +36,11 @@ def unique_name() -> str:
 
 
 def _die_with_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a suite in the background ignores it, and so would its children
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def eventually(check: Callable[[], object], patience: float = 30.0, what: str = "") -> object:
+def eventually(check: Callable[[], object], patience: float = 60.0, what: str = "") -> object:
     """The first truthy result of `check` before the deadline; the failure names `what` and the last error."""
     deadline = time.monotonic() + patience
     last: object = None

@@ -72,12 +72,12 @@ class Cloud:
             status = self.box.get("service", name)["status"].get("loadBalancer", {})
             return (status.get("ingress") or [None])[0]
 
-        return eventually(found, 30, f"{name} has a balancer")  # type: ignore[return-value]
+        return eventually(found, 60, f"{name} has a balancer")  # type: ignore[return-value]
 
     def address(self, name: str) -> str:
         """Where the balancer is; a host name is asked for at the cloud's name server."""
         ingress = self.ingress(name)
-        return ingress.get("ip") or str(eventually(lambda: self.resolve(ingress["hostname"]), 10, "the name resolves"))
+        return ingress.get("ip") or str(eventually(lambda: self.resolve(ingress["hostname"]), 60, "the name resolves"))
 
     def resolve(self, hostname: str) -> str:
         command = ["dig", "+short", "+time=2", f"@{self.own_address}", hostname]

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.main import run

@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import replace
 from ipaddress import IPv4Address, ip_interface
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
+from msgspec.structs import replace
 
 from kubesvc.api import registry
 from kubesvc.api.nodes import Node

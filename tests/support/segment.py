@@ -197,7 +197,7 @@ class Frr:
             command += ["--bfdctl", str(at / "bfdd.sock")]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            eventually((at / f"{daemon}.vty").exists, 20, f"{daemon} runs")
+            eventually((at / f"{daemon}.vty").exists, 60, f"{daemon} runs")
         except BaseException:
             process.kill()
             process.wait()

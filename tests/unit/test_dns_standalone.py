@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import dns.query
 import dns.rcode
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from kubesvc.api.errors import NotFound
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE, SERVICE

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kubesvc.api.balancing import Address, IPAddressPool, IPAddressPoolSpec, ServiceAllocation, parse_range
 from kubesvc.api.core import Service, ServicePort, ServiceSpec

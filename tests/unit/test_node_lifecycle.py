@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from kubesvc.api.meta import Condition, ObjectMeta
 from kubesvc.api.pods import Container, Pod, PodReadinessGate, PodSpec, PodStatus

@@ -6,12 +6,12 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from kubesvc.api.nodes import Node
 from kubesvc.client.events import Recorder

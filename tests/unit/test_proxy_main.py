@@ -6,11 +6,11 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from kubesvc.api.nodes import Node
 from kubesvc.client.session import Session

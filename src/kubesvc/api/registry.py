@@ -7,7 +7,7 @@ are `stored_as` that one, and `apiserver/views` converts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from kubesvc.api import apps, balancing, batch, certificates, coordination, core, discovery, networking, nodes, pods
 from kubesvc.api.meta import Object
@@ -16,8 +16,7 @@ READ = ("get", "list", "watch")
 WRITE = ("create", "update", "patch", "delete", "deletecollection")
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """One resource. `view` is the typed struct rooms decode it into; `fields` its selectable fields beside
     metadata.name and metadata.namespace; `acted_on` is False when it is stored but no room does anything with it.
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+
+import msgspec
 
 from kubesvc.apiserver.admission import Cluster
 
 
-@dataclass(frozen=True, slots=True)
-class ApiConfig:
+class ApiConfig(msgspec.Struct, frozen=True):
     """`advertise_address` is where pods and nodes reach this server: the endpoint of default/kubernetes.
 
     `tls_cert` and `tls_key` are what it serves with; clients are known by certificates of `client_ca`. With

@@ -12,7 +12,6 @@ IPAddresses that somebody else manages, and says so by another label, are none o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
 import msgspec
@@ -30,8 +29,7 @@ ADDRESSES = stored.collection(IP_ADDRESS) + "-/"
 _ANEW = "delete the Service and create it again"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """What is wrong, what to do about it, and the writes that `doctor --repair` makes of that (none: a person must)."""
 
     what: str
@@ -39,13 +37,14 @@ class Finding:
     repair: tuple[Write, ...] = ()
 
 
-@dataclass(slots=True)
-class _World:
-    services: dict[str, JSON] = field(default_factory=dict)  # namespace/name -> Service
-    addresses: dict[str, Versioned] = field(default_factory=dict)  # address -> its IPAddress
-    ports: dict[str, Versioned] = field(default_factory=dict)  # number -> its claim
-    ranges: list[str] = field(default_factory=list)  # CIDRs
-    holders: dict[str, list[str]] = field(default_factory=dict)  # address or port -> namespace/name of its Services
+class _World(msgspec.Struct):
+    services: dict[str, JSON] = msgspec.field(default_factory=dict)  # namespace/name -> Service
+    addresses: dict[str, Versioned] = msgspec.field(default_factory=dict)  # address -> its IPAddress
+    ports: dict[str, Versioned] = msgspec.field(default_factory=dict)  # number -> its claim
+    ranges: list[str] = msgspec.field(default_factory=list)  # CIDRs
+    holders: dict[str, list[str]] = msgspec.field(
+        default_factory=dict
+    )  # address or port -> namespace/name of its Services
 
 
 def examine(items: Iterable[Versioned]) -> list[Finding]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import resources
@@ -56,8 +55,7 @@ class _Malformed(Exception):
         self.path: list[str] = []
 
 
-@dataclass(frozen=True, slots=True)
-class _Message:
+class _Message(msgspec.Struct, frozen=True):
     puts: dict[int, _Put]  # number << 3 | wire type -> what to do with it
     names: dict[int, str]  # number -> name in JSON; empty where its fields are merged into the parent's
 

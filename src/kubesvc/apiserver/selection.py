@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from kubesvc.api.errors import BadRequest
 from kubesvc.api.meta import JSON
@@ -19,8 +20,7 @@ _UNSET = {"spec.unschedulable": "false", "spec.hostNetwork": "false", "status.re
 _SPELLED = {"status.successful": "status.succeeded"}  # field as it is selected by -> as it is called
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True):
     """`names` are the field requirements that the key alone answers."""
 
     labels: Selector = ()

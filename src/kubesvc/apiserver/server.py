@@ -81,6 +81,10 @@ class ApiServer:
         """Answer on these bound sockets, over TLS, until `close`."""
         await self._listener.start(sockets, self._config)
 
+    def prepare(self) -> None:
+        """Make now what the first kubectl would wait for: 0.1 s of somebody's patience."""
+        self._state.documents.v2(self._state.kinds.served, self._state.kinds.generation, protobuf=True)
+
     async def close(self) -> None:
         """End every connection and watch."""
         await self._listener.close()

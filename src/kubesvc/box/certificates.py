@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
-from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
+
+import msgspec
 
 from kubesvc.box.definition import API_PORT, Box
 from kubesvc.box.pki import Authority, Host
 from kubesvc.loadbalancer.providers.desk.model import DOMAIN as CLOUD_DOMAIN
 
 
-@dataclass(frozen=True, slots=True)
-class NodeIdentities:
+class NodeIdentities(msgspec.Struct, frozen=True):
     """What a node's processes present: a kubeconfig each, and the certificate the node's agent serves with."""
 
     proxy: Path
@@ -24,8 +24,7 @@ class NodeIdentities:
     serving: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Identities:
+class Identities(msgspec.Struct, frozen=True):
     """Paths of PEM certificates (the key is beside each, .key) and kubeconfigs; `signing` is the key of tokens."""
 
     authority: Path

@@ -13,8 +13,9 @@ plane is on its way: with two cores, one imports while the other starts.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from kubesvc.box import controlplane, publish
 from kubesvc.box.certificates import Identities
@@ -27,15 +28,14 @@ from kubesvc.kernel import netns
 _HOST = Path("/proc/self/ns/net")  # the supervisor's namespace
 
 
-@dataclass(slots=True)
-class Parts:
+class Parts(msgspec.Struct):
     """What the processes of a box are made from. Nodes come and go: a process that starts is given what holds then."""
 
     box: Box
     identities: Identities
     sockets: Sockets
     progress: int  # a descriptor: what becomes ready is written to it, a name a line
-    host: int = field(default_factory=netns.current)  # kept open: the way back to the host's network
+    host: int = msgspec.field(default_factory=netns.current)  # kept open: the way back to the host's network
 
     def children(self) -> Iterator[Child]:
         """Every process of the box; who takes them one by one forks the first before the second's room is imported."""

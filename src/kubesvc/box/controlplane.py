@@ -61,7 +61,8 @@ async def run(box: Box, identities: Identities, listeners: tuple[socket.socket, 
             group.create_task(loadbalancer.run(balancing, *_balancing(box)))
             group.create_task(rotate(box.path, box.certificate_lifetime))
             group.create_task(_routes_to_pods(session))
-            group.create_task(_report_ready(session, box, progress))
+            await _report_ready(session, box, progress)
+            server.prepare()
     finally:
         await server.close()
         await store.close()

@@ -7,9 +7,10 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from kubesvc.box.certificates import Identities
 from kubesvc.box.definition import AGENT_PORT, DNS_PORT, PROXY_HEALTH_PORT, PROXY_METRICS_PORT, Box

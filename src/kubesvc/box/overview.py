@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kubesvc.api.core import Service
 from kubesvc.api.errors import ApiError
@@ -19,8 +20,7 @@ from kubesvc.dns.public import asked
 from kubesvc.loadbalancer.overview import dns_records
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessLine:
+class ProcessLine(msgspec.Struct, frozen=True):
     name: str
     pid: int
     state: str
@@ -29,8 +29,7 @@ class ProcessLine:
     last_exit: str
 
 
-@dataclass(frozen=True, slots=True)
-class NodeLine:
+class NodeLine(msgspec.Struct, frozen=True):
     name: str
     ready: bool
     addresses: list[str]
@@ -38,8 +37,7 @@ class NodeLine:
     namespace: str
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceLine:
+class ServiceLine(msgspec.Struct, frozen=True):
     """`inside` and `outside` are where the Service answers: from pods, and from this machine."""
 
     namespace: str
@@ -49,8 +47,7 @@ class ServiceLine:
     outside: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedLine:
+class PublishedLine(msgspec.Struct, frozen=True):
     """`service` is namespace/name of the one with that node port; empty: none has it."""
 
     host: str
@@ -58,17 +55,18 @@ class PublishedLine:
     service: str
 
 
-@dataclass(slots=True)
-class Overview:
+class Overview(msgspec.Struct):
     running: bool
     ready: bool = False
-    processes: list[ProcessLine] = field(default_factory=list)
-    nodes: list[NodeLine] = field(default_factory=list)
-    services: list[ServiceLine] = field(default_factory=list)
-    public_records: list[str] = field(default_factory=list)  # in a zone file's form
-    dns_records: list[tuple[str, str]] = field(default_factory=list)  # Service, the record that leads a name to it
+    processes: list[ProcessLine] = msgspec.field(default_factory=list)
+    nodes: list[NodeLine] = msgspec.field(default_factory=list)
+    services: list[ServiceLine] = msgspec.field(default_factory=list)
+    public_records: list[str] = msgspec.field(default_factory=list)  # in a zone file's form
+    dns_records: list[tuple[str, str]] = msgspec.field(
+        default_factory=list
+    )  # Service, the record that leads a name to it
     name_server: str = ""  # who knows the host names among them, where this machine's resolver doesn't
-    published: list[PublishedLine] = field(default_factory=list)
+    published: list[PublishedLine] = msgspec.field(default_factory=list)
     trouble: str = ""  # why the API couldn't be asked
 
 

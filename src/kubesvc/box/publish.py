@@ -12,7 +12,6 @@ import asyncio
 import errno
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -26,8 +25,7 @@ _LOCALHOST = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(msgspec.Struct, frozen=True):
     """A publication and the sockets its clients find."""
 
     publication: Publication

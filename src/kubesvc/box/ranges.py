@@ -13,16 +13,16 @@ Pure. Other sizes of IPv4 network keep the same proportions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+import msgspec
 
 from kubesvc.api.balancing import Range
 from kubesvc.box.errors import BoxError
 from kubesvc.box.families import Address, Network, split
 
 
-@dataclass(frozen=True, slots=True)
-class NodeNetwork:
+class NodeNetwork(msgspec.Struct, frozen=True):
     """The addresses of one box's node network, of one family."""
 
     network: Network

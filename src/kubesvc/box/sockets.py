@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from kubesvc.box.definition import API_PORT, DNS_HEALTH_PORT, DNS_PORT, Box
 from kubesvc.box.families import Address
@@ -15,8 +16,7 @@ BACKLOG = 1024
 UDP_BUFFER = 4 << 20  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Sockets:
+class Sockets(msgspec.Struct, frozen=True):
     """`api`: the host's 127.0.0.1 and the node network; `dns` maps a node -> its (UDP, TCP, health over HTTP);
     `published`: node ports on the host's localhost."""
 

@@ -22,10 +22,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvloop
 
 from kubesvc.box.backoff import Backoff
@@ -42,8 +42,7 @@ PR_SET_NAME = 15
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(msgspec.Struct, frozen=True):
     """A process to keep alive. `run` is called in the fork and its coroutine runs until SIGTERM cancels it.
 
     One that `outlives` the others is stopped after them: they talk to it while they end.
@@ -55,15 +54,14 @@ class Child:
     outlives: bool = False
 
 
-@dataclass(slots=True)
-class _Running:
+class _Running(msgspec.Struct):
     child: Child
     pid: int = 0
     descriptor: int = -1  # a pidfd
     started: int = 0
     since: float = 0.0
     restarts: int = 0
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: Backoff = msgspec.field(default_factory=Backoff)
     restart_at: float = 0.0  # monotonic; meaningful while pid is 0
     last_exit: str = ""
 

@@ -11,8 +11,9 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import msgspec
 
 from kubesvc.api.errors import ApiError, NotFound
 from kubesvc.api.meta import JSON, Object, format_time
@@ -30,8 +31,7 @@ REMEMBERED = 4096
 """Events whose count can still be raised."""
 
 
-@dataclass(frozen=True, slots=True)
-class Happening:
+class Happening(msgspec.Struct, frozen=True):
     """What is said, about which object, by whom. Equal ones are one Event with a count."""
 
     component: str
@@ -74,8 +74,7 @@ class Happening:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Saying:
+class _Saying(msgspec.Struct, frozen=True):
     happening: Happening
     moment: datetime
     resource_version: str  # the object's

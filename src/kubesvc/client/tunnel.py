@@ -13,8 +13,9 @@ import asyncio
 import ssl
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 BLOCK = 1 << 16
 HOP_BY_HOP = frozenset(
@@ -86,8 +87,7 @@ async def copy(source: Duplex, sink: Duplex) -> None:
             await sink.write(data)
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """The beginning of an answer: `raw` as it came, with the empty line."""
 
     status: int

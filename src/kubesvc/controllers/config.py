@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class ControllersConfig:
+
+class ControllersConfig(msgspec.Struct, frozen=True):
     """`ca_pem` is published in every namespace; each node gets a block of `node_mask` (IPv4) or `node_mask6` (IPv6)
     out of each of `pod_cidrs`, of which there is at most one a family."""
 

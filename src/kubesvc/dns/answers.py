@@ -20,8 +20,10 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
 
 from kubesvc.dns import entry, search, wire
 from kubesvc.dns.entry import Entry
@@ -39,8 +41,7 @@ MOST_SETS = 20_000  # record sets kept besides the table: about 8 MB
 PodMode = Literal["disabled", "insecure", "verified"]
 
 
-@dataclass(frozen=True, slots=True)
-class Alias:
+class Alias(msgspec.Struct, frozen=True):
     """CNAMEs that lead out of the zone, as (owner, target), and the name to ask an upstream for.
 
     `nothing` is the answer instead of them where they complete a search path and lead to no address of the family.
@@ -52,8 +53,7 @@ class Alias:
     nothing: Entry | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Guess:
+class Guess(msgspec.Struct, frozen=True):
     """A name of a client's search path that the zone doesn't have: these names outside, in the client's order, may be
     the one meant. The first that exists is the answer, or `nothing` if it has no address of the family; without one,
     the name asked doesn't exist."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kubesvc.dns.answers import PodMode
 from kubesvc.dns.workers import Board
@@ -18,8 +19,7 @@ def plain_socket(family: int, kind: int) -> socket.socket:
     return socket.socket(family, kind)
 
 
-@dataclass(frozen=True, slots=True)
-class DnsConfig:
+class DnsConfig(msgspec.Struct, frozen=True):
     """`udp_sockets` and `tcp_sockets` are bound already (TCP: listening) and stay open when `run` ends.
 
     Bind them to the node's address, not to the wildcard: an answer must leave from the address that was asked.
@@ -32,14 +32,18 @@ class DnsConfig:
     tcp_sockets: tuple[socket.socket, ...]
     dns_domain: str = "cluster.local"  # the cluster's own zone, the one in pods' search paths
     more_domains: tuple[str, ...] = ()  # zones with the same names again
-    public_zones: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # zone -> its name servers; none: ours
+    public_zones: Mapping[str, tuple[str, ...]] = msgspec.field(
+        default_factory=dict
+    )  # zone -> its name servers; none: ours
     transfer_to: tuple[str, ...] = ()  # networks whose clients may fetch whole zones
     notify: tuple[str, ...] = ()  # ADDRESS or ADDRESS:PORT of secondaries that are told of changes
     ttl: int = 5  # seconds, of records and of negative answers
     upstreams: tuple[str, ...] = ()  # ADDRESS, ADDRESS:PORT, [ADDRESS]:PORT or tls://ADDRESS#NAME; see `upstreams`
     find_upstreams: Callable[[], tuple[str, ...]] | None = None  # whom the machine asks now: looked at again and again
-    zones: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # stub zone -> who is asked for its names
-    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name outside the zone -> its addresses
+    zones: Mapping[str, tuple[str, ...]] = msgspec.field(
+        default_factory=dict
+    )  # stub zone -> who is asked for its names
+    hosts: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)  # name outside the zone -> its addresses
     random_case: bool = False  # 0x20: draw the letters' case in questions to upstreams
     pod_mode: PodMode = "insecure"  # a-b-c-d.ns.pod: never, always, or when a pod has the address
     complete_search: bool = True  # answer a pod's first search-path question with what it leads to

@@ -15,7 +15,8 @@ import logging
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.errors import ApiError
@@ -36,8 +37,7 @@ Probe = Callable[[str, int], Awaitable[bool]]
 """(address, port) -> does the server there answer from its caches?"""
 
 
-@dataclass(slots=True)
-class _Watched:
+class _Watched(msgspec.Struct):
     misses: int = 0
     allowed: int = MISSES
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
+from msgspec.structs import replace
 
 from kubesvc.dns import upstreams, wire
 from kubesvc.dns.config import DnsConfig
@@ -20,8 +21,7 @@ class BadSetting(ValueError):
     """A flag's value can't be used; the message names the flag, the value and what was expected."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Each is what the flag of its name was given, once for each time."""
 
     dns_domain: tuple[str, ...] = ("cluster.local",)  # the cluster's own first
@@ -92,7 +92,7 @@ class Settings:
 
     def apply(self, config: DnsConfig) -> DnsConfig:
         """`config` with these settings; `forward` only where it names somebody, so that the machine's own stay."""
-        changed = dataclasses.replace(
+        changed = replace(
             config,
             dns_domain=self.dns_domain[0],
             more_domains=self.dns_domain[1:],
@@ -102,7 +102,7 @@ class Settings:
             transfer_to=self.transfer_to,
             notify=self.notify,
         )
-        return dataclasses.replace(changed, upstreams=self.forward, find_upstreams=None) if self.forward else changed
+        return replace(changed, upstreams=self.forward, find_upstreams=None) if self.forward else changed
 
 
 def listed(values: Iterable[str]) -> tuple[str, ...]:

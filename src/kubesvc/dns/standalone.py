@@ -14,9 +14,11 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from kubesvc.api.errors import ApiError, NotFound
 from kubesvc.api.networking import ServiceCIDR
@@ -42,8 +44,7 @@ class StandaloneError(Exception):
     """The server can't start; the message says what to give it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the command line says."""
 
     kubeconfig: Path | None  # None: the pod's service account

@@ -13,9 +13,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from kubesvc.kernel.nft.foreign import BaseChain, Rule, match_ports
 
@@ -28,8 +29,7 @@ _DROP, _ACCEPT = -1, -2  # -NF_DROP - 1, -NF_ACCEPT - 1
 _QUIET = ("comment", "limit")
 
 
-@dataclass(frozen=True, slots=True)
-class _Family:
+class _Family(msgspec.Struct, frozen=True):
     """`head`: the address part of an entry; what follows it is alike."""
 
     name: str

@@ -9,7 +9,6 @@ Values in, bytes out; the socket is netlink.py's, the names and the calls are li
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -20,6 +19,8 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
+
+import msgspec
 
 from kubesvc.kernel.netlink import attribute, attributes, text, u32
 
@@ -59,8 +60,7 @@ _RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, pr
 _NDMSG = struct.Struct("=BBHiHBB")  # family, padding, index, state, flags, type
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """One route of the main table. `via` is None for a route straight to a link."""
 
     to: Network

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from kubesvc.api.balancing import Range
 from kubesvc.loadbalancer.providers.azure.config import AzureConfig
@@ -11,8 +12,7 @@ from kubesvc.loadbalancer.providers.azure.config import AzureConfig
 POOL_CLASS = "kubesvc.dev/pool"
 
 
-@dataclass(frozen=True, slots=True)
-class GcpConfig:
+class GcpConfig(msgspec.Struct, frozen=True):
     """Provider gcp's. `network` and `subnetwork` are names, `node_tags` network tags of the nodes' VMs."""
 
     project: str
@@ -34,8 +34,7 @@ class GcpConfig:
     """How often every Service is looked at, to mend what others changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class AwsConfig:
+class AwsConfig(msgspec.Struct, frozen=True):
     """Provider aws's. Empty texts: as boto3 finds out, and the nodes' VPC. Credentials are boto3's to find."""
 
     region: str = ""
@@ -47,8 +46,7 @@ class AwsConfig:
     """Seconds after which everything in AWS is looked at again, whether or not something changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoadBalancerConfig:
+class LoadBalancerConfig(msgspec.Struct, frozen=True):
     """The controller's. Delays are seconds."""
 
     pools: tuple[Range, ...] = ()
@@ -73,8 +71,7 @@ class LoadBalancerConfig:
     last_retry: float = 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class AnnounceConfig:
+class AnnounceConfig(msgspec.Struct, frozen=True):
     """One node's announcer's. Times are seconds."""
 
     node_name: str

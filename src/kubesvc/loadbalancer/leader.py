@@ -12,8 +12,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import msgspec
 
 from kubesvc.api.errors import AlreadyExists, ApiError, Conflict, NotFound
 from kubesvc.api.meta import JSON, format_micro_time
@@ -27,8 +28,7 @@ class LeadershipLost(Exception):
     """The Lease couldn't be renewed in time: somebody else may lead now."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeaderConfig:
+class LeaderConfig(msgspec.Struct, frozen=True):
     """Times are seconds."""
 
     identity: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from kubesvc.api.balancing import BGPPeer, IPAddressPool
 from kubesvc.api.core import Service
@@ -11,8 +11,7 @@ from kubesvc.client.session import Session
 from kubesvc.loadbalancer.plan import LOAD_BALANCER, ready_condition
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
+class Overview(msgspec.Struct, frozen=True):
     """Rows of text: a pool's name, addresses, how many are assigned and free, what is wrong; a Service's name, class,
     addresses, what to write in DNS, why it waits; a peer's name, address, node, state, routes told, last error."""
 

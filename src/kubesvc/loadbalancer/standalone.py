@@ -10,9 +10,10 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from kubesvc.api.balancing import IPAddressPool
 from kubesvc.api.errors import ApiError, NotFound

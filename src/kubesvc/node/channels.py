@@ -6,8 +6,6 @@ frame = channel, payload     0 stdin  1 stdout  2 stderr  3 error (a Status, at 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from kubesvc.api.meta import JSON
@@ -16,20 +14,17 @@ PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(msgspec.Struct, frozen=True):
     """Bytes for the command's stdin."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class EndOfInput:
+class EndOfInput(msgspec.Struct, frozen=True):
     """No more stdin."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resize:
+class Resize(msgspec.Struct, frozen=True):
     """The client's terminal has another size."""
 
     width: int

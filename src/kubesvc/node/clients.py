@@ -11,9 +11,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 from aiohttp import WSMsgType, web
 
 from kubesvc.api.errors import BadRequest
@@ -32,8 +32,7 @@ STREAMS_WITHIN = 30.0  # seconds for a SPDY client to open its streams
 GOODBYE = 5.0  # seconds for what was sent last to get away
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """Which channels the client asked for."""
 
     stdin: bool = False

@@ -14,15 +14,15 @@ RUN_DIR/
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+
+import msgspec
 
 Address = IPv4Address | IPv6Address
 
 
-@dataclass(frozen=True, slots=True)
-class CniConfig:
+class CniConfig(msgspec.Struct, frozen=True):
     """A network made by standard CNI plugins."""
 
     configuration: Path  # a file, or a directory such as /etc/cni/net.d, of which the first file counts
@@ -31,8 +31,7 @@ class CniConfig:
     """Where it is kept what plugins did: it must outlive a reboot, as what they keep themselves does."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeConfig:
+class NodeConfig(msgspec.Struct, frozen=True):
     """One node. The process is inside the node's network namespace; `run_dir` belongs to this node alone."""
 
     box: str
@@ -47,7 +46,7 @@ class NodeConfig:
     identity: Path | None = None  # PEM, certificate and key: what the node renews itself with; None: somebody else does
     port: int = 10250
     zone: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     lease_renewal: float = 10.0  # seconds between two renewals of the node's Lease
     health_interval: float = 10.0  # seconds between two looks at the machine's disk, memory and programs
     log_max_size: int = 10 << 20  # bytes, as the kubelet's containerLogMaxSize; a larger log is put aside
@@ -82,8 +81,7 @@ class NodeConfig:
         return f"/kubesvc/{self.box}/{self.node_name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Paths:
+class Paths(msgspec.Struct, frozen=True):
     run_dir: Path
 
     @property
@@ -111,8 +109,7 @@ class Paths:
         self.run_dir.chmod(0o700)
 
 
-@dataclass(frozen=True, slots=True)
-class PodPaths:
+class PodPaths(msgspec.Struct, frozen=True):
     root: Path
 
     @property

@@ -8,9 +8,10 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from kubesvc.api.pods import Container, ContainerStatus, Pod
 from kubesvc.node import bundles, hooks, resources, spec

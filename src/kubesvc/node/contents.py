@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -23,14 +22,15 @@ Fields = Callable[[str | ResourceFieldSelector], str]
 """A downward-API field by its path, or of a container's resources. Raises ConfigError."""
 
 
-@dataclass(slots=True)
-class Files:
+class Files(msgspec.Struct):
     """path -> bytes, path -> mode where one is given, and the mode of the rest."""
 
-    data: dict[str, bytes] = field(default_factory=dict)
-    modes: dict[str, int] = field(default_factory=dict)
+    data: dict[str, bytes] = msgspec.field(default_factory=dict)
+    modes: dict[str, int] = msgspec.field(default_factory=dict)
     default: int = 0o644
-    owners: dict[str, tuple[int, int]] = field(default_factory=dict)  # path -> (user, group), -1 for what it is anyway
+    owners: dict[str, tuple[int, int]] = msgspec.field(
+        default_factory=dict
+    )  # path -> (user, group), -1 for what it is anyway
 
     def add(self, more: Files) -> None:
         """Those of another source; the later one of a path wins."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from kubesvc.api.pods import HostAlias, Pod
 
@@ -90,8 +91,7 @@ def _aliases(aliases: Sequence[HostAlias]) -> list[str]:
     return ["", "# Entries added by HostAliases.", *found] if found else []
 
 
-@dataclass(frozen=True, slots=True)
-class Resolver:
+class Resolver(msgspec.Struct, frozen=True):
     """The three things a resolv.conf says."""
 
     nameservers: tuple[str, ...] = ()

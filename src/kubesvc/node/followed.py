@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+import msgspec
 
 from kubesvc.api import registry
 from kubesvc.api.core import ConfigMap, Secret
@@ -27,11 +28,10 @@ class _Wanted(NamedTuple):
     name: str
 
 
-@dataclass(slots=True)
-class _Watch:
+class _Watch(msgspec.Struct):
     informer: Informer[Any]
     task: asyncio.Task[None]
-    changed: dict[str, Callable[[], None]] = field(default_factory=dict)  # pod uid -> whom to tell
+    changed: dict[str, Callable[[], None]] = msgspec.field(default_factory=dict)  # pod uid -> whom to tell
 
 
 _KINDS: dict[str, tuple[Kind, type[ConfigMap] | type[Secret]]] = {

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from kubesvc.node.config import NodeConfig
 from kubesvc.node.runtime import RuntimeFailure, find_program
@@ -24,8 +25,7 @@ Conditions = dict[str, tuple[str, str, str]]
 """type -> (status, reason, message), in upstream's words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(msgspec.Struct, frozen=True):
     """Shares are from 0 to 1; `problems` keep containers from being run at all."""
 
     disk: float = 1.0

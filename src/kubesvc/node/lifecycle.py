@@ -8,8 +8,10 @@ time at once, then after 10 s, 20 s, … 5 min (upstream's back-off; ten quiet m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import Enum
+
+import msgspec
+from msgspec.structs import replace
 
 from kubesvc.api.pods import Container, PodSpec
 
@@ -22,8 +24,7 @@ class State(Enum):
     TERMINATED = "terminated"
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(msgspec.Struct, frozen=True):
     """How an attempt ended. Times are seconds since the epoch; `started_at` 0: it never ran."""
 
     code: int
@@ -34,8 +35,7 @@ class Exit:
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(msgspec.Struct, frozen=True):
     """`delay` seconds have to pass after an exit; 0: none yet. `since`: when the delay was last set."""
 
     delay: float = 0.0
@@ -54,8 +54,7 @@ class Backoff:
         return self.delay == 0 or now - self.since > 2 * MAX_DELAY
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """One container as the agent knows it. `exit` is set while TERMINATED, and while it waits to be started again;
     `last` is the exit before the current attempt."""
 
@@ -71,7 +70,7 @@ class View:
     message: str = ""
     started: bool = False  # its startup probe has succeeded (or there is none)
     ready: bool = False
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: Backoff = msgspec.field(default_factory=Backoff)
     retry_at: float = 0.0  # a start that failed for want of something isn't tried again before
 
     @property
@@ -89,12 +88,11 @@ class View:
         return replace(self, state=State.TERMINATED, exit=exit_, started=False, ready=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """`start` now; `backing_off` maps the name of what waits -> its delay in seconds; look again at `wake`."""
 
     start: tuple[str, ...] = ()
-    backing_off: Mapping[str, float] = field(default_factory=dict)
+    backing_off: Mapping[str, float] = msgspec.field(default_factory=dict)
     wake: float | None = None
     finished: bool = False  # nothing will ever run again: the pod has succeeded or failed
 

@@ -12,17 +12,17 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+import msgspec
 
 from kubesvc.kernel.inotify import IN_ATTRIB, IN_MODIFY, IN_MOVED_TO, Inotify
 
 BLOCK = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """What of the log is wanted; None: no such limit. `stream` is stdout, stderr or "" for both."""
 
     follow: bool = False

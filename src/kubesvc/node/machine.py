@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kubesvc.api.pods import Pod
 from kubesvc.api.registry import POD
@@ -32,8 +33,7 @@ def _slots() -> asyncio.Semaphore:
     return asyncio.Semaphore(max(2, (os.cpu_count() or 2) + 1))
 
 
-@dataclass(slots=True)
-class Machine:
+class Machine(msgspec.Struct):
     config: NodeConfig
     session: Session
     links: Links  # of the node's namespace
@@ -48,8 +48,8 @@ class Machine:
     followed: Followed
     host_ports: HostPorts
     cni: Attachments | None = None  # None: pods' networks are podnet.py's
-    allocatable: Mapping[str, str] = field(default_factory=dict)  # resource -> quantity, of the node
-    creating: asyncio.Semaphore = field(default_factory=_slots)
+    allocatable: Mapping[str, str] = msgspec.field(default_factory=dict)  # resource -> quantity, of the node
+    creating: asyncio.Semaphore = msgspec.field(default_factory=_slots)
 
     @property
     def paths(self) -> Paths:

@@ -10,9 +10,9 @@ import asyncio
 import logging
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from aiohttp import WSMsgType, web
 
 from kubesvc.api.errors import BadRequest
@@ -30,8 +30,7 @@ TUNNELLED = f"{SPDY}+{PROTOCOL}"
 CONNECT_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Inside:
+class Inside(msgspec.Struct, frozen=True):
     """Where connections are made: a pod's network namespace (None: the node's own), and what messages call it."""
 
     namespace: Path | None

@@ -12,8 +12,10 @@ Such early failures are not counted and not reported.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from enum import Enum
+
+import msgspec
+from msgspec.structs import replace
 
 from kubesvc.api.pods import ContainerPort, Probe
 
@@ -28,16 +30,14 @@ class Role(Enum):
     LIVENESS = "Liveness"
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """One attempt's. `message` is what an Unhealthy event says."""
 
     success: bool
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True):
     """What one probe of one run of a container has come to. `passing` is the verdict that counts."""
 
     role: Role

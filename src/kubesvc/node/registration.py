@@ -9,9 +9,10 @@ import platform
 import random
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+import msgspec
 
 from kubesvc.api import labels, registry
 from kubesvc.api.errors import AlreadyExists, ApiError
@@ -31,8 +32,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686":
 MAX_PODS = 110
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What is true of this machine."""
 
     architecture: str

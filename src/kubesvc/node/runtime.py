@@ -14,7 +14,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -32,8 +31,7 @@ class RuntimeFailure(Exception):
     """The runtime refused or is not there; the message is its own, or says what to install."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """A command that ran in a container: its exit code and what it printed, stdout and stderr together."""
 
     code: int

@@ -8,7 +8,8 @@ Docker gives, less what the machine itself hasn't.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from kubesvc.api.meta import JSON
 from kubesvc.api.pods import Container, Pod
@@ -27,8 +28,7 @@ MASKED = ("/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/pr
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
+class Bind(msgspec.Struct, frozen=True):
     """A host path shown in the container."""
 
     source: str

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgspec
 
@@ -27,8 +26,7 @@ _LONGEST = 24 * 3600.0  # seconds: no token is kept longer
 _AGAIN = 10.0  # seconds until the next try, where a new one couldn't be had
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(msgspec.Struct, frozen=True):
     text: str
     renew_at: float  # Unix time
 

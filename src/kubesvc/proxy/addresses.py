@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from kubesvc.kernel.addresses import AddressMonitor
 from kubesvc.kernel.links import Links

@@ -9,7 +9,6 @@ behind the same seam.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
@@ -62,22 +61,20 @@ class Frontend(msgspec.Struct, frozen=True, gc=False):
         return f"{'/'.join(self.service)} {self.kind} {unpack(address)} proto {protocol} port {port} -> {to}"
 
 
-@dataclass(slots=True)
-class Changes:
+class Changes(msgspec.Struct):
     """What is new, and what is gone. Addresses are packed; None and False remove."""
 
-    frontends: dict[bytes, Frontend | None] = field(default_factory=dict)
-    service_ips: dict[bytes, bool] = field(default_factory=dict)
+    frontends: dict[bytes, Frontend | None] = msgspec.field(default_factory=dict)
+    service_ips: dict[bytes, bool] = msgspec.field(default_factory=dict)
     """Addresses that only Services have: a port of one that no Service has is refused at once."""
-    local_endpoints: dict[bytes, bool] = field(default_factory=dict)
+    local_endpoints: dict[bytes, bool] = msgspec.field(default_factory=dict)
     """Addresses of pods on this node that may be sent back to themselves."""
 
     def __bool__(self) -> bool:
         return bool(self.frontends or self.service_ips or self.local_endpoints)
 
 
-@dataclass(frozen=True, slots=True)
-class Ranges:
+class Ranges(msgspec.Struct, frozen=True):
     """The cluster's address ranges, which the constant rules hold."""
 
     service_cidrs: tuple[IPv4Network | IPv6Network, ...]

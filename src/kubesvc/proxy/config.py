@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+
+import msgspec
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -15,8 +16,7 @@ PRIMARY = "primary"
 _ALL = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyConfig:
+class ProxyConfig(msgspec.Struct, frozen=True):
     """`node_ips` are this node's own addresses, the primary of each family first. Node ports answer on the primary
     addresses, or with `node_port_addresses` on those of `node_ips` inside these ranges."""
 
@@ -29,7 +29,7 @@ class ProxyConfig:
     pods_by_node: bool = False
     """Count as pods only sources in the podCIDRs of this Node, once it has any: answers to other nodes' pods don't come
     back by this node, so they are as any source outside."""
-    node_port_addresses: tuple[IPv4Network | IPv6Network, ...] = field(default=())
+    node_port_addresses: tuple[IPv4Network | IPv6Network, ...] = msgspec.field(default=())
     localhost_node_ports: bool = False
     """Node ports answer on 127.0.0.1 and ::1 too, for programs of the node itself."""
     load_balancer_ranges: tuple[tuple[IPv4Address | IPv6Address, IPv4Address | IPv6Address], ...] = ()

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from kubesvc.api.balance import read_weights
 from kubesvc.api.discovery import Endpoint, EndpointSlice
@@ -24,16 +25,14 @@ _NO_WEIGHTS: Mapping[bytes, int] = {}
 _PLAIN = {READY, READY | LOCAL}  # what nearly every slice is made of
 
 
-@dataclass(frozen=True, slots=True)
-class Locality:
+class Locality(msgspec.Struct, frozen=True):
     """Where this proxy is."""
 
     node: str
     zone: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidates:
+class Candidates(msgspec.Struct, frozen=True):
     """A slice as this node sees it. `ports` maps (name, protocol number) -> port."""
 
     length: int  # of an address: 4 or 16
@@ -42,8 +41,7 @@ class Candidates:
     weights: Mapping[bytes, int]  # address -> weight, where it isn't 1
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """Both sets, packed with their ports."""
 
     cluster: tuple[bytes, ...]

@@ -10,9 +10,10 @@ what the kernel will be given. The way of a packet:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
+
+import msgspec
 
 from kubesvc.kernel.nft.memory import MemoryNft
 from kubesvc.kernel.nft.trace import Packet
@@ -35,8 +36,7 @@ class Trace(NamedTuple):
     masqueraded: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(msgspec.Struct, frozen=True):
     """The first packet of a connection, in text."""
 
     source: str

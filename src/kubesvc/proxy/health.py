@@ -10,9 +10,10 @@ Follows pkg/proxy/healthcheck of Kubernetes. Times are aware datetimes, given by
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
+
+import msgspec
 
 from kubesvc.api.nodes import Node
 
@@ -28,8 +29,7 @@ class Answer(NamedTuple):
     headers: dict[str, str]
 
 
-@dataclass(slots=True)
-class Health:
+class Health(msgspec.Struct):
     """The state both questions look at. `families`: IPv4, IPv6, those the proxy programs; all in one batch."""
 
     families: tuple[str, ...]

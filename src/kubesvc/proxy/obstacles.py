@@ -12,8 +12,9 @@ reported, never edited: the administrator's firewall is the administrator's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+
+import msgspec
 
 from kubesvc.kernel.nft.foreign import BaseChain
 from kubesvc.proxy.doors import Door
@@ -26,8 +27,7 @@ _AT_ONCE = 15  # ports in a rule of iptables' multiport
 _TOLD = 3  # reasons in a message
 
 
-@dataclass(frozen=True, slots=True)
-class Obstacle:
+class Obstacle(msgspec.Struct, frozen=True):
     """A chain that drops what `passage` says, and the command that opens it."""
 
     chain: str

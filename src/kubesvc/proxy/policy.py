@@ -17,8 +17,9 @@ No endpoint anywhere: rejected. Endpoints, but none in the local set where that 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
+
+import msgspec
 
 from kubesvc.api.balance import Balance, Invalid, Key, balance_of, key_of
 from kubesvc.api.core import Service
@@ -33,8 +34,7 @@ _LOOPBACK6 = pack("::1")
 _DEFAULT_TIMEOUT = 10800  # seconds; what the API server fills in
 
 
-@dataclass(slots=True)
-class Decided:
+class Decided(msgspec.Struct):
     """What is in force for one Service."""
 
     frontends: dict[bytes, Frontend]
@@ -45,8 +45,7 @@ class Decided:
 NOTHING = Decided({})
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(msgspec.Struct, frozen=True):
     """What the decisions need to know of this node and its cluster. Addresses are packed."""
 
     node_port_ips: tuple[bytes, ...]
@@ -62,14 +61,13 @@ class Site:
     """Slots of a Service with maglev, a prime; the same on every node."""
 
 
-@dataclass(frozen=True, slots=True)
-class Manner:
+class Manner(msgspec.Struct, frozen=True):
     """How a Service's connections are spread. `weights` maps addresses that don't weigh 1."""
 
     affinity: int  # seconds, 0: none
     balance: Balance | None = None
     draw: Draw = Draw.RANDOM
-    weights: Mapping[bytes, int] = field(default_factory=dict)
+    weights: Mapping[bytes, int] = msgspec.field(default_factory=dict)
     slot_table: int = SLOT_TABLE
 
     def slots(self, wanted: tuple[bytes, ...], before: tuple[bytes, ...] | None) -> tuple[bytes, ...]:

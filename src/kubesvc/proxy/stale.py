@@ -13,9 +13,10 @@ chosen: an endpoint that terminates keeps its flows, as long-lived connections d
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
+
+import msgspec
 
 from kubesvc.proxy.layout import unpack
 
@@ -28,8 +29,7 @@ class Path(NamedTuple):
     translated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Knowledge:
+class Knowledge(msgspec.Struct, frozen=True):
     """What is known when deciding. `serving` gives the endpoints of a frontend's key; None where there is none."""
 
     serving: Callable[[bytes], Collection[bytes] | None]

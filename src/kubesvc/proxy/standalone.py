@@ -10,9 +10,10 @@ import asyncio
 import logging
 import signal
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
+
+import msgspec
 
 from kubesvc.api.errors import ApiError, NotFound
 from kubesvc.api.networking import ServiceCIDR
@@ -39,8 +40,7 @@ class StandaloneError(Exception):
     """The proxy can't start; the message says what to give it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """What the command line says. Empty networks: ask the API."""
 
     kubeconfig: Path

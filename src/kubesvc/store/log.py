@@ -16,8 +16,9 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Self
+
+import msgspec
 
 from kubesvc.store import protocol
 from kubesvc.store.protocol import Check, Compacted, Page, PreconditionFailed, StoreEvent, Versioned, Write
@@ -27,15 +28,14 @@ MARK_SECONDS = 10.0
 ENTRY_BYTES = 200  # what an event costs beside its key and value, about
 
 
-@dataclass(slots=True)
-class Topic:
+class Topic(msgspec.Struct):
     """All keys of one GROUP/PLURAL, and their events; `first` is the position of events[0] since the beginning."""
 
-    keys: list[str] = field(default_factory=list)  # sorted
-    items: dict[str, Versioned] = field(default_factory=dict)
-    events: list[StoreEvent] = field(default_factory=list)
+    keys: list[str] = msgspec.field(default_factory=list)  # sorted
+    items: dict[str, Versioned] = msgspec.field(default_factory=dict)
+    events: list[StoreEvent] = msgspec.field(default_factory=list)
     first: int = 0
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
     def wake(self) -> None:
         self.changed.set()

@@ -22,8 +22,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from kubesvc.store import database
 from kubesvc.store.history import History, Resumable
@@ -47,8 +48,7 @@ _MARK_EVERY = 10.0  # seconds between two notes of how far the store was when
 _COMPACT_AT_ONCE = 20_000  # revisions: commits wait meanwhile
 
 
-@dataclass(slots=True)
-class _Commit:
+class _Commit(msgspec.Struct):
     """A commit on its way to the disk. `epoch` counts failed batches: what queued behind one must fail as well."""
 
     first: int
@@ -57,25 +57,22 @@ class _Commit:
     done: asyncio.Future[int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Compaction:
+class _Compaction(msgspec.Struct, frozen=True):
     """Forget all history up to this revision."""
 
     until: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Probe:
+class _Probe(msgspec.Struct, frozen=True):
     """See whether a write gets through."""
 
     done: asyncio.Future[None]
 
 
-@dataclass(slots=True)
-class _Batch:
-    commits: list[_Commit] = field(default_factory=list)
-    probes: list[_Probe] = field(default_factory=list)
-    compactions: list[_Compaction] = field(default_factory=list)
+class _Batch(msgspec.Struct):
+    commits: list[_Commit] = msgspec.field(default_factory=list)
+    probes: list[_Probe] = msgspec.field(default_factory=list)
+    compactions: list[_Compaction] = msgspec.field(default_factory=list)
     last: bool = False
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
@@ -37,8 +38,7 @@ def _no_warnings(tree: JSON) -> list[str]:
     return []
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True):
     """`name` checks metadata.name; `counted` says whether metadata.generation counts changes of the spec."""
 
     default: Callable[[JSON], None] = _nothing

@@ -6,14 +6,13 @@ field checks, printing, OpenAPI, scale and the stored form.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
+class Scale(msgspec.Struct, frozen=True):
     """Where a custom kind keeps what a Scale shows: dotted paths; no `selector`, no selector."""
 
     replicas: str
@@ -21,18 +20,28 @@ class Scale:
     selector: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CustomKind(Kind):
+_BESIDE = ("schema", "columns", "terminating", "defaults", "rules", "remarks")  # equal kinds may differ in these
+
+
+class CustomKind(Kind, frozen=True, eq=False):
     """One served version of a definition. `storage` is the version that objects are stored in; `single` is whether no
     object can be stored in another one; `columns` are additionalPrinterColumns."""
 
-    schema: JSON = field(default_factory=dict, compare=False)
-    columns: tuple[JSON, ...] = field(default=(), compare=False)
+    schema: JSON = msgspec.field(default_factory=dict)
+    columns: tuple[JSON, ...] = ()
     storage: str = ""
     status: bool = False
     scale: Scale | None = None
-    terminating: bool = field(default=False, compare=False)
-    defaults: bool = field(default=False, compare=False)
-    rules: bool = field(default=False, compare=False)
+    terminating: bool = False
+    defaults: bool = False
+    rules: bool = False
     list_kind: str = ""
-    remarks: tuple[str, ...] = field(default=(), compare=False)
+    remarks: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CustomKind):
+            return NotImplemented
+        return all(getattr(self, f) == getattr(other, f) for f in self.__struct_fields__ if f not in _BESIDE)
+
+    def __hash__(self) -> int:
+        return hash((self.group, self.version, self.plural))

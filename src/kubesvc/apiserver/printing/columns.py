@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from kubesvc.api.meta import JSON
 
@@ -14,8 +15,7 @@ MAX_SHOWN = 3
 """Endpoints shown before the rest is only counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     name: str
     type: str = "string"
     priority: int = 0  # above 0: only with -o wide
@@ -36,8 +36,7 @@ NAME = Column("Name", format="name", description="The object's name, unique amon
 AGE = Column("Age", description="The time since it was created.")
 
 
-@dataclass(frozen=True, slots=True)
-class Printer:
+class Printer(msgspec.Struct, frozen=True):
     """`cells` gives a value for each column; `conditions` what is special about a row (a finished pod)."""
 
     columns: tuple[Column, ...]

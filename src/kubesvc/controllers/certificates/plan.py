@@ -9,9 +9,9 @@ Follows pkg/apis/certificates/v1/helpers.go and pkg/controller/certificates/{app
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import msgspec
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
@@ -24,8 +24,7 @@ _NODE = "system:node:"
 _ALWAYS, _OPTIONAL = "digital signature", "key encipherment"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """`ask` is the subresource that whoever asked must be allowed to create for approval, `say` the message then;
     `fail` why no certificate can be made; `wait` when to look again, in seconds."""
 

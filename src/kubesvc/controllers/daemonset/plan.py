@@ -7,8 +7,9 @@ with surge the new one comes first, and the old goes once it is available.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
+
+import msgspec
 
 from kubesvc.api.apps import DaemonSet, DaemonSetStatus, RollingDaemonSet
 from kubesvc.api.endpoints import pod_is_finished, pod_is_ready
@@ -22,19 +23,17 @@ from kubesvc.controllers.shares import share
 HASH = "controller-revision-hash"  # a pod's label
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(msgspec.Struct):
     """`create` names nodes; `finished` are pods whose containers ended and that are replaced."""
 
     status: DaemonSetStatus
-    create: list[str] = field(default_factory=list)
-    delete: list[Pod] = field(default_factory=list)
-    finished: list[Pod] = field(default_factory=list)
+    create: list[str] = msgspec.field(default_factory=list)
+    delete: list[Pod] = msgspec.field(default_factory=list)
+    finished: list[Pod] = msgspec.field(default_factory=list)
     again: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(msgspec.Struct, frozen=True):
     """A node where a pod may be, and the pods there that stay: of this revision, and of older ones."""
 
     node: str

@@ -7,8 +7,9 @@ paused, or replicas changed ──► scale what is there        else ──► 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
+
+import msgspec
 
 from kubesvc.api.apps import Deployment, DeploymentStatus, ReplicaSet
 from kubesvc.api.labels import DEPLOYMENT_REVISION
@@ -17,17 +18,16 @@ from kubesvc.controllers.deployment import rolling, template
 from kubesvc.controllers.deployment.status import deadline_in, is_complete, rollout_status
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(msgspec.Struct):
     """`resize` maps a ReplicaSet's name -> its next size; `annotate` a name -> annotations to set; `revision` is to be
     written on the Deployment when not None; `again` is in how many seconds the rollout is late."""
 
     status: DeploymentStatus
     create: JSON | None = None
-    resize: dict[str, int] = field(default_factory=dict)
-    annotate: dict[str, dict[str, str]] = field(default_factory=dict)
-    min_ready: dict[str, int] = field(default_factory=dict)
-    delete: list[ReplicaSet] = field(default_factory=list)
+    resize: dict[str, int] = msgspec.field(default_factory=dict)
+    annotate: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
+    min_ready: dict[str, int] = msgspec.field(default_factory=dict)
+    delete: list[ReplicaSet] = msgspec.field(default_factory=list)
     revision: str | None = None
     again: float | None = None
 

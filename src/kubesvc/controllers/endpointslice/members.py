@@ -10,8 +10,9 @@ versions with two numbers land in two groups.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address
+
+import msgspec
 
 from kubesvc.api.balance import Invalid, balance_of, weight_of
 from kubesvc.api.core import ObjectReference, Service
@@ -26,16 +27,15 @@ Ports = tuple[Port, ...]
 Group = tuple[str, Ports]  # (address type, ports)
 
 
-@dataclass(frozen=True, slots=True)
-class Members:
+class Members(msgspec.Struct, frozen=True):
     """`groups` maps (address type, ports) -> endpoints. `missing_nodes` names the nodes not known yet whose pods were
     left out for now. `weights` maps addresses of pods that don't weigh 1, where the Service counts weights, and
     `complaints` are weights that are none."""
 
     groups: dict[Group, list[Endpoint]]
-    missing_nodes: frozenset[str] = field(default_factory=frozenset)
-    weights: dict[str, int] = field(default_factory=dict)
-    complaints: list[tuple[Pod, str]] = field(default_factory=list)
+    missing_nodes: frozenset[str] = msgspec.field(default_factory=frozenset)
+    weights: dict[str, int] = msgspec.field(default_factory=dict)
+    complaints: list[tuple[Pod, str]] = msgspec.field(default_factory=list)
 
 
 def address_types(service: Service) -> list[str]:

@@ -11,7 +11,6 @@ A family without endpoints has one placeholder slice without ports, so that a re
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -33,8 +32,7 @@ from kubesvc.controllers.endpointslice.members import Group, Ports, address_type
 from kubesvc.controllers.ownership import reference_to
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(msgspec.Struct):
     """What a slice shall be. `found` is the slice it replaces; None creates one."""
 
     address_type: str
@@ -45,11 +43,10 @@ class Draft:
     """What the annotation `api.labels.WEIGHTS` shall say of its endpoints."""
 
 
-@dataclass(slots=True)
-class Plan:
-    create: list[Draft] = field(default_factory=list)
-    update: list[Draft] = field(default_factory=list)
-    delete: list[EndpointSlice] = field(default_factory=list)
+class Plan(msgspec.Struct):
+    create: list[Draft] = msgspec.field(default_factory=list)
+    update: list[Draft] = msgspec.field(default_factory=list)
+    delete: list[EndpointSlice] = msgspec.field(default_factory=list)
 
 
 def labels_for(service: Service) -> dict[str, str]:

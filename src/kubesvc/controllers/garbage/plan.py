@@ -8,8 +8,9 @@ until no dependent blocks it, one with the finalizer orphan until its dependents
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from kubesvc.api.meta import JSON, Object
 from kubesvc.controllers.ownership import without_owners
@@ -24,8 +25,7 @@ class Owner(Enum):
     WAITING = "waiting"  # being deleted in the foreground: it waits for its dependents
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """`delete` is a propagation policy; `patch` changes the object itself; `release` its dependents to be let go of;
     `pursue` its dependents to be looked at."""
 

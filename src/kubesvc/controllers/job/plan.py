@@ -8,7 +8,6 @@ follows once no pod runs any more.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import msgspec
@@ -25,21 +24,19 @@ FIRST_DELAY, MAX_DELAY = 10.0, 600.0  # seconds after a failed pod before the ne
 REACHED = ("CompletionsReached", "Reached expected number of succeeded pods")
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(msgspec.Struct):
     """`create` has an entry for each pod to make: its completion index, None for a Job that isn't indexed. `remove`:
     the Job itself, whose time to live is over. `happened`: (reason, message) of events."""
 
     status: JobStatus
-    create: list[int | None] = field(default_factory=list)
-    delete: list[Pod] = field(default_factory=list)
+    create: list[int | None] = msgspec.field(default_factory=list)
+    delete: list[Pod] = msgspec.field(default_factory=list)
     again: float | None = None
     remove: bool = False
-    happened: list[tuple[str, str]] = field(default_factory=list)
+    happened: list[tuple[str, str]] = msgspec.field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pods:
+class _Pods(msgspec.Struct, frozen=True):
     active: list[Pod]
     terminating: list[Pod]
     succeeded: list[Pod]

@@ -8,7 +8,6 @@ share slices. Labels and annotations come along, but for those that speak of the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 import msgspec
@@ -34,14 +33,13 @@ TRUE = ("1", "t", "T", "TRUE", "true", "True")
 NOT_COPIED = (LAST_CHANGE_TRIGGER_TIME, LAST_APPLIED)
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(msgspec.Struct):
     """`create` and the second of each `update` are trees; `invalid` texts were left out, `skipped` counts these and
     those beyond the limit."""
 
-    create: list[JSON] = field(default_factory=list)
-    update: list[tuple[EndpointSlice, JSON]] = field(default_factory=list)
-    delete: list[EndpointSlice] = field(default_factory=list)
+    create: list[JSON] = msgspec.field(default_factory=list)
+    update: list[tuple[EndpointSlice, JSON]] = msgspec.field(default_factory=list)
+    delete: list[EndpointSlice] = msgspec.field(default_factory=list)
     skipped: int = 0
     invalid: tuple[str, ...] = ()
 

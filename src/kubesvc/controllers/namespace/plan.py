@@ -7,7 +7,8 @@ Terminating ──► delete everything in it ──► (contents gone) ──�
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from kubesvc.api.core import ConfigMap, Namespace
 from kubesvc.api.meta import JSON
@@ -16,8 +17,7 @@ CA_NAME = "kube-root-ca.crt"
 FINALIZER = "kubernetes"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """`account` and `ca` are objects to create or, for `ca` with `ca_found`, to patch in place."""
 
     account: JSON | None = None

@@ -7,7 +7,8 @@ claim deleted ─► its volume Released ─► reclaimPolicy Delete: gone, with
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kubesvc.api.meta import JSON
 from kubesvc.api.storage import (
@@ -21,12 +22,11 @@ from kubesvc.api.storage import (
 )
 
 
-@dataclass(slots=True)
-class Plan:
-    bind: list[tuple[PersistentVolumeClaim, PersistentVolume]] = field(default_factory=list)
-    make: list[tuple[PersistentVolumeClaim, JSON]] = field(default_factory=list)
-    phases: list[tuple[PersistentVolume, str]] = field(default_factory=list)
-    remove: list[PersistentVolume] = field(default_factory=list)
+class Plan(msgspec.Struct):
+    bind: list[tuple[PersistentVolumeClaim, PersistentVolume]] = msgspec.field(default_factory=list)
+    make: list[tuple[PersistentVolumeClaim, JSON]] = msgspec.field(default_factory=list)
+    phases: list[tuple[PersistentVolume, str]] = msgspec.field(default_factory=list)
+    remove: list[PersistentVolume] = msgspec.field(default_factory=list)
 
 
 def plan(

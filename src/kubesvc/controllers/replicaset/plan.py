@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from kubesvc.api.apps import ReplicaSet, ReplicaSetStatus
 from kubesvc.api.endpoints import pod_is_ready
@@ -23,8 +24,7 @@ BURST = 500
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """`again` is in how many seconds a ready pod becomes available, if one does."""
 
     create: int

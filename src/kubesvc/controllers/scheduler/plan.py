@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from kubesvc.api.pods import Pod
 from kubesvc.controllers.scheduler import nodeaffinity, resources, taints
@@ -19,8 +20,7 @@ from kubesvc.controllers.scheduler.snapshot import Candidate, HostPort, Namespac
 from kubesvc.controllers.scheduler.spread import Spread
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """The node's name, or "" and the message that says why none fits."""
 
     node: str

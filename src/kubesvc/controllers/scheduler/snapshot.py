@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple
+
+import msgspec
 
 from kubesvc.api.nodes import Node
 from kubesvc.api.pods import Pod
@@ -17,16 +18,15 @@ class HostPort(NamedTuple):
     address: str  # "" and 0.0.0.0 are all of them
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """A node with what runs there: how many pods of the same owner, how many at all, which host ports are taken, how
     much of each resource is requested, and the pods themselves, where rules look at them."""
 
     node: Node
     siblings: int = 0
     pods: int = 0
-    host_ports: frozenset[HostPort] = field(default_factory=frozenset)
-    requested: Mapping[str, Decimal] = field(default_factory=dict)
+    host_ports: frozenset[HostPort] = msgspec.field(default_factory=frozenset)
+    requested: Mapping[str, Decimal] = msgspec.field(default_factory=dict)
     there: Sequence[Pod] = ()
 
 

@@ -6,9 +6,10 @@ Follows pkg/controller/servicecidrs and KEP-1880.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+
+import msgspec
 
 from kubesvc.api.labels import SERVICE_CIDR_FINALIZER
 from kubesvc.api.meta import JSON, format_time, parse_time
@@ -25,8 +26,7 @@ IN_USE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """`patch` changes the finalizers, `status` the Ready condition; `wait` is when to look again, in seconds."""
 
     patch: JSON | None = None

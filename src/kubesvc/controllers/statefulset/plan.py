@@ -11,8 +11,9 @@ last ordinal down to the partition, and waits for each either way.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from kubesvc.api.apps import RollingStatefulSet, StatefulSet, StatefulSetStatus
 from kubesvc.api.endpoints import pod_is_finished, pod_is_ready
@@ -23,8 +24,7 @@ from kubesvc.controllers.shares import share
 from kubesvc.controllers.statefulset.identity import ordinal_of, revision_of
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """`create` are ordinals, each with whether it is of the update's revision; `again` is in how many seconds a ready
     pod becomes available, if the next step waits for that."""
 

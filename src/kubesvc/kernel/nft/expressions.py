@@ -8,8 +8,9 @@ version 1.0.6 prints a rule in clear only then.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import ClassVar
+
+import msgspec
 
 from kubesvc.kernel.netlink import attribute, be32, nested, text
 
@@ -48,8 +49,7 @@ def native32(value: int) -> bytes:
     return struct.pack("=I", value)
 
 
-@dataclass(frozen=True, slots=True)
-class Expression:
+class Expression(msgspec.Struct, frozen=True):
     """One instruction. `name` is the kernel's."""
 
     name: ClassVar[str]
@@ -62,8 +62,7 @@ class Expression:
         return nested(1, text(1, self.name), nested(2, self.attributes()))
 
 
-@dataclass(frozen=True, slots=True)
-class Payload(Expression):
+class Payload(Expression, frozen=True):
     """Load `length` bytes of a packet's header."""
 
     name: ClassVar[str] = "payload"
@@ -76,8 +75,7 @@ class Payload(Expression):
         return be32(1, register(self.into)) + be32(2, self.base) + be32(3, self.offset) + be32(4, self.length)
 
 
-@dataclass(frozen=True, slots=True)
-class Meta(Expression):
+class Meta(Expression, frozen=True):
     """Load what the kernel knows about a packet."""
 
     name: ClassVar[str] = "meta"
@@ -88,8 +86,7 @@ class Meta(Expression):
         return be32(2, self.key) + be32(1, register(self.into))
 
 
-@dataclass(frozen=True, slots=True)
-class SetMeta(Expression):
+class SetMeta(Expression, frozen=True):
     name: ClassVar[str] = "meta"
     key: int
     source: int = 0
@@ -98,8 +95,7 @@ class SetMeta(Expression):
         return be32(2, self.key) + be32(3, register(self.source))
 
 
-@dataclass(frozen=True, slots=True)
-class DestinationType(Expression):
+class DestinationType(Expression, frozen=True):
     """Load what kind of address (RTN_*) the packet's destination is to this namespace."""
 
     name: ClassVar[str] = "fib"
@@ -109,8 +105,7 @@ class DestinationType(Expression):
         return be32(1, register(self.into)) + be32(2, _FIB_RESULT_ADDRTYPE) + be32(3, _FIB_DADDR)
 
 
-@dataclass(frozen=True, slots=True)
-class Conntrack(Expression):
+class Conntrack(Expression, frozen=True):
     """Load a fact about a packet's connection."""
 
     name: ClassVar[str] = "ct"
@@ -121,8 +116,7 @@ class Conntrack(Expression):
         return be32(2, self.key) + be32(1, register(self.into))
 
 
-@dataclass(frozen=True, slots=True)
-class SetConntrack(Expression):
+class SetConntrack(Expression, frozen=True):
     name: ClassVar[str] = "ct"
     key: int
     source: int = 0
@@ -131,8 +125,7 @@ class SetConntrack(Expression):
         return be32(2, self.key) + be32(4, register(self.source))
 
 
-@dataclass(frozen=True, slots=True)
-class Compare(Expression):
+class Compare(Expression, frozen=True):
     """Go on with this rule only if the register equals (or with `negated` differs from) `value`."""
 
     name: ClassVar[str] = "cmp"
@@ -144,8 +137,7 @@ class Compare(Expression):
         return be32(1, register(self.source)) + be32(2, int(self.negated)) + nested(3, attribute(1, self.value))
 
 
-@dataclass(frozen=True, slots=True)
-class Bitwise(Expression):
+class Bitwise(Expression, frozen=True):
     """register = (register & mask) ^ xor, on one 32-bit word."""
 
     name: ClassVar[str] = "bitwise"
@@ -163,8 +155,7 @@ class Bitwise(Expression):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Mask(Expression):
+class Mask(Expression, frozen=True):
     """Keep the bits of a prefix, in network order, from word 0 on."""
 
     name: ClassVar[str] = "bitwise"
@@ -181,8 +172,7 @@ class Mask(Expression):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Immediate(Expression):
+class Immediate(Expression, frozen=True):
     """Put a constant into a register."""
 
     name: ClassVar[str] = "immediate"
@@ -193,8 +183,7 @@ class Immediate(Expression):
         return be32(1, register(self.into)) + nested(2, attribute(1, self.value))
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict(Expression):
+class Verdict(Expression, frozen=True):
     """End the rule with a verdict; `chain` for JUMP and GOTO."""
 
     name: ClassVar[str] = "immediate"
@@ -210,8 +199,7 @@ def verdict(code: int, chain: str = "") -> bytes:
     return nested(2, be32(1, code), text(2, chain) if chain else b"")
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup(Expression):
+class Lookup(Expression, frozen=True):
     """Look a key up: in a set, go on only if it is there (`negated`: only if not); in a map, also load what it maps to.
     A map of verdicts (`verdicts`) is obeyed at once."""
 
@@ -228,8 +216,7 @@ class Lookup(Expression):
         return text(1, self.set) + be32(2, register(self.source)) + into + flags
 
 
-@dataclass(frozen=True, slots=True)
-class DynamicSet(Expression):
+class DynamicSet(Expression, frozen=True):
     """Change the element whose key is in registers. UPDATE adds it for `timeout` seconds, or if it is there gives it
     that long again and *leaves its data alone*; go on only if there was room. DELETE always goes on."""
 
@@ -246,8 +233,7 @@ class DynamicSet(Expression):
         return named + be32(4, register(self.key)) + be32(5, register(self.data)) + lasts
 
 
-@dataclass(frozen=True, slots=True)
-class RandomNumber(Expression):
+class RandomNumber(Expression, frozen=True):
     """Load `offset` plus a uniformly random number below `modulus`."""
 
     name: ClassVar[str] = "numgen"
@@ -259,8 +245,7 @@ class RandomNumber(Expression):
         return be32(1, register(self.into)) + be32(2, self.modulus) + be32(3, _NUMGEN_RANDOM) + be32(4, self.offset)
 
 
-@dataclass(frozen=True, slots=True)
-class JenkinsHash(Expression):
+class JenkinsHash(Expression, frozen=True):
     """Load `offset` plus a hash, below `modulus`, of `length` bytes from word `source` on. A `seed` of the caller's
     makes it the same everywhere (but where byte orders differ)."""
 
@@ -278,8 +263,7 @@ class JenkinsHash(Expression):
         return registers + numbers + be32(7, 0)  # NFT_HASH_JENKINS
 
 
-@dataclass(frozen=True, slots=True)
-class Dnat(Expression):
+class Dnat(Expression, frozen=True):
     """Send the connection to the address and port in registers. Ends the hook."""
 
     name: ClassVar[str] = "nat"
@@ -292,8 +276,7 @@ class Dnat(Expression):
         return be32(1, _NAT_DNAT) + be32(2, self.family) + be32(3, address) + be32(5, port)
 
 
-@dataclass(frozen=True, slots=True)
-class Masquerade(Expression):
+class Masquerade(Expression, frozen=True):
     """Give the connection the outgoing link's address as its source, and a random port. Ends the hook."""
 
     name: ClassVar[str] = "masq"
@@ -302,8 +285,7 @@ class Masquerade(Expression):
         return be32(1, _RANDOM_FULLY)
 
 
-@dataclass(frozen=True, slots=True)
-class Reject(Expression):
+class Reject(Expression, frozen=True):
     """Answer with ICMP or ICMPv6 port unreachable, or for TCP with a reset. Only in filter hooks."""
 
     name: ClassVar[str] = "reject"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from kubesvc.kernel.netlink import NetlinkSocket, attributes
 
@@ -25,8 +26,7 @@ _DESTINATION_PORT = struct.pack(">I", 2)  # its offset there, and its length
 Ports = tuple[tuple[int, int], ...]  # ranges, both ends included
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """What can be said of a rule. `compared`: the values it compares with, packed."""
 
     chain: str
@@ -39,8 +39,7 @@ class Rule:
     unclear: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class BaseChain:
+class BaseChain(msgspec.Struct, frozen=True):
     """A chain where packets enter a table. `rules` are those of all chains of its table."""
 
     family: str

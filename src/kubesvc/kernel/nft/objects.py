@@ -7,7 +7,8 @@ back: newer versions put other things there.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from kubesvc.kernel.netlink import attribute, be32, nested, text
 from kubesvc.kernel.nft.expressions import Expression
@@ -30,8 +31,7 @@ def _udata32(kind: int, value: int) -> bytes:
     return _udata(kind, struct.pack("=I", value))
 
 
-@dataclass(frozen=True, slots=True)
-class Type:
+class Type(msgspec.Struct, frozen=True):
     """A field of a key or of data: nft's name and number for it, and its size."""
 
     name: str
@@ -53,8 +53,7 @@ CLASSID = Type("classid", 23, 4, native=True)
 VERDICT = Type("verdict", _VERDICT_TYPE, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Map:
+class Map(msgspec.Struct, frozen=True):
     """A set of keys, or with `data` a map from each key to data. Types in order of the concatenation.
 
     interval: an element is a range in each field; its key is packed as the first key of the ranges, then the last.
@@ -123,8 +122,7 @@ def _byte_order(types: tuple[Type, ...]) -> int:
     return _HOST_ENDIAN if types[0].native else _BIG_ENDIAN
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """A table of the inet family. `comment` is what `nft list` prints in it."""
 
     name: str
@@ -135,8 +133,7 @@ class Table:
         return text(1, self.name) + be32(2, 0) + (attribute(6, user_data) if user_data else b"")
 
 
-@dataclass(frozen=True, slots=True)
-class Hook:
+class Hook(msgspec.Struct, frozen=True):
     """Where packets enter a base chain. type: filter or nat; lower priorities come first."""
 
     type: str
@@ -147,8 +144,7 @@ class Hook:
 HOOKS = {"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 4}  # enum nf_inet_hooks
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """A rule as nft would print it, and the expressions it stands for."""
 
     text: str
@@ -158,8 +154,7 @@ class Rule:
         return text(1, table) + text(2, chain) + nested(4, *(e.encode() for e in self.expressions))
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(msgspec.Struct, frozen=True):
     """A chain and all of its rules; with a hook, a base chain whose policy is accept."""
 
     name: str

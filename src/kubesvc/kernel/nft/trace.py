@@ -8,15 +8,15 @@ failing test lists them.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kubesvc.kernel.nft import expressions as nft
 from kubesvc.kernel.nft.jenkins import jhash, scale
 from kubesvc.kernel.nft.objects import Chain, Map
 
 
-@dataclass(slots=True)
-class Packet:
+class Packet(msgspec.Struct):
     """The first packet of a connection, as it is now. Addresses packed, ports numbers, `mark` and `priority` the
     kernel's own notes on it, `connection_mark` that on its connection."""
 
@@ -32,18 +32,17 @@ class Packet:
     outgoing: str = ""  # the link it leaves by
     translated: bool = False
     verdict: str = ""  # drop, reject, dnat, masquerade: how the last chain ended
-    matched: list[str] = field(default_factory=list)
+    matched: list[str] = msgspec.field(default_factory=list)
 
 
-@dataclass(slots=True)
-class State:
+class State(msgspec.Struct):
     """All of one table: its maps, chains and elements."""
 
     comment: str
-    maps: dict[str, Map] = field(default_factory=dict)
-    chains: dict[str, Chain] = field(default_factory=dict)
-    elements: dict[str, dict[bytes, bytes]] = field(default_factory=dict)  # map -> key -> data
-    expiry: dict[str, dict[bytes, float]] = field(default_factory=dict)  # dynamic map -> key -> when it ends
+    maps: dict[str, Map] = msgspec.field(default_factory=dict)
+    chains: dict[str, Chain] = msgspec.field(default_factory=dict)
+    elements: dict[str, dict[bytes, bytes]] = msgspec.field(default_factory=dict)  # map -> key -> data
+    expiry: dict[str, dict[bytes, float]] = msgspec.field(default_factory=dict)  # dynamic map -> key -> when it ends
 
     def expressions(self) -> list[nft.Expression]:
         return [e for chain in self.chains.values() for rule in chain.rules for e in rule.expressions]

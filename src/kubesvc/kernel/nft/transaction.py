@@ -10,8 +10,9 @@ missing, refuses the whole transaction: then someone else has been at the table.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from kubesvc.kernel.nft.objects import Chain, Map, Table
 
@@ -24,24 +25,21 @@ class NftError(Exception):
         self.map_name, self.key = map_name, key
 
 
-@dataclass(frozen=True, slots=True)
-class AddTable:
+class AddTable(msgspec.Struct, frozen=True):
     table: Table
 
     def __str__(self) -> str:
         return f"add table inet {self.table.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteTable:
+class DeleteTable(msgspec.Struct, frozen=True):
     name: str
 
     def __str__(self) -> str:
         return f"delete table inet {self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class AddMap:
+class AddMap(msgspec.Struct, frozen=True):
     table: str
     map: Map
 
@@ -55,8 +53,7 @@ class AddMap:
         return f"add {'map' if self.map.data else 'set'} inet {self.table} {self.map.name} {{ type {types};{more} }}"
 
 
-@dataclass(frozen=True, slots=True)
-class AddChain:
+class AddChain(msgspec.Struct, frozen=True):
     """The chain alone: so that rules can jump to chains that are filled later."""
 
     table: str
@@ -68,8 +65,7 @@ class AddChain:
         return f"add chain inet {self.table} {self.chain.name}{where}"
 
 
-@dataclass(frozen=True, slots=True)
-class FillChain:
+class FillChain(msgspec.Struct, frozen=True):
     """Flush the chain and add its rules."""
 
     table: str
@@ -80,8 +76,7 @@ class FillChain:
         return "\n".join([f"flush chain {name}", *(f"add rule {name} {rule.text}" for rule in self.chain.rules)])
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteChain:
+class DeleteChain(msgspec.Struct, frozen=True):
     """Flush the chain and delete it."""
 
     table: str
@@ -91,8 +86,7 @@ class DeleteChain:
         return f"flush chain inet {self.table} {self.name}\ndelete chain inet {self.table} {self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class FlushMap:
+class FlushMap(msgspec.Struct, frozen=True):
     """Delete every element."""
 
     table: str
@@ -102,8 +96,7 @@ class FlushMap:
         return f"flush {'map' if self.map.data else 'set'} inet {self.table} {self.map.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class AddElements:
+class AddElements(msgspec.Struct, frozen=True):
     table: str
     map: Map
     elements: Mapping[bytes, bytes]
@@ -113,8 +106,7 @@ class AddElements:
         return f"add element inet {self.table} {self.map.name} {{ {listed} }}"
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteElements:
+class DeleteElements(msgspec.Struct, frozen=True):
     table: str
     map: Map
     keys: Collection[bytes]

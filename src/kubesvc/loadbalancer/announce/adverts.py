@@ -7,8 +7,9 @@ address that nobody announces serves nobody. (MetalLB announces nothing then.)
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
+
+import msgspec
 
 from kubesvc.api.balancing import BGPAdvertisement, L2Advertisement
 from kubesvc.api.meta import LabelSelector
@@ -18,8 +19,7 @@ Network = IPv4Network | IPv6Network
 Labels = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class L2Rule:
+class L2Rule(msgspec.Struct, frozen=True):
     """Empty `nodes`: every node. Empty `interfaces`: every interface."""
 
     pools: frozenset[str]
@@ -34,8 +34,7 @@ class L2Rule:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class BGPRule:
+class BGPRule(msgspec.Struct, frozen=True):
     """Empty `peers`: all of them."""
 
     pools: frozenset[str]
@@ -49,14 +48,13 @@ class BGPRule:
         return pool in self.pools and (not self.nodes or any(matches(s, node) for s in self.nodes))
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """A network to tell some peers (None: all) of, with its attributes."""
 
     network: Network
     peers: frozenset[str] | None = None
     local_pref: int | None = None
-    communities: tuple[str, ...] = field(default=())
+    communities: tuple[str, ...] = msgspec.field(default=())
 
 
 def rules(

@@ -10,8 +10,9 @@ NDP (RFC 4861) will be a module beside this one with the same two directions.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address
+
+import msgspec
 
 ETH_P_IP = 0x0800  # linux/if_ether.h
 ETH_P_ARP = 0x0806
@@ -25,8 +26,7 @@ NOBODY = b"\x00" * 6
 _FRAME = struct.Struct("!6s6sHHHBBH6s4s6s4s")
 
 
-@dataclass(frozen=True, slots=True)
-class ArpFrame:
+class ArpFrame(msgspec.Struct, frozen=True):
     """One ARP packet with its Ethernet header; MACs are six bytes."""
 
     destination: bytes

@@ -10,15 +10,15 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
+
+import msgspec
 
 from kubesvc.api.balancing import BGPPeerSpec
 from kubesvc.loadbalancer.announce.adverts import Network, Route
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour:
+class Neighbour(msgspec.Struct, frozen=True):
     """A BGPPeer as one node sees it, its password read."""
 
     name: str

@@ -6,11 +6,11 @@ reply  ::=  { CODE ("-" | " ") TEXT | " " TEXT }*    a CODE followed by a space 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """`state` is of BGP's state machine, such as Established; `advertised` counts routes; `problem`: the last error."""
 
     state: str

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address
+
+import msgspec
 
 from kubesvc.api.balancing import Address
 from kubesvc.api.core import Service
@@ -27,8 +28,7 @@ from kubesvc.loadbalancer.announce.adverts import L2Rule
 from kubesvc.loadbalancer.providers.pools import Pool
 
 
-@dataclass(frozen=True, slots=True)
-class Vip:
+class Vip(msgspec.Struct, frozen=True):
     """An address to be announced. `hosts`: the nodes with an endpoint, for policy Local; None when any node will do."""
 
     address: Address
@@ -36,14 +36,13 @@ class Vip:
     pool: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True):
     """A node that is alive on the segment and may take traffic. `interface`: its own name for its way there."""
 
     name: str
     interface: str = "eth0"
     cordoned: bool = False
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 def elect(address: Address, nodes: Iterable[str]) -> str | None:

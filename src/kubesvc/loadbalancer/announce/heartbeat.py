@@ -10,15 +10,14 @@ IEEE 802 leaves for local use, which needs no address, passes no router, and rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 ETHERTYPE = 0x88B5
 GROUP = b"\x03kubes"  # multicast, locally administered
 MAGIC = b"kubesvc1"
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(msgspec.Struct, frozen=True):
     """`uid` is the Node object's: names may be the same in two clusters on one segment."""
 
     mac: bytes

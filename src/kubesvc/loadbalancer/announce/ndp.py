@@ -9,8 +9,9 @@ NDP (RFC 4861)  54 type 55 │ 55 code 56 │ 56 checksum 58 │ 58 flags 62 │
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv6Address
+
+import msgspec
 
 ETH_P_IPV6 = 0x86DD  # linux/if_ether.h
 NEXT_ICMPV6 = 58
@@ -26,8 +27,7 @@ UNSPECIFIED = IPv6Address("::")
 _HEAD = struct.Struct("!6s6sHIHBB16s16sBBHI16s")
 
 
-@dataclass(frozen=True, slots=True)
-class Solicitation:
+class Solicitation(msgspec.Struct, frozen=True):
     """Who asks (an address and six bytes), and where `target` is. Asked by "::" it is duplicate address detection."""
 
     mac: bytes

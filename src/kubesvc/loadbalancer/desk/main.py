@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
+
+import msgspec
 
 from kubesvc.kernel.conntrack import Conntrack
 from kubesvc.kernel.inotify import IN_MOVED_TO, Inotify
@@ -35,8 +36,7 @@ TO_NODES, LOCAL = 10, 100  # priorities of `ip rule`
 UDP = 17
 
 
-@dataclass(frozen=True, slots=True)
-class CloudConfig:
+class CloudConfig(msgspec.Struct, frozen=True):
     """`networks` are inside, but for `host`, this machine, which plays the internet."""
 
     directory: Path

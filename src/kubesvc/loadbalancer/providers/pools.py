@@ -8,9 +8,10 @@ younger of two that do is set aside, with the reason in its status, and nobody l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from itertools import pairwise
+
+import msgspec
 
 from kubesvc.api.balancing import Address, IPAddressPool, Range, ServiceAllocation, parse_range
 from kubesvc.api.core import Service
@@ -21,8 +22,7 @@ DEFAULT = "default"
 """The name of the pool that is configured, rather than an object."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
+class Pool(msgspec.Struct, frozen=True):
     """`ranges` in order, none overlapping. Empty selections: every Service."""
 
     name: str

@@ -10,9 +10,10 @@ spec.loadBalancerIP and the annotations of MetalLB are honoured, under our prefi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
+
+import msgspec
 
 from kubesvc.api.balancing import Address
 from kubesvc.api.core import Service
@@ -37,14 +38,12 @@ class Reason(StrEnum):
     FAMILY_NOT_SERVED = "FamilyNotServed"
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     reason: Reason
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Sharing:
+class Sharing(msgspec.Struct, frozen=True):
     """Two Services may share an address when their keys are equal, their ports differ, and a packet may go to the same
     nodes for both: `backends` is empty for policy Cluster, the selector for policy Local."""
 
@@ -63,8 +62,7 @@ class Sharing:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """`families` are 4 and 6, in the Service's order; `all_families`: one of them alone won't do."""
 
     families: tuple[int, ...] = (4,)

@@ -6,7 +6,6 @@ https://github.com/containernetworking/cni/blob/spec-v1.0.0/SPEC.md, and the con
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from ipaddress import ip_interface
 from typing import Any
 
@@ -26,8 +25,7 @@ class CniError(Exception):
     """A configuration that can't be used, a plugin that is missing, or one that refused. The message says which."""
 
 
-@dataclass(frozen=True, slots=True)
-class CniNetwork:
+class CniNetwork(msgspec.Struct, frozen=True):
     """A configuration list."""
 
     name: str

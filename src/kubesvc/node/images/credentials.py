@@ -6,7 +6,6 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 
@@ -15,8 +14,7 @@ from kubesvc.node.images.image import ImageError
 from kubesvc.node.images.reference import DEFAULT_REGISTRY, Reference
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(msgspec.Struct, frozen=True):
     """A name and a password, or a token that is given for one."""
 
     username: str = ""

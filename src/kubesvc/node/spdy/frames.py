@@ -12,7 +12,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kubesvc.node.spdy.dictionary import DICTIONARY
 
@@ -30,30 +31,26 @@ class SpdyError(Exception):
     """The other side doesn't speak SPDY/3.1; the connection can't go on."""
 
 
-@dataclass(frozen=True, slots=True)
-class SynStream:
+class SynStream(msgspec.Struct, frozen=True):
     stream: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     fin: bool = False
     unidirectional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SynReply:
+class SynReply(msgspec.Struct, frozen=True):
     stream: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     fin: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Headers:
+class Headers(msgspec.Struct, frozen=True):
     stream: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     fin: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(msgspec.Struct, frozen=True):
     """A piece of a stream; `fin` with the last one."""
 
     stream: int
@@ -61,25 +58,21 @@ class Data:
     fin: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Reset:
+class Reset(msgspec.Struct, frozen=True):
     stream: int
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(msgspec.Struct, frozen=True):
     id: int
 
 
-@dataclass(frozen=True, slots=True)
-class GoAway:
+class GoAway(msgspec.Struct, frozen=True):
     last_stream: int
     status: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class WindowUpdate:
+class WindowUpdate(msgspec.Struct, frozen=True):
     """`stream` 0 is the whole connection."""
 
     stream: int

@@ -8,7 +8,8 @@ comfort is ignored, and an event says so.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from kubesvc.loadbalancer.providers.standing import Standing
 
@@ -18,8 +19,7 @@ LISTENER_ATTRIBUTES = "listener-attributes."
 NLB_CLASS = "service.k8s.aws/nlb"
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
+class Annotation(msgspec.Struct, frozen=True):
     """`name` is what follows PREFIX, or the whole name; `means` says what it does, or what to do instead."""
 
     name: str

@@ -9,9 +9,11 @@ two more writes each time, and while nobody looks.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
 from hashlib import sha256
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from kubesvc.loadbalancer.providers.aws import names
 from kubesvc.loadbalancer.providers.aws.model import Found, FoundBalancer, FoundGroup, FoundListener, Wanted
@@ -22,8 +24,13 @@ def fingerprint(wanted: Wanted) -> str:
     """The same for the same wishes in any process; "" where targets are pods."""
     if any(group.target_type == "ip" for group in wanted.groups.values()):
         return ""
-    text = json.dumps(asdict(wanted), sort_keys=True, default=lambda some: sorted(map(repr, some)))
+    text = json.dumps(wanted, sort_keys=True, default=_plain)
     return sha256(text.encode()).hexdigest()[:32]
+
+
+def _plain(some: Any) -> Any:
+    """A record, or a set."""
+    return asdict(some) if isinstance(some, msgspec.Struct) else sorted(map(repr, some))
 
 
 def steps(wanted: Wanted, found: Found) -> list[Call]:
@@ -50,7 +57,7 @@ def _inside_as_wanted(wanted: Wanted, found: Found, balancer: FoundBalancer) -> 
     for arn, group in found.groups.items():
         meant = wanted.groups.get(group.key)
         inside = {"attributes": dict(meant.attributes), "targets": set(meant.targets)} if meant else {}
-        groups[arn] = replace(group, **inside)  # type: ignore[arg-type]
+        groups[arn] = replace(group, **inside)
     copy = replace(found, balancer=replace(balancer, attributes=dict(wanted.attributes)), groups=groups)
     copy.listeners = {
         port: FoundListener("", one.protocol, behind.arn, one.certificates, one.policy, one.alpn, dict(one.attributes))

@@ -7,14 +7,13 @@ load balancer ── listener :80/TCP ──► target group ──► targets (
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 Target = tuple[str, int]
 """An instance's id or an IP address, and the port."""
 
 
-@dataclass(frozen=True, slots=True)
-class Permission:
+class Permission(msgspec.Struct, frozen=True):
     """One rule of a security group that lets in. `source`: a CIDR, a prefix list or a security group, by its id."""
 
     protocol: str  # tcp, udp, icmp
@@ -23,8 +22,7 @@ class Permission:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(msgspec.Struct, frozen=True):
     """A target group's check. `port` is a number's digits or `traffic-port`; path and codes are "" for TCP."""
 
     protocol: str
@@ -37,8 +35,7 @@ class Health:
     codes: str
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """A target group. Its key says all that can't be changed of it."""
 
     key: str
@@ -52,8 +49,7 @@ class Group:
     targets: frozenset[Target]
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(msgspec.Struct, frozen=True):
     """`group` is the key of the group it forwards to; `certificates` begins with the default one."""
 
     port: int
@@ -65,8 +61,7 @@ class Listener:
     attributes: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A subnet the load balancer stands in, with its addresses there where they are chosen."""
 
     subnet: str
@@ -75,8 +70,7 @@ class Place:
     ipv6: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     name: str
     own_group_name: str
     scheme: str
@@ -94,15 +88,13 @@ class Wanted:
 # ── what is there: changed in place as calls succeed ─────────────────────────────────────────────────────────────────
 
 
-@dataclass(slots=True)
-class FoundSecurityGroup:
+class FoundSecurityGroup(msgspec.Struct):
     id: str
-    permissions: set[Permission] = field(default_factory=set)
-    tags: dict[str, str] = field(default_factory=dict)
+    permissions: set[Permission] = msgspec.field(default_factory=set)
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class FoundBalancer:
+class FoundBalancer(msgspec.Struct):
     arn: str
     name: str
     hostname: str
@@ -110,39 +102,36 @@ class FoundBalancer:
     ip_address_type: str
     places: dict[str, Place]  # subnet -> place
     security_groups: tuple[str, ...]
-    attributes: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
+    attributes: dict[str, str] = msgspec.field(default_factory=dict)
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class FoundGroup:
+class FoundGroup(msgspec.Struct):
     arn: str
     key: str
     health: Health
-    attributes: dict[str, str] = field(default_factory=dict)
-    targets: set[Target] = field(default_factory=set)
-    tags: dict[str, str] = field(default_factory=dict)
+    attributes: dict[str, str] = msgspec.field(default_factory=dict)
+    targets: set[Target] = msgspec.field(default_factory=set)
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class FoundListener:
+class FoundListener(msgspec.Struct):
     arn: str
     protocol: str
     group_arn: str
     certificates: tuple[str, ...] = ()
     policy: str = ""
     alpn: str = ""
-    attributes: dict[str, str] = field(default_factory=dict)
+    attributes: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Found:
+class Found(msgspec.Struct):
     """All that is tagged with one Service."""
 
     security_group: FoundSecurityGroup | None = None
     balancer: FoundBalancer | None = None
-    groups: dict[str, FoundGroup] = field(default_factory=dict)  # arn -> group
-    listeners: dict[int, FoundListener] = field(default_factory=dict)  # port -> listener
+    groups: dict[str, FoundGroup] = msgspec.field(default_factory=dict)  # arn -> group
+    listeners: dict[int, FoundListener] = msgspec.field(default_factory=dict)  # port -> listener
 
     def group(self, key: str) -> FoundGroup | None:
         return next((g for g in self.groups.values() if g.key == key), None)

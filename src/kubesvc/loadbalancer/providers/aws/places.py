@@ -8,7 +8,8 @@ several, the one it stands in already, then one tagged for this cluster, then th
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from kubesvc.api.core import LoadBalancerStatus
 from kubesvc.loadbalancer.provider import Refused
@@ -21,8 +22,7 @@ ENOUGH = 8
 """Free addresses that a load balancer's subnet needs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subnet:
+class Subnet(msgspec.Struct, frozen=True):
     id: str
     zone: str
     tags: dict[str, str]

@@ -9,8 +9,9 @@ changes, then what takes away: a connection always finds a listener, and a liste
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+import msgspec
 
 from kubesvc.loadbalancer.providers.aws import names, permissions
 from kubesvc.loadbalancer.providers.aws.model import (
@@ -30,8 +31,7 @@ T = TypeVar("T")
 CHUNK = 100  # targets of one call
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """`operation` is boto3's method of client `api` (elbv2, ec2); `then` puts its answer into what is known."""
 
     api: str

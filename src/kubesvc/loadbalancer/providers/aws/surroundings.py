@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from kubesvc.api.core import LoadBalancerStatus
 from kubesvc.loadbalancer.provider import ProviderFailed, Refused
@@ -16,8 +17,7 @@ LASTS = 300.0  # seconds
 INSTANCES = 200  # of one call
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(msgspec.Struct, frozen=True):
     vpc: str
     security_groups: tuple[str, ...]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
@@ -18,8 +19,7 @@ from kubesvc.loadbalancer.providers.aws.wishes import PROXY_PROTOCOL, Port, Wish
 _PROVIDER_ID = re.compile(r"aws://[^/]*/[^/]+/(i-[0-9a-z]+)")
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(msgspec.Struct, frozen=True):
     """What there is beside the load balancer itself."""
 
     cluster: str

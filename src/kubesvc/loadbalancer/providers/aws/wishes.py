@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from ipaddress import ip_network
+
+import msgspec
 
 from kubesvc.api.core import LoadBalancerStatus, Service, ServicePort
 from kubesvc.loadbalancer.provider import Refused
@@ -28,8 +29,7 @@ PROXY_PROTOCOL = "proxy_protocol_v2.enabled"
 DEFAULT_POLICY = "ELBSecurityPolicy-2016-08"
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(msgspec.Struct, frozen=True):
     """One port to listen on, with the Service's port behind it. protocol: TCP, UDP, TCP_UDP or TLS."""
 
     service_port: ServicePort
@@ -39,8 +39,7 @@ class Port:
     proxy_protocol: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """Empty texts, tuples and mappings: nothing is asked."""
 
     target_type: str

@@ -7,8 +7,9 @@ neither changed nor deleted.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
+
+import msgspec
 
 from kubesvc.api.meta import JSON
 from kubesvc.loadbalancer.providers.azure.balancer import CLUSTER_TAG, Frontend, public_frontend
@@ -20,8 +21,7 @@ OWNER_TAG = "kubesvc-service-uid"
 SERVICE_TAG = "k8s-azure-service"  # upstream's, for people
 
 
-@dataclass(frozen=True, slots=True)
-class PublicIP:
+class PublicIP(msgspec.Struct, frozen=True):
     """`document`: as it is to be written, None: there is nothing to write. `etag`: of what it replaces."""
 
     group: str

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from kubesvc.loadbalancer.providers.standing import Standing
 
@@ -19,8 +20,7 @@ PORT = re.compile(re.escape(PREFIX) + r"port_(\d+)_(.+)")
 SUPPORTED, IGNORED, REJECTED = Standing.SUPPORTED, Standing.IGNORED, Standing.REJECTED
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
+class Annotation(msgspec.Struct, frozen=True):
     """`name` without the prefix; `says`: what it does, or why it is passed over and what to do instead."""
 
     name: str

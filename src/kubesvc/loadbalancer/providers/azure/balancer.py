@@ -10,8 +10,9 @@ not to a Service: Services on one address share it, with ports that differ, and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
+
+import msgspec
 
 from kubesvc.api.meta import JSON
 from kubesvc.loadbalancer.providers.azure.config import AzureConfig
@@ -25,8 +26,7 @@ OTHERS = ("inboundNatRules", "inboundNatPools", "outboundRules")
 LONGEST_NAME = 80
 
 
-@dataclass(frozen=True, slots=True)
-class Frontend:
+class Frontend(msgspec.Struct, frozen=True):
     """`name`: as it would be; an existing one with the same internal address is used instead."""
 
     name: str
@@ -36,8 +36,7 @@ class Frontend:
     address: str = ""  # internal and asked for
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(msgspec.Struct, frozen=True):
     """What one Service wants of the document."""
 
     uid: str
@@ -50,8 +49,7 @@ class Share:
     sticky: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(msgspec.Struct, frozen=True):
     """What all Services have in common. `nodes`: family -> node -> address, None: as the pools are; `names`: uid ->
     key of every Service that lives."""
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 AZURE_CLASS = "kubesvc.dev/azure"
 PUBLIC_CLOUD = "https://management.azure.com"
 
 
-@dataclass(frozen=True, slots=True)
-class AzureConfig:
+class AzureConfig(msgspec.Struct, frozen=True):
     """Where the nodes are. `vnet` and `nsg`: a name in the resource group, or a whole id. Times are seconds."""
 
     subscription: str

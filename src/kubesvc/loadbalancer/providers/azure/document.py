@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import msgspec
 
 from kubesvc.api.meta import JSON
 from kubesvc.loadbalancer.providers.azure.client import Busy, CloudError, Rejected, Stale
@@ -20,8 +21,7 @@ S = TypeVar("S")
 ATTEMPTS = 6  # of one write, when others write as well
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
+class Store(msgspec.Struct, frozen=True):
     """`put` gets the document and the ETag it replaces, "" for one that is new; `delete` the ETag."""
 
     get: Callable[[], Awaitable[JSON | None]]
@@ -29,8 +29,7 @@ class Store:
     delete: Callable[[str], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(msgspec.Struct, frozen=True):
     """`refused`: (reason, message), or None. `freed`: others may have now what they were refused."""
 
     document: JSON | None

@@ -7,7 +7,8 @@ have free priorities, from 500 up what is allowed, from 4096 down what is denied
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from kubesvc.api.meta import JSON
 from kubesvc.loadbalancer.providers.azure.merged import Merged, prefix, same
@@ -17,8 +18,7 @@ ALLOW, DENY = range(500, 4000), range(4096, 3999, -1)
 RULES = "securityRules"
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
+class Door(msgspec.Struct, frozen=True):
     """A rule: `sources` are networks, or one service tag, or "*"."""
 
     name: str

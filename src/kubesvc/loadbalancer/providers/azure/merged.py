@@ -6,20 +6,20 @@ Ours is what has a name that begins with `kubesvc-`: everything else in the docu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kubesvc.api.meta import JSON
 
 OURS = "kubesvc-"
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
+class Merged(msgspec.Struct, frozen=True):
     """`document`: to be written, None: to be deleted. `refused`: service's uid -> (reason, message)."""
 
     document: JSON | None
     changed: bool
-    refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    refused: Mapping[str, tuple[str, str]] = msgspec.field(default_factory=dict)
     freed: bool = False
     """Something was given up that another Service may wait for."""
 

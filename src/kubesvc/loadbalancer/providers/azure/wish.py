@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
+
+import msgspec
 
 from kubesvc.api.core import LoadBalancerStatus, Service, ServicePort
 from kubesvc.loadbalancer.provider import Refused
@@ -16,8 +17,7 @@ PROBES = {"tcp": "Tcp", "http": "Http", "https": "Https"}
 MAX_PROBING = 120  # seconds that interval times count must stay below
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(msgspec.Struct, frozen=True):
     protocol: str  # Tcp | Http | Https
     port: int
     path: str | None
@@ -25,16 +25,14 @@ class Probe:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(msgspec.Struct, frozen=True):
     protocol: str  # Tcp | Udp
     port: int
     node_port: int
     probe: Probe | None
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """Of one Service; mappings are family ("IPv4", "IPv6") -> what."""
 
     uid: str

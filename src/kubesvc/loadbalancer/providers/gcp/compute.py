@@ -16,9 +16,9 @@ import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
 from google.api_core.client_options import ClientOptions
 from google.api_core.exceptions import GoogleAPICallError
 from google.auth.credentials import AnonymousCredentials
@@ -64,8 +64,7 @@ class Doubt(CloudError):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class _Collection:
+class _Collection(msgspec.Struct, frozen=True):
     """`argument` names the object in a request, `message` its type."""
 
     client: str

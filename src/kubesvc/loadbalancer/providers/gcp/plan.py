@@ -14,8 +14,9 @@ new rule takes it over, and the static one is let go, which leaves the address w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from kubesvc.api.core import Service
 from kubesvc.api.meta import JSON
@@ -38,8 +39,7 @@ class Verb(StrEnum):
     REMOVE_INSTANCES = "remove_instances"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """`body` of ADD_INSTANCES and REMOVE_INSTANCES: {"instances": names of VMs}."""
 
     verb: Verb
@@ -48,8 +48,7 @@ class Step:
     body: JSON
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True):
     """`ip` "": whatever the service gives. `reserved`: a static address of the user's holds it."""
 
     ip: str

@@ -6,8 +6,9 @@ Links are partial (`projects/P/regions/R/healthChecks/N`): the service takes the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+import msgspec
 
 from kubesvc.api.core import Service
 from kubesvc.api.meta import JSON
@@ -32,8 +33,7 @@ class Kind(StrEnum):
     """Their names are ZONE/NAME here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(msgspec.Struct, frozen=True):
     """Where a cluster is. `network` and `subnetwork` are names; `node_tags` are network tags of the nodes' VMs."""
 
     project: str
@@ -62,12 +62,11 @@ class Site:
         return f"projects/{self.project}/regions/{self.region}/subnetworks/{name}" if name else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """What there is. `members`: ZONE/NAME of a group -> names of its VMs."""
 
-    objects: Mapping[Kind, Mapping[str, JSON]] = field(default_factory=dict)
-    members: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    objects: Mapping[Kind, Mapping[str, JSON]] = msgspec.field(default_factory=dict)
+    members: Mapping[str, frozenset[str]] = msgspec.field(default_factory=dict)
 
     def of(self, kind: Kind) -> Mapping[str, JSON]:
         return self.objects.get(kind, {})
@@ -76,8 +75,7 @@ class Found:
         return self.of(kind).get(name)
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(msgspec.Struct, frozen=True):
     """A Service's objects, and the shared health check."""
 
     base: str

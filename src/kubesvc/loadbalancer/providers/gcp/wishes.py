@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
+
+import msgspec
 
 from kubesvc.api.core import Service
 from kubesvc.loadbalancer.providers.standing import Standing
@@ -30,8 +31,7 @@ SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
 CLOUD_PREFIXES = ("cloud.google.com/", "networking.gke.io/", "beta.cloud.google.com/")
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
+class Annotation(msgspec.Struct, frozen=True):
     """`text`: what it means; for one that is ignored or rejected, what to do instead."""
 
     name: str
@@ -66,16 +66,14 @@ def known(name: str) -> Annotation | None:
     return _KNOWN.get(name)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """`reason` is a CamelCase word for the condition."""
 
     reason: str
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """`ports`: protocol -> ports, in order of number; `health_port` 0: the shared check of policy Cluster will do."""
 
     internal: bool
