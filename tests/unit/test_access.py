@@ -346,6 +346,22 @@ async def test_a_rule_or_binding_that_means_nothing_is_refused(
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ({}, "aggregationRule.clusterRoleSelectors: Required value: at least one clusterRoleSelector required"),
+        ({"clusterRoleSelectors": [{"matchExpressions": [{"operator": "In", "values": ["b"]}]}]},
+         "aggregationRule.clusterRoleSelectors[0].matchExpressions[0].key: Invalid value"),
+        ({"clusterRoleSelectors": [{"matchExpressions": [{"key": "a"}]}]}, "not a valid selector operator"),
+    ],
+)  # fmt: skip
+async def test_a_role_that_aggregates_says_what_and_spoils_no_other(admin: Session, rule: JSON, text: str) -> None:
+    with pytest.raises(Invalid) as error:
+        await admin.create(CLUSTER_ROLE, role(CLUSTER_ROLE, "sum") | {"aggregationRule": rule})
+    assert text in str(error.value)
+    await admin.create(CLUSTER_ROLE, role(CLUSTER_ROLE, "plain"))
+
+
 async def test_a_binding_keeps_its_role(admin: Session) -> None:
     await admin.create(ROLE_BINDING, binding(ROLE_BINDING, "b", "Role/one"))
     with pytest.raises(Invalid, match="cannot change roleRef"):
