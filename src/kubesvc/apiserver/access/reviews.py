@@ -34,7 +34,8 @@ async def create(state: State, request: Request, target: Target) -> Response:
         review["status"] = _rules(state, user, spec["namespace"])
     else:
         if target.kind is not registry.SELF_SUBJECT_ACCESS_REVIEW:
-            user = User(spec.get("user") or "", tuple(spec.get("groups") or ()))
+            groups = tuple(spec.get("groups") or ())  # all of them, as upstream: whoever asks knows them
+            user = User(spec.get("user") or "", groups, authenticated=False)
         if target.kind is registry.LOCAL_SUBJECT_ACCESS_REVIEW:
             given = (spec.get("resourceAttributes") or {}).get("namespace") or ""
             if given != target.namespace:
