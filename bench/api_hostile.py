@@ -24,18 +24,21 @@ import uvloop
 from figures import show, show_percentiles
 from support.custom import definition, of
 from support.serving import Served
+from support.shapes import SAMPLES, misshapen
 from wire import Wire
 
 ATTACKERS = 24
 SEED = 20
 MAPS = "/api/v1/namespaces/default/configmaps"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 RULED = "/apis/example.com/v1/namespaces/default/ruleds"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
 MEDIA = ("application/json", "application/yaml", "application/json-patch+json", "application/merge-patch+json",
          "application/strategic-merge-patch+json", "application/apply-patch+yaml", "text/html", "",
          "application/vnd.kubernetes.protobuf", "application/json; charset=\xff")  # fmt: skip
 PATHS = (MAPS, f"{MAPS}/m", f"{MAPS}/m/status", "/api/v1/namespaces/default/services", "/api/v1/nodes", CRDS, RULED,
+         ROLES, "/apis/authorization.k8s.io/v1/subjectaccessreviews",
          f"{RULED}/x", f"{RULED}/x/scale", "/api/v1/../../etc/passwd", "/api/v1/namespaces/%2e%2e/configmaps",
          "//", "/%00",
          "/api/v1/namespaces/default/configmaps/%ff", "/openapi/v3/" + "x" * 2000, "/apis/" + "a/" * 500,
@@ -93,7 +96,16 @@ def bodies(dice: random.Random) -> list[bytes]:
         ).encode(),
         json.dumps(definition("Hostile", schema) | {"kind": "CustomResourceDefinition"}).encode(),
         json.dumps(ruled).encode(),
+        json.dumps(dice.choice(MISSHAPEN)).encode(),
     ]
+
+
+# Objects whose parts are of other types than they should be: for the kinds that PATHS leads to.
+MISSHAPEN = [
+    {"metadata": {"name": f"x{number % 50}"}} | tree
+    for plural in ("configmaps", "services", "customresourcedefinitions", "clusterroles")
+    for number, tree in enumerate(misshapen(SAMPLES[plural], each=2))
+]
 
 
 class Attacker:

@@ -70,6 +70,12 @@ def test_watch_resumes(api: Client) -> None:
     assert [(t, found.metadata.name) for t, found in (first, second)] == [("ADDED", "one"), ("ADDED", "two")]
 
 
+def test_exec(api: Client) -> None:
+    done = api.exec("web", namespace="default", command=["sh", "-c", "cat; echo err >&2; exit 3"], stdin="in",
+                    stdout=True, stderr=True, timeout=20)  # fmt: skip
+    assert (done.stdout, done.stderr, done.exit_code) == ("in", "err\n", 3)
+
+
 def test_custom_resources(api: Client, database: dict) -> None:
     assert api.create(Database(database))["spec"]["replicas"] == 1
     found = api.patch(Database, "main", {"spec": {"replicas": 2}}, patch_type=PatchType.MERGE)

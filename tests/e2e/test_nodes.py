@@ -89,6 +89,7 @@ def test_a_node_is_added_used_and_removed_while_the_box_runs(box):
         (("add", "No_Name"), "expected up to 15 lower-case letters and digits"),
         (("add", "net"), "expected up to 15"),
         (("add", "x", "--label", "broken"), "expected KEY=VALUE"),
+        (("add", "x", "--label", "node-restriction.kubernetes.io/a=b"), "use `kubectl label node`"),
         (("remove", "west"), "its nodes are node1, east1"),
     ):
         refused = box.kubesvc("node", *words, check=False)

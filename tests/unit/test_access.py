@@ -16,6 +16,7 @@ from kubesvc.api.registry import (
     CONFIG_MAP,
     LEASE,
     NODE,
+    PERSISTENT_VOLUME,
     POD,
     RBAC,
     ROLE,
@@ -33,7 +34,7 @@ from kubesvc.apiserver.access.grants import Grants
 from kubesvc.apiserver.access.rbac import Rbac
 from kubesvc.apiserver.server import ApiServer
 from kubesvc.client.session import Session
-from kubesvc.client.transport import Request, User
+from kubesvc.client.transport import Request, Response, User
 from support.apiserver import ADMIN
 
 Open = Callable[..., Session]
@@ -329,6 +330,22 @@ async def test_a_rule_or_binding_that_means_nothing_is_refused(
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ({}, "aggregationRule.clusterRoleSelectors: Required value: at least one clusterRoleSelector required"),
+        ({"clusterRoleSelectors": [{"matchExpressions": [{"operator": "In", "values": ["b"]}]}]},
+         "aggregationRule.clusterRoleSelectors[0].matchExpressions[0].key: Invalid value"),
+        ({"clusterRoleSelectors": [{"matchExpressions": [{"key": "a"}]}]}, "not a valid selector operator"),
+    ],
+)  # fmt: skip
+async def test_a_role_that_aggregates_says_what_and_spoils_no_other(admin: Session, rule: JSON, text: str) -> None:
+    with pytest.raises(Invalid) as error:
+        await admin.create(CLUSTER_ROLE, role(CLUSTER_ROLE, "sum") | {"aggregationRule": rule})
+    assert text in str(error.value)
+    await admin.create(CLUSTER_ROLE, role(CLUSTER_ROLE, "plain"))
+
+
 async def test_a_binding_keeps_its_role(admin: Session) -> None:
     await admin.create(ROLE_BINDING, binding(ROLE_BINDING, "b", "Role/one"))
     with pytest.raises(Invalid, match="cannot change roleRef"):
@@ -389,6 +406,17 @@ async def test_only_who_may_acts_as_another(server: ApiServer) -> None:
     assert await send(ADMIN, group="system:masters") == 400
 
 
+async def test_whoever_acts_as_nobody_may_what_nobody_may(server: ApiServer) -> None:
+    async def send(path: str, **headers: str) -> Response:
+        named = {f"impersonate-{name}": value for name, value in headers.items()}
+        return await server.handler(Request("GET", path, {}, named, user=ADMIN))
+
+    assert (await send("/api", user="alice")).status == 200
+    assert (await send("/api", user="system:anonymous")).status == 403
+    assert (await send("/api", user="alice", group="system:unauthenticated")).status == 403
+    assert (await send("/version", user="system:anonymous")).status == 200
+
+
 # ── nodes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -398,6 +426,49 @@ def pod(name: str, node: str, **spec: Any) -> JSON:
         "metadata": {"name": name, "namespace": "default"},
         "spec": {"nodeName": node, "containers": containers, **spec},
     }
+
+
+async def test_a_node_reads_the_volumes_of_its_pods_claims(of: Open, admin: Session) -> None:
+    one = of("system:node:n1", "system:nodes")
+    for name, claim in (("pv1", "mine"), ("pv2", "theirs"), ("pv3", "")):
+        spec: JSON = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}}
+        if claim:
+            spec["claimRef"] = {"namespace": "default", "name": claim}
+        await admin.create(PERSISTENT_VOLUME, {"metadata": {"name": name}, "spec": spec})
+    for name, node, claim in (("p1", "n1", "mine"), ("p2", "n2", "theirs")):
+        volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]
+        await admin.create(POD, pod(name, node, volumes=volumes))
+    assert (await one.get(PERSISTENT_VOLUME, "", "pv1"))["kind"] == "PersistentVolume"
+    for name in ("pv2", "pv3", "pv4"):
+        said = await refused(one.get(PERSISTENT_VOLUME, "", name))
+        assert "no relationship found between node 'n1' and this object" in said
+
+
+async def test_a_node_gives_itself_no_restricted_labels_and_no_taints(of: Open, admin: Session) -> None:
+    """What others rely on to keep pods from it, or to send them there. In upstream's words."""
+    one, restricted = of("system:node:n1", "system:nodes"), "node-restriction.kubernetes.io/trusted"
+    said = await refused(one.create(NODE, {"metadata": {"name": "n1", "labels": {restricted: "yes"}}}))
+    assert f'node "n1" is not allowed to modify labels: {restricted}' in said
+    await one.create(NODE, {"metadata": {"name": "n1", "labels": {"disk": "ssd"}}})
+    taints = [{"key": "a", "effect": "NoSchedule"}]
+    await admin.patch(NODE, "", "n1", {"metadata": {"labels": {f"x.{restricted}": "a"}}, "spec": {"taints": taints}})
+    assert "modify labels" in await refused(
+        one.patch(NODE, "", "n1", {"metadata": {"labels": {f"x.{restricted}": None}}})
+    )
+    assert "modify taints" in await refused(one.patch(NODE, "", "n1", {"spec": {"taints": []}}))
+    await one.patch(NODE, "", "n1", {"metadata": {"labels": {"disk": "none"}}})
+
+
+async def test_a_nodes_own_name_is_read_in_every_form(of: Open, server: ApiServer) -> None:
+    """An agent written in Go sends protobuf, which says of a create alone what it is of."""
+    user = User("system:node:n1", ("system:nodes",))
+    for name, status in (("n2", 403), ("n1", 201)):
+        metadata = bytes((10, len(name))) + name.encode()
+        raw = bytes((10, len(metadata))) + metadata
+        unknown = b"\n\n\n\x02v1\x12\x04Node" + bytes((18, len(raw))) + raw
+        headers = {"content-type": "application/vnd.kubernetes.protobuf"}
+        answer = await server.handler(Request("POST", NODE.path(), {}, headers, b"k8s\0" + unknown, user))
+        assert answer.status == status, answer.body
 
 
 async def test_a_node_reads_what_its_pods_need_and_writes_what_is_its_own(of: Open, admin: Session) -> None:
@@ -448,7 +519,9 @@ async def test_reviews_say_what_would_be(of: Open, admin: Session) -> None:
     assert await ask(admin, SUBJECT_ACCESS_REVIEW, user="alice", **wanted) == {"allowed": False}
     assert await ask(admin, SUBJECT_ACCESS_REVIEW, user="a", groups=["system:masters"], **wanted) == {"allowed": True}
     path = {"nonResourceAttributes": {"verb": "get", "path": "/apis"}}
-    assert await ask(admin, SUBJECT_ACCESS_REVIEW, user="alice", **path) == {"allowed": True}
+    assert await ask(admin, SUBJECT_ACCESS_REVIEW, user="alice", groups=["system:authenticated"], **path) == {
+        "allowed": True
+    }
     await refused(of("alice").create(SUBJECT_ACCESS_REVIEW, {"metadata": {}, "spec": {"user": "admin", **wanted}}))
     for spec in ({"user": "alice"}, wanted, {"user": "alice", **wanted, **path}):
         with pytest.raises(ApiError) as error:

@@ -58,7 +58,8 @@ async def test_masters_may_do_everything(server: ApiServer, spec: JSON) -> None:
 )
 async def test_nobody_may_ask_for_health_and_version_alone(server: ApiServer, spec: JSON, allowed: bool) -> None:
     """The answer is what happens."""
-    for who in ({"user": "system:anonymous"}, {"groups": ["system:unauthenticated"]}):
+    nobody = {"groups": ["system:unauthenticated"]}
+    for who in ({"user": "system:anonymous", **nobody}, nobody):
         _, found = await ask(server, registry.SUBJECT_ACCESS_REVIEW, {**spec, **who})
         assert found["status"]["allowed"] == allowed
     path = spec.get("nonResourceAttributes", {}).get("path", "/api/v1/services")
@@ -82,6 +83,13 @@ async def test_half_a_question_is_refused(server: ApiServer, kind: Kind, spec: J
     found, status = await ask(server, kind, spec)
     assert (found, status["reason"]) == (code, "Invalid" if code == 422 else "BadRequest")
     assert message in status["message"]
+
+
+async def test_a_question_is_about_the_groups_it_names_alone(server: ApiServer) -> None:
+    asked = {"user": "alice", "nonResourceAttributes": {"path": "/api", "verb": "get"}}
+    for groups, allowed in (([], False), (["system:authenticated"], True)):
+        _, found = await ask(server, registry.SUBJECT_ACCESS_REVIEW, asked | {"groups": groups})
+        assert found["status"]["allowed"] == allowed
 
 
 async def test_a_question_of_one_namespace_stays_in_it(server: ApiServer) -> None:

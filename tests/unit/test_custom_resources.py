@@ -121,6 +121,10 @@ async def test_a_definition_is_named_established_and_kept_by_its_finalizer(clust
                      "must be of type string", id="default of another type"),
         pytest.param(lambda d: root(d).update({"properties": {"a": {"type": "string", "pattern": "(?=x)"}}}),
                      "must be a valid regular expression", id="pattern"),
+        pytest.param(lambda d: root(d).update({"properties": {"a": {"type": "string", "anyOf": [{"pattern": "[x"}]}}}),
+                     "anyOf[0].pattern: Invalid value: \"[x\"", id="pattern among others"),
+        pytest.param(lambda d: root(d).update({"not": {"x-kubernetes-validations": [{"rule": "true"}]}}),
+                     "not.x-kubernetes-validations: Forbidden: must be empty to be structural", id="rule among others"),
         pytest.param(lambda d: root(d).update({"x-kubernetes-validations": [{"rule": "self. +"}]}),
                      "compilation failed", id="rule"),
         pytest.param(lambda d: root(d).update({"additionalProperties": {"type": "string"}}), "mutual exclusive",
@@ -158,13 +162,23 @@ async def test_names_belong_to_the_first_until_it_goes(cluster: Cluster) -> None
 
 
 async def test_what_is_not_enforced_is_said(cluster: Cluster) -> None:
-    schema = of({"a": TEXT}, **{"x-kubernetes-validations": [{"rule": "authorizer.path('/x').check('get').allowed()"}]})
-    tree = definition("Odd", schema)
+    ruled = [{"rule": "authorizer.path('/x').check('get').allowed()"}, {"rule": "true", "messageExpression": "odd()"}]
+    fields = {"a": TEXT, "b": TEXT | {"anyOf": [{"format": "isbn"}, {"format": "uri"}]}}
+    tree = definition("Odd", of(fields, **{"x-kubernetes-validations": ruled}))
     tree["spec"]["conversion"] = {"strategy": "Webhook"}
+    columns = [{"name": "Of", "type": "string", "jsonPath": path} for path in (".a", ".a[[")]
+    tree["spec"]["versions"][0]["additionalPrinterColumns"] = columns
     made = await cluster.send("POST", DEFINITION.path(), tree)
     assert made.status == 201, made.body
-    assert "x-kubernetes-validations[0] is not enforced: " in made.headers["Warning"]
-    assert "conversion by webhook is not done" in made.headers["Warning"]
+    for said in (
+        "x-kubernetes-validations[0] is not enforced: ",
+        "x-kubernetes-validations[1].messageExpression is not used: ",
+        "properties[b].anyOf[0].format is not enforced: ",
+        "additionalPrinterColumns[1] stays empty: ",
+        "conversion by webhook is not done",
+    ):
+        assert said in made.headers["Warning"]
+    assert "anyOf[1]" not in made.headers["Warning"]
     await cluster.until("odds.example.com", "Established")
     kind = Kind("example.com", "v1", "Odd", "odds", "odd", True)
     await cluster.session.create(kind, {"metadata": {"name": "x", "namespace": "default"}, "a": "b"})

@@ -159,7 +159,7 @@ async def test_a_dry_run_changes_nothing(client: Client) -> None:
         pytest.param(deployment(replicas=3), {}, r"\(apps/v1\) does not match the expected API version", id="no Scale"),
         pytest.param({"metadata": {"name": "e"}}, {}, r"name of the object \(e\) does not match", id="another's"),
         pytest.param({"spec": {"replicas": -1}}, {}, "greater than or equal to 0", id="fewer than none"),
-        pytest.param({"spec": {"replicas": "x"}}, {}, "must be a whole number", id="no number"),
+        pytest.param({"spec": {"replicas": "x"}}, {}, "must be of type integer", id="no number"),
         pytest.param({"spec": {"copies": 1}}, {"fieldValidation": "Strict"}, 'unknown field "spec.copies"', id="field"),
     ],
 )

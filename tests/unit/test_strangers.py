@@ -4,6 +4,7 @@ Certificates that aren't are in test_apiserver_tls; good ones without a role, an
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import ssl
@@ -252,6 +253,15 @@ def reviewed(server: ServerThread, token: str, *audiences: str) -> JSON:
     found = server.run(server.session().create(registry.TOKEN_REVIEW, {"metadata": {}, "spec": spec}))
     status: JSON = found["status"]
     return status
+
+
+async def test_what_a_stranger_sends_is_not_waited_for(server: ServerThread) -> None:
+    """Nor kept: the answer is there before the body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=tls(server))
+    writer.write(b"POST /api/v1/namespaces HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n{")
+    answer = await asyncio.wait_for(reader.readuntil(b'"code":401}'), 20)
+    writer.transport.abort()
+    assert answer.startswith(b"HTTP/1.1 401 ")
 
 
 async def test_a_certificate_goes_before_a_token(server: ServerThread) -> None:

@@ -221,11 +221,38 @@ async def test_a_wrong_configuration_can_be_taken_back(setting: Setting) -> None
         pytest.param({"sideEffects": "Some"}, "Unsupported value", id="side effects"),
         pytest.param({"admissionReviewVersions": ["v1beta1"]}, "must include at least one of v1", id="versions"),
         pytest.param({"timeoutSeconds": 31}, "between 1 and 30", id="timeout"),
+        pytest.param(
+            {"matchConditions": [{"name": "a", "expression": "object.x =="}]},
+            r"matchConditions\[0\].expression: Invalid value: .* compilation failed",
+            id="condition",
+        ),
+        pytest.param(
+            {"matchConditions": [{"expression": "true"}]},
+            r"matchConditions\[0\].name: Required",
+            id="condition without a name",
+        ),
+        pytest.param(
+            {"matchConditions": [{"name": "a", "expression": "true"}] * 2},
+            r"\[1\].name: Duplicate value",
+            id="condition twice",
+        ),
     ],
 )
 async def test_a_configuration_is_refused_in_upstreams_words(setting: Setting, change: JSON, text: str) -> None:
     with pytest.raises(Invalid, match=text):
         await setting.configure(**change)
+
+
+async def test_what_it_is_not_asked_is_said(setting: Setting) -> None:
+    rules = [RULE | {"resources": ["configmaps", "pods/eviction"], "operations": ["CREATE", "CONNECT"]}]
+    conditions = [{"name": "a", "expression": "authorizer.path('/x').check('get').allowed()"}]
+    one = {"name": "a.example.com", "clientConfig": setting.hook.client(), "rules": rules, "sideEffects": "None",
+           "admissionReviewVersions": ["v1"], "matchConditions": conditions}  # fmt: skip
+    body = msgspec.json.encode({"metadata": {"name": "c"}, "webhooks": [one]})
+    made = await setting.handler(Request("POST", VALIDATING.path(), body=body, user=ADMIN))
+    assert made.status == 201, made.body
+    for said in ("for CONNECT", "for pods/eviction", "matchConditions[0] can't be evaluated"):
+        assert f"webhook a.example.com{' is not called ' if 'for' in said else ': '}{said}" in made.headers["Warning"]
 
 
 async def test_webhooks_are_there_again_after_a_restart(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ ZONE = "topology.kubernetes.io/zone"
 UNREACHABLE = "node.kubernetes.io/unreachable"
 NOT_READY = "node.kubernetes.io/not-ready"
 SERVICE_CIDR_FINALIZER = "networking.k8s.io/service-cidr-finalizer"
+NODE_RESTRICTION = "node-restriction.kubernetes.io"
+"""The domain of labels that a node can't give itself, so that pods may rely on them."""
 METADATA_NAME = "kubernetes.io/metadata.name"
 POD_TEMPLATE_HASH = "pod-template-hash"
 DEPLOYMENT_REVISION = "deployment.kubernetes.io/revision"
@@ -45,3 +47,9 @@ NODE_LEASES = "kube-node-lease"
 """The namespace of the nodes' Leases."""
 PUBLIC_HOSTNAME = "kubesvc.dev/hostname"
 """Annotation on a LoadBalancer Service: the public names, separated by commas, that lead to its balancer."""
+
+
+def is_restricted(label: str) -> bool:
+    """Whether it is of the domain NODE_RESTRICTION, or one below it."""
+    domain, slash, _ = label.partition("/")
+    return bool(slash) and f".{domain}".endswith(f".{NODE_RESTRICTION}")

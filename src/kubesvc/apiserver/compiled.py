@@ -66,7 +66,7 @@ def _type(field: Field, strict: bool) -> Any:
         case "integer":
             return _INT32 if field.format == "int32" else _INT64
         case "array":
-            return list[_type(field.items, strict) | None] if field.items else list[Any]  # type: ignore[misc]
+            return list[_type(field.items, strict)] if field.items else list[Any]  # type: ignore[misc]
         case "object":
             return dict[str, _type(field.values, strict) | None] if field.values else dict[str, Any]  # type: ignore[misc]
         case plain:

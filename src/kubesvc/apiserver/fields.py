@@ -2,18 +2,19 @@
 
 Both walk a tree beside its type. Unknown fields are dropped, as a decoder into structs drops them; `fieldValidation`
 says what is made of it (Strict refuses, Warn warns). A wrong type is always refused. Null stands for "not given"
-everywhere, as in Go's decoder.
+everywhere, as in Go's decoder; in a list, for the empty value of what the list holds.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from kubesvc.api import schema
-from kubesvc.api.errors import Cause
+from kubesvc.api.errors import Cause, invalid
 from kubesvc.api.meta import JSON, parse_time
 from kubesvc.api.registry import Kind
 from kubesvc.api.schema import Field, Type
@@ -47,10 +48,21 @@ def _drop_unknown_in(value: Any, field: Field, path: str) -> Iterator[str]:
             yield from _drop_unknown(value, schema.named(field.ref), path)
     elif field.items is not None and isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _drop_unknown_in(item, field.items, f"{path}[{index}]")
+            if item is None:
+                value[index] = _empty(field.items)
+            else:
+                yield from _drop_unknown_in(item, field.items, f"{path}[{index}]")
     elif field.values is not None and isinstance(value, dict):
         for key, item in value.items():
             yield from _drop_unknown_in(item, field.values, f"{path}.{key}")
+
+
+def _empty(field: Field) -> Any:
+    return {} if field.ref else copy.copy(_EMPTY.get(field.type))
+
+
+_EMPTY: JSON = {"string": "", "integer": 0, "number": 0, "boolean": False, "array": [], "object": {},
+                "int-or-string": 0, "quantity": "0"}  # fmt: skip
 
 
 def drop_unknown_in_metadata(tree: JSON) -> list[str]:
@@ -69,6 +81,12 @@ _METADATA = Field(ref="io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
 def check_types(kind: Kind, tree: JSON) -> list[Cause]:
     """A cause for each value of `tree` that isn't of its field's type."""
     return [] if fits(kind, tree) else list(_wrong(tree, schema.type_of(kind), ""))
+
+
+def refuse_mistyped(kind: Kind, tree: JSON) -> None:
+    """Of what is asked for and not stored. Raises Invalid."""
+    if causes := check_types(kind, tree):
+        raise invalid(kind.kind, "", causes, kind.group)
 
 
 def _wrong(tree: JSON, of: Type, path: str) -> Iterator[Cause]:
@@ -90,7 +108,10 @@ def _wrong_in(value: Any, field: Field, path: str) -> Iterator[Cause]:
         yield _cause(path, value, problem)
     elif field.items is not None:
         for index, item in enumerate(value):
-            yield from _wrong_in(item, field.items, f"{path}[{index}]")
+            if item is None and field.items.type != "any":
+                yield _cause(f"{path}[{index}]", item, field.items.type or "object")
+            else:
+                yield from _wrong_in(item, field.items, f"{path}[{index}]")
     elif field.values is not None:
         for key, item in value.items():
             yield from _wrong_in(item, field.values, f"{path}[{key}]")
@@ -133,7 +154,8 @@ def _is_time(text: str) -> bool:
         return False
 
 
-_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer", float: "number"}
+_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer", float: "number",
+          type(None): "null"}  # fmt: skip
 
 
 def _cause(path: str, value: Any, expected: str) -> Cause:

@@ -96,17 +96,18 @@ class Listener:
             refused = _whole(encode.failure(self._doors.refusal()))
             refused.force_close()
             return refused
-        content = incoming.content.iter_any() if incoming.body_exists and streamed(incoming.path) else None
+        user = _user(incoming)
+        if user is None and (authorization := incoming.headers.get("Authorization", "")):
+            user = await self._authenticate(authorization)
+        known = user is not None and incoming.body_exists  # what strangers send is nothing to be kept, or waited for
+        content = incoming.content.iter_any() if known and streamed(incoming.path) else None
         try:
-            body = await _read(incoming) if incoming.body_exists and content is None else b""
+            body = await _read(incoming) if known and content is None else b""
         except ApiError as error:
             refused = _whole(encode.failure(error))
             if isinstance(error, RequestTimeout):
                 refused.force_close()
             return refused
-        user = _user(incoming)
-        if user is None and (authorization := incoming.headers.get("Authorization", "")):
-            user = await self._authenticate(authorization)
         request = Request(
             incoming.method,
             incoming.path,

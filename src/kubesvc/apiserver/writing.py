@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from kubesvc.api.errors import ApiError, Cause, Forbidden, InternalError, TooLarge, invalid, not_found
 from kubesvc.api.meta import JSON
-from kubesvc.api.registry import CERTIFICATES, CLUSTER_ROLE, IP_ADDRESS, NAMESPACE, RBAC, SERVICE, Kind
+from kubesvc.api.registry import CERTIFICATES, CLUSTER_ROLE, IP_ADDRESS, NAMESPACE, NODE, RBAC, SERVICE, Kind
 from kubesvc.apiserver import admission, stored
 from kubesvc.apiserver.access import check
 from kubesvc.apiserver.access.asking import asking
@@ -120,6 +120,8 @@ async def commit(
         check.refuse_escalation(state, asking.get(), kind, new, stored.tree_of(old) if old else None)
     if kind.group == CERTIFICATES and new is not None:
         check.refuse_signing(state, asking.get(), target, new, stored.tree_of(old) if old else None)
+    if kind is NODE and new is not None:
+        check.refuse_restricted(asking.get(), target, new, stored.tree_of(old) if old else None)
     key = old.key if old else stored.key(kind, target.namespace, name)
     value = stored.encode(kind, new) if new is not None else None
     if dry_run:

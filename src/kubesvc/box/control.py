@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import msgspec
 
+from kubesvc.api import labels
 from kubesvc.api.errors import NotFound
 from kubesvc.api.nodes import Node
 from kubesvc.api.registry import NODE
@@ -41,6 +42,10 @@ def parse_label(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not _LABEL.fullmatch(key) or (value and not _LABEL.fullmatch(value)) or "/" in value:
         raise BoxError(f"--label {text!r}: expected KEY=VALUE, such as disk=ssd")
+    if labels.is_restricted(key):
+        raise BoxError(
+            f"--label {text!r}: no node gives itself labels of {labels.NODE_RESTRICTION}; use `kubectl label node`"
+        )
     return key, value
 
 

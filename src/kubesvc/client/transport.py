@@ -22,12 +22,13 @@ _LEAVE = 61.0  # seconds: longer than any request but a watch
 
 class User(msgspec.Struct, frozen=True):
     """Who asks: a certificate's common name and organisations, or what a token stands for. `extra` is what else an
-    authenticator knows, (name, values) each."""
+    authenticator knows, (name, values) each. Who isn't `authenticated` is in no group but those named."""
 
     name: str
     groups: tuple[str, ...] = ()
     uid: str = ""
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    authenticated: bool = True
 
 
 class Request(msgspec.Struct, frozen=True):

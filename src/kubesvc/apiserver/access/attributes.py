@@ -10,6 +10,7 @@ from kubesvc.client.transport import Request, User
 
 MASTERS = "system:masters"
 AUTHENTICATED = "system:authenticated"
+ANONYMOUS, UNAUTHENTICATED = "system:anonymous", "system:unauthenticated"
 
 _OBJECT = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _COLLECTION = {"GET": "list", "HEAD": "list", "DELETE": "deletecollection"}
@@ -62,7 +63,7 @@ def _selected(selector: str) -> str:
 
 def groups_of(user: User) -> tuple[str, ...]:
     """All of a user's groups: everybody who is known is in system:authenticated."""
-    return user.groups if AUTHENTICATED in user.groups else (*user.groups, AUTHENTICATED)
+    return user.groups if not user.authenticated or AUTHENTICATED in user.groups else (*user.groups, AUTHENTICATED)
 
 
 def user_info(user: User) -> JSON:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 from urllib.parse import unquote
 
-import msgspec
 from msgspec.structs import replace
 
 from kubesvc.api.errors import ApiError, BadRequest, Forbidden
 from kubesvc.api.meta import JSON
-from kubesvc.api.registry import AUTHENTICATION, POD, Kind
-from kubesvc.apiserver import stored
+from kubesvc.api.registry import AUTHENTICATION, PERSISTENT_VOLUME, POD, Kind
+from kubesvc.apiserver import body, stored
 from kubesvc.apiserver.access import attributes, escalation, node, signers
-from kubesvc.apiserver.access.attributes import MASTERS, Attributes
+from kubesvc.apiserver.access.attributes import ANONYMOUS, MASTERS, UNAUTHENTICATED, Attributes
 from kubesvc.apiserver.access.rbac import KINDS
 from kubesvc.apiserver.audit import notes
 from kubesvc.apiserver.routing import Target
@@ -67,7 +66,10 @@ async def impersonated(state: State, request: Request) -> Request:
         if not state.rbac.allow(user, wanted):
             shown = f'{wanted.resource} "{wanted.name}" is forbidden: {wanted.refusal(user.name)}'
             raise Forbidden(shown, details={"name": wanted.name, "kind": wanted.resource})
-    return replace(request, user=User(name, groups, uid, extra))
+    if name == ANONYMOUS and UNAUTHENTICATED not in groups:
+        groups += (UNAUTHENTICATED,)
+    known = UNAUTHENTICATED not in groups
+    return replace(request, user=User(name, groups, uid, extra, authenticated=known))
 
 
 def _impersonated_extra(request: Request) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -86,10 +88,14 @@ async def refusal(state: State, user: User, wanted: Attributes, request: Request
     if not state.rbac.allow(user, wanted):
         return wanted.refusal(user.name)
     if name := node.node_of(user):
-        pods = await _bound(state, wanted, name) if node.needs_pods(wanted) else []
+        about, claim = wanted, ""
+        if wanted.resource == PERSISTENT_VOLUME.plural:
+            namespace, claim = await _claim_of(state, wanted.name)
+            about = replace(wanted, namespace=namespace)
+        pods = await _bound(state, about, name) if node.needs_pods(wanted) else []
         selector = f"spec.nodeName={name}" if request is None else request.query.get("fieldSelector", "")
         named = _named(request) if wanted.verb == "create" else ""
-        if why := node.refusal(name, wanted, pods, selector=selector, named=named):
+        if why := node.refusal(name, wanted, pods, selector=selector, named=named, claim=claim):
             return f"{wanted.refusal(user.name)}: {why}"
     return ""
 
@@ -120,6 +126,13 @@ def refuse_escalation(state: State, user: User | None, kind: Kind, new: JSON, ol
         raise Forbidden(f'{kind.resource} "{name}" is forbidden: {why}', details={"name": name, "kind": kind.plural})
 
 
+def refuse_restricted(user: User | None, target: Target, new: JSON, old: JSON | None) -> None:
+    """Raises Forbidden where a node gives itself what is for others to give."""
+    name = node.node_of(user) if user is not None else ""
+    if name and (why := node.write_refusal(name, new, old)):
+        raise Forbidden(f'{target.kind.resource} "{name}" is forbidden: {why}', details={"name": name, "kind": "nodes"})
+
+
 def refuse_signing(state: State, user: User | None, target: Target, new: JSON, old: JSON | None) -> None:
     """Raises Forbidden where a request for a certificate is approved or signed by who may not for its signer."""
     if why := signers.refusal(state.rbac, user, target.subresource, new, old):
@@ -137,17 +150,27 @@ async def _bound(state: State, wanted: Attributes, name: str) -> list[JSON]:
             return [{"metadata": {"name": wanted.name}}]
         tree = stored.tree_of(one)
         return [tree] if (tree.get("spec") or {}).get("nodeName") == name else []
+    if not wanted.namespace:
+        return []
     page = await state.store.list(stored.collection(POD, wanted.namespace))
     trees = (state.lines.tree(item.key, item.value, item.revision) for item in page.items)
     return [tree for tree in trees if (tree.get("spec") or {}).get("nodeName") == name]
 
 
+async def _claim_of(state: State, name: str) -> tuple[str, str]:
+    """The (namespace, name) of the claim that a PersistentVolume is bound to, empty where there is none."""
+    item = await state.store.get(stored.key(PERSISTENT_VOLUME, "", name)) if name else None
+    if item is None:
+        return "", ""
+    reference = (state.lines.tree(item.key, item.value, item.revision).get("spec") or {}).get("claimRef") or {}
+    return reference.get("namespace") or "", reference.get("name") or ""
+
+
 def _named(request: Request | None) -> str:
-    """The name in the body of a create."""
+    """The name in the body of a create, in whichever form it comes."""
     if request is None:
         return ""
     try:
-        found = msgspec.json.decode(request.body)
-        return str(found["metadata"]["name"])
-    except (msgspec.DecodeError, KeyError, TypeError):
+        return str(body.parse(request)["metadata"]["name"])
+    except (ApiError, KeyError, TypeError):
         return ""

@@ -1,9 +1,10 @@
 """What a node may do of what its role allows: read what its pods need, write what is its own.
 
     system:node:NAME of the group system:nodes
-        nodes, leases            write the one of its own name
+        nodes, leases            write the one of its own name; not its taints and the labels that pods may rely on
         pods                     write (their status, their end) those bound to it; list them by spec.nodeName
         configmaps, secrets, persistentvolumeclaims      read those that a pod bound to it refers to
+        persistentvolumes        read those whose claim such a pod refers to
         serviceaccounts/token    create for the ServiceAccounts of pods bound to it
 
 Follows the node authorizer and the NodeRestriction admission plugin; that a node reads all Nodes (its routes) and may
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from kubesvc.api import labels
 from kubesvc.api.meta import JSON
 from kubesvc.apiserver.access.attributes import MASTERS, Attributes
 from kubesvc.client.transport import User
@@ -33,14 +35,17 @@ def node_of(user: User) -> str:
 def needs_pods(wanted: Attributes) -> bool:
     """Whether the answer depends on which pods the node has."""
     plural = wanted.resource.partition("/")[0]
-    return plural in (*_REFERENCES, "serviceaccounts") or (
+    return plural in (*_REFERENCES, "persistentvolumes", "serviceaccounts") or (
         plural == "pods" and wanted.verb not in ("list", "watch", "create")
     )
 
 
-def refusal(node: str, wanted: Attributes, pods: list[JSON], *, selector: str = "", named: str = "") -> str:
+def refusal(
+    node: str, wanted: Attributes, pods: list[JSON], *, selector: str = "", named: str = "", claim: str = ""
+) -> str:
     """Why not; "" when it may. `pods` are those bound to the node in the namespace asked about, `selector` the
-    request's field selector, `named` the name in the body of a create."""
+    request's field selector, `named` the name in the body of a create. Of a PersistentVolume, `claim` is the name of
+    its claim, and `pods` are those in that claim's namespace."""
     plural = wanted.resource.partition("/")[0]
     reads, name = wanted.verb in _READS, wanted.name or named
     match plural:
@@ -58,7 +63,29 @@ def refusal(node: str, wanted: Attributes, pods: list[JSON], *, selector: str = 
         case "configmaps" | "secrets" | "persistentvolumeclaims":
             if not name or all(name not in references(pod, plural) for pod in pods):
                 return f"no relationship found between node '{node}' and this object"
+        case "persistentvolumes" if all(claim not in references(pod, "persistentvolumeclaims") for pod in pods):
+            return f"no relationship found between node '{node}' and this object"
     return ""
+
+
+def write_refusal(node: str, new: JSON, old: JSON | None) -> str:
+    """Why a node may not write its own Node like this; "" when it may."""
+    before, after = _labels(old), _labels(new)
+    changed = sorted(label for label in {*before, *after} if before.get(label) != after.get(label))
+    if touched := [label for label in changed if labels.is_restricted(label)]:
+        return f'node "{node}" is not allowed to modify labels: {", ".join(touched)}'
+    if old is not None and _taints(old) != _taints(new):
+        return f'node "{node}" is not allowed to modify taints'
+    return ""
+
+
+def _labels(tree: JSON | None) -> JSON:
+    found: JSON = ((tree or {}).get("metadata") or {}).get("labels") or {}
+    return found
+
+
+def _taints(tree: JSON) -> Any:
+    return (tree.get("spec") or {}).get("taints") or []
 
 
 _REFERENCES = {  # where a pod names them: what the value is called, what the name in it is called

@@ -5,19 +5,22 @@ from __future__ import annotations
 from kubesvc.api import registry
 from kubesvc.api.errors import BadRequest, invalid
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver import body, encode
+from kubesvc.apiserver import body, encode, fields
 from kubesvc.apiserver.access import check
 from kubesvc.apiserver.access.attributes import Attributes, user_info
 from kubesvc.apiserver.admission.causes import invalid as invalid_value
 from kubesvc.apiserver.authentication import review as token_review
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
+from kubesvc.apiserver.warnings import warn
 from kubesvc.client.transport import Request, Response, User
 
 
 async def create(state: State, request: Request, target: Target) -> Response:
     """The review with its status, 201. Raises BadRequest, Invalid."""
-    review = body.read_object(request, target)
+    review, warnings = body.read_known(request, target, body.write_options(request))
+    fields.refuse_mistyped(target.kind, review)
+    warn(warnings)
     user, spec = request.user, review.get("spec") or {}
     assert user is not None
     review["metadata"].setdefault("creationTimestamp", None)
@@ -31,7 +34,8 @@ async def create(state: State, request: Request, target: Target) -> Response:
         review["status"] = _rules(state, user, spec["namespace"])
     else:
         if target.kind is not registry.SELF_SUBJECT_ACCESS_REVIEW:
-            user = User(spec.get("user") or "", tuple(spec.get("groups") or ()))
+            groups = tuple(spec.get("groups") or ())  # all of them, as upstream: whoever asks knows them
+            user = User(spec.get("user") or "", groups, authenticated=False)
         if target.kind is registry.LOCAL_SUBJECT_ACCESS_REVIEW:
             given = (spec.get("resourceAttributes") or {}).get("namespace") or ""
             if given != target.namespace:

@@ -13,7 +13,7 @@ from kubesvc.api.registry import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, RBAC, ROLE,
 from kubesvc.apiserver.admission import names
 from kubesvc.apiserver.admission.causes import invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Context
-from kubesvc.apiserver.admission.metadata import path_segment
+from kubesvc.apiserver.admission.metadata import path_segment, validate_selector
 from kubesvc.apiserver.admission.rules import Rules
 
 
@@ -28,11 +28,18 @@ def default_binding(tree: JSON) -> None:
 
 
 def validate_role(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
-    return [
+    causes = [
         cause
         for index, rule in enumerate(new.get("rules") or ())
         for cause in _rule(rule, f"rules[{index}]", namespaced=bool(new["metadata"].get("namespace")))
     ]
+    if (aggregated := new.get("aggregationRule")) is not None:
+        path, selectors = "aggregationRule.clusterRoleSelectors", aggregated.get("clusterRoleSelectors") or ()
+        if not selectors:
+            causes.append(required(path, "at least one clusterRoleSelector required if aggregationRule is non-nil"))
+        for index, selector in enumerate(selectors):
+            causes += validate_selector(selector, f"{path}[{index}]")
+    return causes
 
 
 def _rule(rule: JSON, path: str, *, namespaced: bool) -> Iterator[Cause]:

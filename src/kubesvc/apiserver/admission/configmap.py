@@ -37,11 +37,12 @@ def default_secret(tree: JSON) -> None:
     """stringData is for writing only: it is folded into data."""
     if not tree.get("type"):
         tree["type"] = "Opaque"
-    if plain := tree.pop("stringData", None):
+    if plain := tree.get("stringData"):
         data = dict(tree.get("data") or {})
         for key, value in plain.items():
             data[key] = base64.b64encode((value or "").encode()).decode()
         tree["data"] = data
+    tree.pop("stringData", None)  # last: of wrong types, it is still there to be complained about
 
 
 def validate_secret(new: JSON, old: JSON | None, context: Context) -> list[Cause]:

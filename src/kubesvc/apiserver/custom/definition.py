@@ -15,7 +15,7 @@ from kubesvc.api.meta import JSON, format_time
 from kubesvc.apiserver.admission import names
 from kubesvc.apiserver.admission.causes import IMMUTABLE, duplicate, forbidden, invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Context
-from kubesvc.apiserver.custom import cel, rules, structural, validation
+from kubesvc.apiserver.custom import cel, jsonpath, rules, structural, validation
 from kubesvc.apiserver.custom.kind import CustomKind, Scale
 
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
@@ -44,7 +44,7 @@ def default(tree: JSON) -> None:
 
 def prepare(new: JSON, old: JSON | None, context: Context) -> None:
     if old is None:
-        stored_in = [v["name"] for v in new["spec"].get("versions") or () if v.get("storage")]
+        stored_in = [v.get("name") or "" for v in new["spec"].get("versions") or () if v.get("storage")]
         new["status"] = {"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored_in}
         new["metadata"]["generation"] = 1
         finalizers = new["metadata"].setdefault("finalizers", [])
@@ -57,8 +57,8 @@ def prepare(new: JSON, old: JSON | None, context: Context) -> None:
         new["status"] = old.get("status") or {}
         for version in new["spec"].get("versions") or ():
             stored_in = new["status"].get("storedVersions") or []
-            if version.get("storage") and version["name"] not in stored_in:
-                new["status"] = {**new["status"], "storedVersions": [*stored_in, version["name"]]}
+            if version.get("storage") and (name := version.get("name") or "") not in stored_in:
+                new["status"] = {**new["status"], "storedVersions": [*stored_in, name]}
     new["metadata"]["generation"] = (old["metadata"].get("generation") or 1) + (new["spec"] != old["spec"])
 
 
@@ -166,9 +166,10 @@ def _version(version: JSON, path: str) -> Iterator[Cause]:
 
 
 def _patterns_and_defaults(schema: JSON, path: str) -> Iterator[Cause]:
-    for found, where in structural.walk(schema, path):
+    for found, where in structural.judges(schema, path):
         if (pattern := found.get("pattern")) and (why := cel.pattern_error(pattern)):
             yield invalid(f"{where}.pattern", pattern, f"must be a valid regular expression, but isn't: {why}")
+    for found, where in structural.walk(schema, path):
         if "default" in found:
             if where == path:
                 yield forbidden(f"{where}.default", "must not be set at the root")
@@ -184,10 +185,14 @@ def warnings(tree: JSON) -> list[str]:
     found = [_CONVERSION] if (spec.get("conversion") or {}).get("strategy") == "Webhook" else []
     for index, version in enumerate(spec.get("versions") or ()):
         schema = (version.get("schema") or {}).get("openAPIV3Schema")
-        if isinstance(schema, dict):
-            path = f"spec.versions[{index}].schema.openAPIV3Schema"
+        path = f"spec.versions[{index}].schema.openAPIV3Schema"
+        if schema is not None and not any(structural.mistyped(schema, path)):
             found += rules.unenforced(schema, path)
+            found += validation.unenforced(schema, path)
             found += [f'unknown field "{where}"' for where in structural.unknown_words(schema, path)]
+        for at, column in enumerate(version.get("additionalPrinterColumns") or ()):
+            if why := jsonpath.problem(column.get("jsonPath") or ""):
+                found.append(f"spec.versions[{index}].additionalPrinterColumns[{at}] stays empty: {why}")
     return found
 
 

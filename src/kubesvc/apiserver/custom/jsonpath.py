@@ -65,6 +65,15 @@ def _literal(text: str) -> Any:
         return text
 
 
+def problem(path: str) -> str:
+    """Why `path` can't be read; "" when it can."""
+    try:
+        parse(path)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def values(path: str, tree: Any) -> list[Any]:
     """What `path` leads to. Raises ValueError for a path that can't be read."""
     found = [tree]

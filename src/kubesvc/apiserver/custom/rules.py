@@ -79,14 +79,18 @@ def _check(schema: JSON, path: str) -> Iterator[Cause]:
 def unenforced(schema: JSON, path: str) -> list[str]:
     """What of the schema's rules and patterns nobody enforces, and why."""
     found: list[str] = []
-    for one, where in structural.walk(schema, path):
+    for one, where in structural.judges(schema, path):
         if one.get("pattern") and (why := "" if cel.AVAILABLE else cel.MISSING):
             found.append(f"{where}.pattern is not enforced: {why}")
         for index, rule in enumerate(one.get(RULES) or ()):
+            here = f"{where}.{RULES}[{index}]"
             try:
                 program(rule)
+                here, text = f"{here}.messageExpression", rule.get("messageExpression")
+                if text:
+                    program({**rule, "rule": text})
             except cel.CelError as error:
-                found.append(f"{where}.{RULES}[{index}] is not enforced: {error}")
+                found.append(f"{here} is not {'used' if here.endswith('Expression') else 'enforced'}: {error}")
             except (TypeError, KeyError):
                 continue  # for `check` to say
     return found

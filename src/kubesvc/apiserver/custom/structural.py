@@ -8,7 +8,7 @@ apiextensions-apiserver pkg/apiserver/schema.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kubesvc.api.errors import Cause
@@ -19,6 +19,7 @@ PRESERVE = "x-kubernetes-preserve-unknown-fields"
 EMBEDDED = "x-kubernetes-embedded-resource"
 INT_OR_STRING = "x-kubernetes-int-or-string"
 LIST_TYPE, LIST_KEYS = "x-kubernetes-list-type", "x-kubernetes-list-map-keys"
+MAP_TYPE = "x-kubernetes-map-type"
 RULES = "x-kubernetes-validations"
 
 _META = ("apiVersion", "kind", "metadata")
@@ -29,7 +30,7 @@ _KNOWN = frozenset(
      "maxLength", "minLength", "pattern", "maxItems", "minItems", "uniqueItems", "multipleOf", "enum", "maxProperties",
      "minProperties", "required", "items", "allOf", "oneOf", "anyOf", "not", "properties", "additionalProperties",
      "externalDocs", "example", "nullable", PRESERVE, EMBEDDED, INT_OR_STRING, LIST_TYPE, LIST_KEYS, RULES,
-     "x-kubernetes-map-type", *_FORBIDDEN)
+     MAP_TYPE, *_FORBIDDEN)
 )  # fmt: skip
 _DEEPEST = 64
 
@@ -123,30 +124,61 @@ def walk(schema: JSON, path: str) -> Iterator[tuple[JSON, str]]:
         yield from walk(schema["items"], f"{path}.items")
 
 
+def judges(schema: JSON, path: str) -> Iterator[tuple[JSON, str]]:
+    """Every schema in `schema` that judges values, with its path: those that `walk` finds, and what is under their
+    allOf, anyOf, oneOf and not."""
+    for found, where in walk(schema, path):
+        for word in ("allOf", "anyOf", "oneOf"):
+            for index, part in enumerate(found.get(word) or ()):
+                yield from judges(part, f"{where}.{word}[{index}]")
+        if isinstance(found.get("not"), dict):
+            yield from judges(found["not"], f"{where}.not")
+        yield found, where
+
+
 # ── whether it is structural ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def check(schema: Any, path: str) -> list[Cause]:
     """Why `schema` can't be a version's; empty when it can. Everything else here may take a checked one for granted."""
-    causes = list(_check(schema, path, 0))
+    causes = list(mistyped(schema, path)) or list(_check(schema, path, 0))
     if not causes and (found := schema.get("type", "")) != "object":
         causes.append(invalid(f"{path}.type", found, "must be object at the root"))
     return causes
 
 
-def _check(schema: Any, path: str, depth: int) -> Iterator[Cause]:
+def mistyped(schema: Any, path: str, depth: int = 0) -> Iterator[Cause]:
+    """The keywords whose values aren't of their types, all the way down; who gets past it may take them for granted."""
     if not isinstance(schema, dict):
-        yield invalid(path, schema, "must be a schema, which is an object")
+        yield invalid(path, str(schema)[:80], "must be a schema, which is an object")
         return
     if depth > _DEEPEST:
         yield invalid(path, "", f"may not be nested deeper than {_DEEPEST}")
         return
+    for word, value in schema.items():
+        if word in _SHAPES and not _SHAPES[word](value):
+            yield invalid(f"{path}.{word}", str(value)[:80], "is of the wrong type")
+            return
+    for where, part in _inside(schema, path):
+        yield from mistyped(part, where, depth + 1)
+
+
+def _inside(schema: JSON, path: str) -> Iterator[tuple[str, Any]]:
+    """The schemas right inside one whose keywords are of their types, with their paths."""
+    for name, field in (schema.get("properties") or {}).items():
+        yield f"{path}.properties[{name}]", field
+    for word in ("allOf", "anyOf", "oneOf"):
+        for index, part in enumerate(schema.get(word) or ()):
+            yield f"{path}.{word}[{index}]", part
+    for word, other in (("not", ()), ("items", list), ("additionalProperties", bool)):
+        if word in schema and not isinstance(schema[word], other):
+            yield f"{path}.{word}", schema[word]
+
+
+def _check(schema: JSON, path: str, depth: int) -> Iterator[Cause]:
     yield from _check_words(schema, path)
     yield from _check_lists(schema, path)
     properties = schema.get("properties")
-    if properties is not None and not isinstance(properties, dict):
-        yield invalid(f"{path}.properties", properties, "must be a map of schemas")
-        return
     for name, field in (properties or {}).items():
         yield from _check(field, f"{path}.properties[{name}]", depth + 1)
     values = schema.get("additionalProperties")
@@ -177,11 +209,6 @@ def _check_words(schema: JSON, path: str) -> Iterator[Cause]:
     if schema.get("uniqueItems"):
         yield forbidden(f"{path}.uniqueItems", "uniqueItems cannot be set to true since the runtime complexity becomes "
                         "quadratic")  # fmt: skip
-    for word, wanted in _SHAPES.items():
-        if word in schema and (
-            not isinstance(schema[word], wanted) or isinstance(schema[word], bool) != (wanted is bool)
-        ):
-            yield invalid(f"{path}.{word}", str(schema[word]), "is of the wrong type")
     for word in ("allOf", "anyOf", "oneOf"):
         for index, part in enumerate(schema.get(word) or ()):
             yield from _check_value_validation(part, f"{path}.{word}[{index}]")
@@ -193,34 +220,68 @@ def _check_words(schema: JSON, path: str) -> Iterator[Cause]:
         yield invalid(f"{path}.{PRESERVE}", False, "must be true or undefined")
 
 
-_NUMBER = (int, float)
-_SHAPES: dict[str, Any] = {
-    "description": str, "format": str, "pattern": str, "required": list, "enum": list, "nullable": bool,
-    "maximum": _NUMBER, "minimum": _NUMBER, "multipleOf": _NUMBER, "exclusiveMaximum": bool, "exclusiveMinimum": bool,
-    "maxLength": int, "minLength": int, "maxItems": int, "minItems": int, "maxProperties": int, "minProperties": int,
-    "allOf": list, "anyOf": list, "oneOf": list, "not": dict, RULES: list,
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _yes_or_no(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _map(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _rules(value: Any) -> bool:
+    texts, known = ("rule", "message", "messageExpression", "reason", "fieldPath"), isinstance(value, list)
+    return known and all(
+        isinstance(rule, dict)
+        and all(isinstance(rule.get(word, ""), str) for word in texts)
+        and isinstance(rule.get("optionalOldSelf", False), bool)
+        for rule in value
+    )
+
+
+_SHAPES: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("type", "title", "description", "format", "pattern", LIST_TYPE, MAP_TYPE), _text),
+    **dict.fromkeys(("nullable", "exclusiveMaximum", "exclusiveMinimum", "uniqueItems", PRESERVE, EMBEDDED,
+                     INT_OR_STRING), _yes_or_no),
+    **dict.fromkeys(("maximum", "minimum", "multipleOf"), _number),
+    **dict.fromkeys(("maxLength", "minLength", "maxItems", "minItems", "maxProperties", "minProperties"), _whole),
+    **dict.fromkeys(("enum", "allOf", "anyOf", "oneOf"), _list),
+    **dict.fromkeys(("required", LIST_KEYS), _texts),
+    "properties": _map,
+    RULES: _rules,
 }  # fmt: skip
 
 
-def _check_value_validation(part: Any, path: str, depth: int = 0) -> Iterator[Cause]:
+_OF_VALUES = ("type", "default", "title", "description", "nullable", PRESERVE, EMBEDDED, INT_OR_STRING, LIST_TYPE,
+              LIST_KEYS, MAP_TYPE, RULES)  # fmt: skip
+
+
+def _check_value_validation(part: JSON, path: str) -> Iterator[Cause]:
     """Under allOf and its like only values may be judged: no new types, defaults or descriptions of fields."""
-    if not isinstance(part, dict) or depth > _DEEPEST:
-        yield invalid(path, str(part)[:80], "must be a schema, which is an object")
-        return
-    for word in ("type", "default", "title", "description", "nullable", PRESERVE, EMBEDDED):
+    for word in _OF_VALUES:
         if word in part and not (word == "type" and part[word] in ("integer", "string")):
             yield forbidden(f"{path}.{word}", "must be empty to be structural")
-    for word, wanted in _SHAPES.items():
-        if word in part and not isinstance(part[word], wanted):
-            yield invalid(f"{path}.{word}", str(part[word]), "is of the wrong type")
-            return
-    inside = [(f"{path}.properties[{n}]", f) for n, f in (part.get("properties") or {}).items()]
-    inside += [(f"{path}.{w}[{i}]", f) for w in ("allOf", "anyOf", "oneOf") for i, f in enumerate(part.get(w) or ())]
-    inside += [
-        (f"{path}.{w}", part[w]) for w in ("items", "not", "additionalProperties") if isinstance(part.get(w), dict)
-    ]
-    for where, field in inside:
-        yield from _check_value_validation(field, where, depth + 1)
+    for where, field in _inside(part, path):
+        yield from _check_value_validation(field, where)
 
 
 def _check_lists(schema: JSON, path: str) -> Iterator[Cause]:

@@ -251,8 +251,21 @@ _FORMATS: dict[str, re.Pattern[str] | Callable[[str], Any]] = {
     "email": _EMAIL,
     "hostname": _HOSTNAME,
     "byte": _decoded,
+    "uri": re.compile(r"(/|[a-zA-Z][a-zA-Z0-9+.-]*:)[^\x00-\x20\x7f]*"),
     "mac": re.compile(r"([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}"),
 }
+
+
+_REMARKS = ("int32", "int64", "float", "double", "password")  # of numbers, or broken by nothing
+
+
+def unenforced(schema: JSON, path: str) -> list[str]:
+    """What of the schema's formats nobody enforces."""
+    return [
+        f'{where}.format is not enforced: no rule is known for "{form}"'
+        for found, where in structural.judges(schema, path)
+        if (form := found.get("format")) and form not in _FORMATS and form not in _REMARKS
+    ]
 
 
 def _formatted(form: str, text: str) -> bool:

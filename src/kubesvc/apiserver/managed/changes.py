@@ -33,8 +33,8 @@ class Writer(msgspec.Struct, frozen=True):
 
 def left_out(kind: Kind, tree: JSON) -> tuple[str, ...]:
     """Of a tree as it came: the fields of its spec that the server will choose, so that nobody has set them."""
-    chosen = _CHOSEN.get((kind.group, kind.plural), ())
-    return tuple(f"f:{name}" for name in chosen if name not in (tree.get("spec") or ())) if chosen else ()
+    chosen, spec = _CHOSEN.get((kind.group, kind.plural), ()), tree.get("spec")
+    return tuple(f"f:{name}" for name in chosen if not isinstance(spec, dict) or name not in spec)
 
 
 def record_create(

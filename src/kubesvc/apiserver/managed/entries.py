@@ -50,7 +50,7 @@ def decode(found: Any) -> Entries | None:
     if not isinstance(found, list):
         return None
     for each in found:
-        if not isinstance(each, dict) or not isinstance(fields := each.get("fieldsV1") or {}, dict):
+        if not isinstance(each, dict) or not sets.is_set(fields := each.get("fieldsV1") or {}):
             return None
         operation, version = each.get("operation"), each.get("apiVersion") or ""
         if operation not in (APPLY, UPDATE):

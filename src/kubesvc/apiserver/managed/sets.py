@@ -22,6 +22,11 @@ NOTHING: Fields = {}
 """The node of a member without children."""
 
 
+def is_set(found: Any) -> bool:
+    """Whether what a client sent as FieldsV1 is a tree."""
+    return isinstance(found, dict) and all(is_set(node) for node in found.values())
+
+
 def union(one: Fields, other: Fields) -> Fields:
     """What is in either."""
     if not one or not other:

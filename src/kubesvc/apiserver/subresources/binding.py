@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from kubesvc.api.errors import BadRequest, conflict
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver import body, encode, stored
+from kubesvc.api.registry import Kind
+from kubesvc.apiserver import body, encode, fields, stored
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.update import modify
 from kubesvc.apiserver.writers import writer_of
 from kubesvc.client.transport import Request, Response
 
+BINDING = Kind("", "v1", "Binding", "bindings", "binding", True)
+
 
 async def create(state: State, request: Request, target: Target) -> Response:
     """201 and a Status. Raises Conflict when the pod has a node or is being deleted."""
     binding = body.parse(request)
+    body.check_shape(BINDING, binding)
+    fields.refuse_mistyped(BINDING, binding)
     options = body.write_options(request)
     wanted = binding.get("target") or {}
     node = wanted.get("name", "")

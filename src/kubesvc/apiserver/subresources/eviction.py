@@ -12,7 +12,7 @@ from kubesvc.api.errors import BadRequest
 from kubesvc.api.meta import JSON, LabelSelector
 from kubesvc.api.registry import POD_DISRUPTION_BUDGET, Kind
 from kubesvc.api.selectors import from_label_selector, matches
-from kubesvc.apiserver import body, encode, stored
+from kubesvc.apiserver import body, encode, fields, stored
 from kubesvc.apiserver.delete import remove
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
@@ -27,6 +27,7 @@ async def create(state: State, request: Request, target: Target) -> Response:
     options = body.write_options(request)
     eviction = body.parse(request)
     body.check_shape(EVICTION, eviction)
+    fields.refuse_mistyped(EVICTION, eviction)
     name = eviction["metadata"].get("name") or target.name
     if name != target.name:
         raise BadRequest("name in URL does not match name in Eviction object: BadRequest")

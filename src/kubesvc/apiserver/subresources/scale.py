@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubesvc.api.errors import BadRequest, Cause, invalid
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
-from kubesvc.apiserver import body, encode, patch, stored
+from kubesvc.apiserver import body, encode, fields, patch, stored
 from kubesvc.apiserver.applying import APPLY_PATCH, applier, configuration
 from kubesvc.apiserver.custom.kind import CustomKind, Scale
 from kubesvc.apiserver.managed import scaling
@@ -77,11 +77,14 @@ def _whole(target: Target) -> Target:
 
 def _rescaled(target: Target, old: JSON, wanted: JSON) -> JSON:
     """`old` with the replicas of the Scale `wanted`, and tied to its resourceVersion where it has one."""
+    fields.refuse_mistyped(SCALE, wanted)
     new = stored.copy(old)
     *parents, last = _places(target.kind).replicas.split(".")
     inner = new
     for name in parents:
         inner = inner.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise BadRequest(f"{target.kind.kind} {target.name} has no place for replicas: {name} is no object")
     inner[last] = _replicas(target, wanted)
     if version := (wanted.get("metadata") or {}).get("resourceVersion"):
         new["metadata"]["resourceVersion"] = version
@@ -89,9 +92,7 @@ def _rescaled(target: Target, old: JSON, wanted: JSON) -> JSON:
 
 
 def _replicas(target: Target, scale: JSON) -> int:
-    replicas = (scale.get("spec") or {}).get("replicas", 0)
-    if not isinstance(replicas, int):
-        raise BadRequest(f"Scale: spec.replicas must be a whole number, found {replicas!r}")
+    replicas: int = (scale.get("spec") or {}).get("replicas") or 0
     if replicas < 0:
         message = f"Invalid value: {replicas}: must be greater than or equal to 0"
         raise invalid("Scale", target.name, [Cause(reason="FieldValueInvalid", message=message, field="spec.replicas")])

@@ -65,8 +65,7 @@ def _read(request: Request, target: Target) -> JSON:
         raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
     if asked.get("spec") is None:
         asked["spec"] = {}
-    if causes := fields.check_types(TOKEN_REQUEST, asked):
-        raise invalid(TOKEN_REQUEST.kind, "", causes, TOKEN_REQUEST.group)
+    fields.refuse_mistyped(TOKEN_REQUEST, asked)
     spec = asked["spec"]
     if spec.get("expirationSeconds") is None:
         spec["expirationSeconds"] = USUAL

@@ -5,7 +5,7 @@ Source: pkg/apis/admissionregistration/v1/defaults.go, pkg/apis/admissionregistr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,10 +14,13 @@ from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON, LabelSelector, Struct
 from kubesvc.api.selectors import Selector, from_label_selector
 from kubesvc.apiserver.admission import metadata, names
-from kubesvc.apiserver.admission.causes import duplicate, invalid, not_supported, required
+from kubesvc.apiserver.admission.causes import duplicate, invalid, not_supported, required, too_many
 from kubesvc.apiserver.admission.context import Context
+from kubesvc.apiserver.custom import cel
 
 _PORT = 443  # of a Service, where none is given
+_MOST_CONDITIONS = 64
+_NOT_ASKED = ("binding", "eviction", "scale", "token")  # subresources whose own objects nobody is shown
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 
 
@@ -153,6 +156,7 @@ def _validate(webhook: JSON, name: str, path: str) -> Iterator[Cause]:
     yield from metadata.validate_selector(webhook.get("namespaceSelector"), f"{path}.namespaceSelector")
     yield from metadata.validate_selector(webhook.get("objectSelector"), f"{path}.objectSelector")
     yield from _validate_client(webhook.get("clientConfig") or {}, f"{path}.clientConfig")
+    yield from _validate_conditions(webhook.get("matchConditions") or (), f"{path}.matchConditions")
     for index, rule in enumerate(webhook.get("rules") or ()):
         here = f"{path}.rules[{index}]"
         for word in ("operations", "apiGroups", "apiVersions", "resources"):
@@ -163,6 +167,32 @@ def _validate(webhook: JSON, name: str, path: str) -> Iterator[Cause]:
                 yield not_supported(f"{here}.operations[{at}]", operation, _OPERATIONS)
         if rule.get("scope") not in ("*", "Cluster", "Namespaced"):
             yield not_supported(f"{here}.scope", rule.get("scope"), ("*", "Cluster", "Namespaced"))
+
+
+def _validate_conditions(conditions: Sequence[JSON], path: str) -> Iterator[Cause]:
+    seen: set[str] = set()
+    if len(conditions) > _MOST_CONDITIONS:
+        yield too_many(path, len(conditions), _MOST_CONDITIONS)
+    for index, condition in enumerate(conditions):
+        here, name, text = f"{path}[{index}]", condition.get("name") or "", condition.get("expression") or ""
+        if not name:
+            yield required(f"{here}.name")
+        yield from (invalid(f"{here}.name", name, why) for why in (names.qualified_name(name) if name else ()))
+        if name in seen:
+            yield duplicate(f"{here}.name", name)
+        seen.add(name)
+        if not text.strip():
+            yield required(f"{here}.expression")
+        elif (error := _uncompiled(text)) is not None and not error.unsupported:
+            yield invalid(f"{here}.expression", text, f"compilation failed: {error}")
+
+
+def _uncompiled(expression: str) -> cel.CelError | None:
+    try:
+        cel.compiled(expression)
+    except cel.CelError as error:
+        return error
+    return None
 
 
 def _validate_client(config: JSON, path: str) -> Iterator[Cause]:
@@ -204,4 +234,13 @@ def warnings(tree: JSON) -> list[str]:
         name = webhook.get("name")
         if any({"CONNECT", "*"} & set(rule.get("operations") or ()) for rule in webhook.get("rules") or ()):
             found.append(f"webhook {name} is not called for CONNECT (exec, attach, port-forward, proxy)")
+        wanted = {resource for rule in webhook.get("rules") or () for resource in rule.get("resources") or ()}
+        found += [
+            f"webhook {name} is not called for {resource}"
+            for resource in sorted(wanted)
+            if resource.partition("/")[2] in _NOT_ASKED
+        ]
+        for index, condition in enumerate(webhook.get("matchConditions") or ()):
+            if (error := _uncompiled(condition.get("expression") or "")) is not None:
+                found.append(f"webhook {name}: matchConditions[{index}] can't be evaluated, and so it fails: {error}")
     return found
