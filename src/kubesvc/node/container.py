@@ -14,7 +14,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from kubesvc.api.pods import Container, ContainerStatus, Pod
-from kubesvc.node import bundles, hooks, resources, spec
+from kubesvc.node import bundles, hooks, resources, security, spec
 from kubesvc.node.attempt import Attempt, latest
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.config import PodPaths
@@ -81,6 +81,7 @@ class ContainerRunner:
             image = self._image.obtain(pod, self.container, now)
             around = surroundings(self.container, image)
             spec.command(self.container, around.environment, image)
+            security.keep_from_root(pod, self.container, image)
         except NotYet as wait:
             self._set(self.view.waiting(wait.reason, str(wait), retry_at=wait.retry_at))
             return
