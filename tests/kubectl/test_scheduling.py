@@ -53,6 +53,15 @@ def test_replicas_that_repel_each_other_have_a_node_each_and_the_fourth_none(kub
     kubectl("delete", "deployment", "spread")
 
 
+def test_a_gated_pod_goes_nowhere_until_its_last_gate_is_taken_away(kubectl):
+    kubectl("apply", "-f", "-", input=pod("gated", schedulingGates=[{"name": "example.com/wait"}]))
+    kubectl("apply", "-f", "-", input=pod("later"))
+    kubectl("wait", "--for=condition=Ready", "pod/later", "--timeout=60s")
+    assert kubectl("get", "pod", "gated", "--no-headers").split()[2] == "SchedulingGated"
+    kubectl("patch", "pod", "gated", "--type=json", "-p", '[{"op": "remove", "path": "/spec/schedulingGates"}]')
+    kubectl("wait", "--for=condition=Ready", "pod/gated", "--timeout=60s")
+
+
 @pytest.mark.parametrize(
     ("spec", "told"),
     [

@@ -32,7 +32,7 @@ from kubesvc.node.runtime import Finished, RuntimeFailure
 log = logging.getLogger(__name__)
 
 START_FAILED = 128  # the exit code upstream shows for a program that could not be executed
-MIN_GRACE = 2.0  # seconds between a long preStop and SIGKILL, as upstream
+MIN_GRACE = 2.0  # seconds before SIGKILL, however long a preStop hook or other containers took, as upstream
 
 
 class ContainerRunner:
