@@ -42,6 +42,9 @@ def parse(text: str, what: str) -> Iterator[JSON]:
             raise KubectlError(f"error parsing {what}: expected objects, found {tree!r}")
         items = tree.get("items") if str(tree.get("kind", "")).endswith("List") else None
         for item in items if items is not None else [tree]:
+            if missing := [f"{field} not set" for field in ("apiVersion", "kind") if not item.get(field)]:
+                told = missing[0] if len(missing) == 1 else f"[{', '.join(missing)}]"
+                raise KubectlError(f'error validating "{what}": error validating data: {told}')
             if not (item.get("metadata") or {}).get("name"):
                 raise KubectlError(f"error: {what}: an object of kind {item.get('kind')!r} has no metadata.name")
             yield item
@@ -65,6 +68,12 @@ def kind_called(word: str) -> Kind:
     raise KubectlError(f'the server doesn\'t have a resource type "{word}"')
 
 
+def kinds_called(word: str) -> list[Kind]:
+    """The kind, or all kinds of a category such as `all`. Raises KubectlError."""
+    of_category = [kind for kind in registry.KINDS.values() if word in kind.categories]
+    return of_category or [kind_called(word)]
+
+
 def wanted(words: Iterable[str]) -> list[tuple[Kind, str]]:
     """KIND[,KIND …] [NAME …] or KIND/NAME …: (kind, name), name "" for all. Raises KubectlError."""
     words = list(words)
@@ -75,5 +84,5 @@ def wanted(words: Iterable[str]) -> list[tuple[Kind, str]]:
         return [(kind_called(word.partition("/")[0]), word.partition("/")[2]) for word in words]
     if not words:
         raise KubectlError("You must specify the type of resource to get, such as `pods` or `service/NAME`.")
-    kinds = [kind_called(word) for word in words[0].split(",")]
+    kinds = [kind for word in words[0].split(",") for kind in kinds_called(word)]
     return [(kind, name) for kind in kinds for name in words[1:] or [""]]
