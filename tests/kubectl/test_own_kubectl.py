@@ -151,3 +151,32 @@ def test_a_manifest_that_is_refused_is_refused_as_kubectl_does(box):
     assert (code, error) == (
         1, 'error: error validating "STDIN": error validating data: [apiVersion not set, kind not set]\n'
     )  # fmt: skip
+
+
+DEFINITION = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: lamps.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {kind: Lamp, plural: lamps, singular: lamp, shortNames: [lm], categories: [house]}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+"""
+LAMP = "apiVersion: example.com/v1\nkind: Lamp\nmetadata: {name: desk}\nspec: {bright: true}\n"
+
+
+def test_custom_kinds_are_kinds(box):
+    made = "customresourcedefinition.apiextensions.k8s.io/lamps.example.com created\n"
+    assert ours(box, "apply", "-f", "-", stdin=DEFINITION) == (0, made, "")
+    box.kubectl("wait", "--for=condition=Established", "crd/lamps.example.com", "--timeout=60s")
+    assert ours(box, "apply", "-f", "-", stdin=LAMP) == (0, "lamp.example.com/desk created\n", "")
+    for words in (("get", "lm"), ("get", "lamps.example.com", "-o", "name"), ("get", "lamp/desk"), ("get", "house")):
+        mine, real = ours(box, *words), theirs(box, *words)
+        assert [ageless(part) for part in mine] == [ageless(part) for part in real], words
+    assert ours(box, "delete", "lamp", "desk")[1] == 'lamp.example.com "desk" deleted from default namespace\n'
+    box.kubectl("delete", "crd", "lamps.example.com")

@@ -18,6 +18,7 @@ from kubesvc.client import kubeconfig
 from kubesvc.client.kubeconfig import KubeconfigError
 from kubesvc.client.session import Session, Unreachable
 from kubesvc.kubectl import manifests, printing, streams, verbs
+from kubesvc.kubectl.kinds import Kinds
 from kubesvc.kubectl.manifests import KubectlError
 
 FILES = click.option(
@@ -66,10 +67,10 @@ def apply(name: str, directory: Path | None, files: tuple[str, ...], namespace: 
     """Make objects be as a manifest says, as `kubectl apply --server-side` does."""
 
     async def work(session: Session) -> int:
-        failed = 0
+        failed, kinds = 0, Kinds(session)
         for tree in _read(files):
             try:
-                click.echo(await verbs.apply(session, tree, namespace))
+                click.echo(await verbs.apply(session, await kinds.of(tree), tree, namespace))
             except ApiError as error:
                 click.echo(verbs.explained(error), err=True)
                 failed = 1
@@ -101,7 +102,7 @@ def get(
     async def work(session: Session) -> int:
         query = {"labelSelector": selector} if selector else {}
         asked: dict[Kind, list[str]] = {}
-        for kind, one in manifests.wanted(what):
+        for kind, one in await Kinds(session).wanted(what):
             asked.setdefault(kind, []).append(one)
         failed = 0
         read: list[tuple[Kind, JSON]] = []
@@ -164,11 +165,11 @@ def delete(
     """Delete objects: those of a manifest, KIND NAME …, KIND/NAME …, or KIND with --all or -l."""
 
     async def work(session: Session) -> int:
-        wanted = []
+        wanted, kinds = [], Kinds(session)
         for tree in _read(files) if files else []:
-            kind = manifests.kind_of(tree)
+            kind = await kinds.of(tree)
             wanted.append((kind, verbs.placed(tree, kind, namespace), tree["metadata"]["name"]))
-        for kind, one in manifests.wanted(what) if what else []:
+        for kind, one in await kinds.wanted(what) if what else []:
             where = namespace if kind.namespaced else ""
             if one:
                 wanted.append((kind, where, one))

@@ -12,7 +12,7 @@ from kubesvc.api.errors import ApiError, Invalid, NotFound
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import POD, Kind
 from kubesvc.client.session import Session
-from kubesvc.kubectl import manifests
+from kubesvc.kubectl.kinds import Kinds
 from kubesvc.kubectl.manifests import KubectlError
 from kubesvc.kubectl.printing import named
 
@@ -26,9 +26,8 @@ def placed(tree: JSON, kind: Kind, namespace: str) -> str:
     return str(tree["metadata"].get("namespace") or namespace) if kind.namespaced else ""
 
 
-async def apply(session: Session, tree: JSON, namespace: str) -> str:
+async def apply(session: Session, kind: Kind, tree: JSON, namespace: str) -> str:
     """Server-side apply; "service/web created", configured or unchanged."""
-    kind = manifests.kind_of(tree)
     name, where = tree["metadata"]["name"], placed(tree, kind, namespace)
     try:
         before = (await session.get(kind, where, name))["metadata"].get("resourceVersion")
@@ -94,7 +93,7 @@ async def target(session: Session, namespace: str, word: str) -> str:
     """The pod a word means: POD, pod/POD, or one of a Deployment's or Service's: deployment/NAME."""
     if "/" not in word:
         return word
-    kind, name = manifests.wanted([word])[0]
+    kind, name = (await Kinds(session).wanted([word]))[0]
     if kind == POD:
         return name
     spec = (await session.get(kind, namespace, name)).get("spec") or {}
