@@ -111,13 +111,18 @@ class Cluster:
         return self.box.run("exec", "-n", self.namespace, pod, "--", *command).stdout
 
     def wait_ready(self, what: str, timeout: float = 60.0) -> dict[str, Any]:
-        """Wait until a pod is Ready, a workload has all its replicas, or a Service an endpoint; gives the object."""
+        """Wait until a pod is Ready, a workload has all its replicas, or a Service an endpoint; gives the object.
+
+        An object that isn't there yet is waited for too: a controller may be about to make it."""
         deadline = time.monotonic() + timeout
         while True:
-            found = self.get(what)
-            if self._is_ready(found):
+            asked = self.box.run("get", "-n", self.namespace, "-o", "json", what, check=False)
+            found = json.loads(asked.stdout) if asked.returncode == 0 else {}
+            if found and self._is_ready(found):
                 return found
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or not (found or "(NotFound)" in asked.stderr):
+                if not found:
+                    raise KubesvcError(f"{what} isn't ready after {timeout:g} s: {asked.stderr.strip()}")
                 pods = self.box.run("get", "pods", "-n", self.namespace, check=False).stdout
                 raise KubesvcError(f"{what} isn't ready after {timeout:g} s: {json.dumps(found.get('status'))}\n{pods}")
             time.sleep(0.1)
@@ -160,7 +165,8 @@ class Cluster:
 
 
 def _kubesvc() -> list[str]:
-    return [sys.executable, "-c", "from kubesvc.cli.main import main; main()"]
+    # -P: a package of the project under test may have the name of one of ours.
+    return [sys.executable, "-P", "-c", "from kubesvc.cli.main import main; main()"]
 
 
 @pytest.fixture(scope="session")

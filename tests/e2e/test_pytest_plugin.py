@@ -78,3 +78,24 @@ def test_a_failure_says_what_was_wrong(tmp_path, installed):
     )
     found = run(installed, tmp_path, ".")
     assert "3 passed" in found.stdout, found.stdout + found.stderr
+
+
+def test_what_a_controller_makes_later_is_waited_for_in_a_project_with_names_like_ours(tmp_path, installed):
+    for name in ("dns", "click"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('the project under test')\n")
+    (tmp_path / "test_late.py").write_text(
+        "import pytest\n"
+        "from kubesvc.pytest_plugin import KubesvcError\n"
+        "def test_late(kubesvc):\n"
+        "    container = {'name': 'c', 'image': 'host', 'command': ['sleep', '1000']}\n"
+        "    template = {'metadata': {'labels': {'a': 'b'}}, 'spec': {'containers': [container]}}\n"
+        "    selector = {'matchLabels': {'a': 'b'}}\n"
+        "    spec = {'serviceName': 's', 'replicas': 2, 'selector': selector, 'template': template}\n"
+        "    kubesvc.apply({'apiVersion': 'apps/v1', 'kind': 'StatefulSet', 'metadata': {'name': 's'}, 'spec': spec})\n"
+        "    assert kubesvc.wait_ready('pod/s-1')['metadata']['name'] == 's-1'\n"
+        "    with pytest.raises(KubesvcError, match='pod/s-9 .*not found'):\n"
+        "        kubesvc.wait_ready('pod/s-9', timeout=1)\n"
+    )
+    found = run(installed, tmp_path, "-p", "no:cacheprovider", ".")
+    assert "1 passed" in found.stdout, found.stdout + found.stderr

@@ -120,6 +120,27 @@ async def test_init_containers_and_sidecars_start_in_order_and_end_in_reverse(be
     assert (told / "order").read_text().split() == ["first", "side", "last", "main", "main-ends", "side-ends"]
 
 
+async def test_a_pod_that_has_done_its_work_ends_its_sidecars_the_last_one_first(bed: NodeBed) -> None:
+    told = bed.directory / "told"
+    share = {"volumeMounts": [{"name": "told", "mountPath": "/told"}], "image": "host"}
+
+    def side(name: str) -> dict[str, Any]:
+        script = f"trap 'echo {name} >> /told/order; exit 0' TERM; while :; do sleep 0.1; done"
+        return {"name": name, "command": ["/bin/sh", "-c", script], "restartPolicy": "Always", **share}
+
+    await bed.create(
+        "works",
+        ["/bin/sh", "-c", "echo main >> /told/order"],
+        container=share,
+        volumes=[{"name": "told", "hostPath": {"path": str(told), "type": "DirectoryOrCreate"}}],
+        initContainers=[side("one"), side("two")],
+        restartPolicy="Never",
+    )
+    pod = await bed.until("works", lambda p: p.status.phase == "Succeeded")
+    assert all(s.state.terminated for s in pod.status.init_container_statuses)
+    assert (told / "order").read_text().split() == ["main", "two", "one"]
+
+
 async def test_a_log_begins_anew_when_it_is_full_and_a_follower_misses_nothing(
     bed: NodeBed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,28 @@ def test_replicas_that_repel_each_other_have_a_node_each_and_the_fourth_none(kub
     kubectl("delete", "deployment", "spread")
 
 
+def test_a_taint_that_does_not_bear_pods_drives_them_away_and_no_tolerant_one(kubectl, three_nodes):
+    here = {"nodeSelector": {"kubernetes.io/hostname": "node3"}}
+    kubectl("apply", "-f", "-", input=pod("goes", **here))
+    kubectl("apply", "-f", "-", input=pod("stays", tolerations=[{"key": "test", "operator": "Exists"}], **here))
+    kubectl("wait", "--for=condition=Ready", "pod/goes", "pod/stays", "--timeout=60s")
+    three_nodes.kubectl("taint", "node", "node3", "test=yes:NoExecute")
+    try:
+        kubectl("wait", "--for=delete", "pod/goes", "--timeout=60s")
+        assert kubectl("get", "pod", "stays", "--no-headers").split()[2] == "Running"
+    finally:
+        three_nodes.kubectl("taint", "node", "node3", "test-")
+
+
+def test_a_gated_pod_goes_nowhere_until_its_last_gate_is_taken_away(kubectl):
+    kubectl("apply", "-f", "-", input=pod("gated", schedulingGates=[{"name": "example.com/wait"}]))
+    kubectl("apply", "-f", "-", input=pod("later"))
+    kubectl("wait", "--for=condition=Ready", "pod/later", "--timeout=60s")
+    assert kubectl("get", "pod", "gated", "--no-headers").split()[2] == "SchedulingGated"
+    kubectl("patch", "pod", "gated", "--type=json", "-p", '[{"op": "remove", "path": "/spec/schedulingGates"}]')
+    kubectl("wait", "--for=condition=Ready", "pod/gated", "--timeout=60s")
+
+
 @pytest.mark.parametrize(
     ("spec", "told"),
     [

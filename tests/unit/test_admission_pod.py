@@ -159,6 +159,11 @@ WEB = {"name": "web", "image": "host"}
         pytest.param([WEB | {"livenessProbe": {"exec": {"command": ["x"]}, "successThreshold": 2}}],
                      "spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1", id="liveness"),
         pytest.param([WEB | {"env": [{"value": "x"}]}], "spec.containers[0].env[0].name: Required value", id="env"),
+        pytest.param([WEB | {"securityContext": {"privileged": True, "allowPrivilegeEscalation": False}}],
+                     'spec.containers[0].securityContext: Invalid value: "": cannot set `allowPrivilegeEscalation` to '
+                     "false and `privileged` to true", id="privileged and held back"),
+        pytest.param([WEB | {"securityContext": {"runAsUser": -1}}], "spec.containers[0].securityContext.runAsUser: "
+                     "Invalid value: -1: must be between 0 and 2147483647, inclusive", id="user"),
         pytest.param([WEB | {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1500m"}}}],
                      'spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu '
                      "limit of 1500m", id="more than the limit"),
@@ -234,6 +239,20 @@ def test_any_other_change_of_a_pod_is_refused_and_named() -> None:
         "tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n"
         "changed: spec.hostname"
     )
+
+
+def test_gates_are_told_of_and_only_taken_away() -> None:
+    gated = admit(POD, pod(schedulingGates=[{"name": "example.com/a"}, {"name": "example.com/b"}]))
+    (told,) = gated["status"]["conditions"]
+    assert (told["type"], told["status"], told["reason"]) == ("PodScheduled", "False", "SchedulingGated")
+    assert texts(POD, changed(gated, "spec.schedulingGates", [{"name": "example.com/b"}]), gated) == []
+    (text,) = texts(POD, changed(gated, "spec.schedulingGates", [{"name": "example.com/c"}]), gated)
+    assert text == (
+        "spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate "
+        "'example.com/c'"
+    )
+    (text,) = texts(POD, pod(nodeName="node1", schedulingGates=[{"name": "example.com/a"}]))
+    assert text == "spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared"
 
 
 def test_a_binding_sets_the_node() -> None:

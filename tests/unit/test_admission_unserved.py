@@ -34,6 +34,16 @@ def test_all_of_a_service_is_acted_on(spec):
         ({"volumes": [{"name": "v", "hostPath": {"path": "/x"}}]}, None),
         ({"volumes": [{"name": "v", "nfs": {"path": "/x"}}]}, "volumes[0].nfs is not served yet"),
         ({"containers": [CONTAINER | {"resources": {"requests": {"cpu": "1"}}}]}, None),
+        ({"securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}}, None),
+        ({"hostUsers": False}, "hostUsers is stored, but not acted on yet: the pod's users are the machine's"),
+        (
+            {"containers": [CONTAINER | {"securityContext": {"seccompProfile": {"type": "Localhost"}}}]},
+            "containers[0].securityContext.seccompProfile is stored, but not acted on yet: no system call is refused",
+        ),
+        (
+            {"containers": [CONTAINER | {"volumeMounts": [{"name": "v", "mountPropagation": "Bidirectional"}]}]},
+            "containers[0].volumeMounts[0].mountPropagation is stored, but not acted on yet",
+        ),
     ],
 )
 def test_a_pod_is_told_also_through_a_template(spec, told):

@@ -8,12 +8,15 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 from kubesvc.api.errors import ApiError
 from kubesvc.api.registry import CONFIG_MAP
+from kubesvc.apiserver import listener
 from kubesvc.apiserver.listener import Listener
 from kubesvc.client import kubeconfig
 from kubesvc.client.kubeconfig import tls_context
@@ -136,13 +139,37 @@ async def test_who_asks_comes_from_the_certificate_and_a_watcher_that_leaves_is_
     authority.client("jo", "jo", "developers", "readers")
     bound = socket.create_server(("127.0.0.1", 0))
     port = bound.getsockname()[1]
-    listener = Listener(handler)
-    await listener.start([bound], config(tmp_path, port=port))
+    listening = Listener(handler)
+    await listening.start([bound], config(tmp_path, port=port))
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=client_tls(tmp_path, "jo"))) as http:
         answer = await http.get(f"https://127.0.0.1:{port}/x")
         assert await answer.content.readline() == b"first\n"
         answer.close()
     async with asyncio.timeout(10):
         await closed.wait()
-    await listener.close()
+    await listening.close()
     assert asked == [User("jo", ("developers", "readers"))]
+
+
+class GoneWriter:
+    """What aiohttp writes an answer with, of a connection that has just been closed."""
+
+    output_size = 0
+
+    def __getattr__(self, name: str) -> Any:
+        def refuse(*_: object, **__: object) -> None:
+            raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+
+        return refuse
+
+
+async def test_a_watcher_that_leaves_before_its_answer_begins_is_let_go() -> None:
+    """That is no error, and its stream is closed."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"first"
+
+    stream = endless()
+    await listener._stream(make_mocked_request("GET", "/x", writer=GoneWriter()), Response(200, stream=stream), None)
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)

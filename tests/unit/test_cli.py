@@ -94,3 +94,23 @@ def test_several_dns_domains_are_given_with_commas_or_one_by_one(monkeypatch, tm
         (None, None, ("",), None),
         (None, None, None, None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "refusal"),
+    [
+        (("--zone", "x y"), "--zone 'x y': expected up to 63 letters"),
+        (("--zone", "z" * 64), "expected up to 63 letters"),
+        (("--label", "disk"), "--label 'disk': expected KEY=VALUE"),
+        (("--label", "-.-/disk=ssd"), "--label '-.-/disk=ssd': expected KEY=VALUE"),
+        (("--label", "disk=a/b"), "--label 'disk=a/b': expected KEY=VALUE"),
+    ],
+)
+def test_a_node_that_could_never_be_one_is_not_begun(tmp_path, monkeypatch, words, refusal):
+    asked = []
+    monkeypatch.setattr("kubesvc.box.control.ask", lambda *request: asked.append(request))
+    monkeypatch.setattr("kubesvc.cli.node.box_or_fail", lambda *_: None)
+    found = CliRunner().invoke(cli, ["node", "add", *words, "node9"])
+    assert found.exit_code == 1
+    assert refusal in found.output
+    assert not asked

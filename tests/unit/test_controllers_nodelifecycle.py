@@ -10,7 +10,17 @@ import pytest
 from kubesvc.api.labels import NOT_READY, UNREACHABLE
 from kubesvc.api.nodes import Node, Taint
 from kubesvc.api.pods import Pod
-from kubesvc.controllers.nodelifecycle.plan import closed, evictions, silenced, stay, taint_patch, taints, to_mark
+from kubesvc.controllers.nodelifecycle.plan import (
+    banned,
+    banning,
+    closed,
+    evictions,
+    silenced,
+    stay,
+    taint_patch,
+    taints,
+    to_mark,
+)
 from support.objects import CREATED, endpoint_slice, make, pod
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -80,6 +90,30 @@ def test_pods_whose_time_is_up_go_and_the_next_is_waited_for() -> None:
     due, wait = evictions(turned("Unknown"), pods, NOW + timedelta(seconds=30))
     assert ([p.name for p in due], wait) == (["soon"], 40.0)
     assert evictions(turned("True"), pods, NOW + timedelta(days=1)) == ([], None)
+
+
+def test_pods_that_do_not_tolerate_a_taint_go_at_once_and_others_in_their_time() -> None:
+    """A pod made after the taint has its whole time."""
+    gpu, spot = Taint("gpu", "NoExecute", "yes"), Taint("spot", "NoExecute")
+    own = [{"key": UNREACHABLE, "effect": "NoExecute"}, {"key": "soft", "effect": "NoSchedule"}]
+    node = turned("True", taints=[{"key": "gpu", "effect": "NoExecute", "value": "yes"}, *own])
+    assert banning(node) == [gpu]
+    tolerant = {"key": "gpu", "value": "yes", "effect": "NoExecute"}
+    pods = [
+        pod("plain"),
+        pod("other", tolerations=[tolerant | {"value": "no"}]),
+        pod("forever", tolerations=[tolerant]),
+        pod("all", tolerations=[{"operator": "Exists"}]),
+        pod("minute", tolerations=[tolerant | {"tolerationSeconds": 60}]),
+    ]
+    seen = NOW + timedelta(seconds=10)
+    due, wait = banned(pods, {gpu: seen}, seen + timedelta(seconds=20))
+    assert ([p.name for p in due], wait) == (["plain", "other"], 40.0)
+    late = make(Pod, "late", {"creationTimestamp": "2026-01-01T00:00:25Z"}, spec={"tolerations": [
+        tolerant | {"tolerationSeconds": 60}]})  # fmt: skip
+    assert banned([late], {gpu: seen}, seen + timedelta(seconds=20)) == ([], 55.0)
+    assert [p.name for p in banned(pods, {gpu: seen, spot: seen}, seen)[0]] == ["plain", "other", "forever", "minute"]
+    assert banned(pods, {}, NOW) == ([], None)
 
 
 def test_only_ready_pods_are_marked() -> None:

@@ -24,7 +24,7 @@ from kubesvc.api.pods import (
     PodSpec,
     SecurityContext,
 )
-from kubesvc.node import environment, etc, spec
+from kubesvc.node import environment, etc, security, spec
 from kubesvc.node.environment import ConfigError, Sources
 from kubesvc.node.etc import Resolver
 from kubesvc.node.images.accounts import Account
@@ -246,7 +246,7 @@ def config(container: Container, *binds: Bind, network: str | None = "/n", cgrou
         hostname="web-0",
         network=network,
         cgroup=cgroup,
-        available=frozenset(spec.CAPABILITIES) - {"CAP_MKNOD"},
+        available=frozenset(security.CAPABILITIES) - {"CAP_MKNOD"},
         image=HOST,
         account=Account(),
     )

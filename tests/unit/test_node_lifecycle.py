@@ -114,6 +114,18 @@ def test_what_failed_to_start_is_not_tried_before_its_time() -> None:
         pytest.param(pod("a", "b", policy="Never"), (ended("a", 0), ended("b", 2)), "Failed", id="never-failed"),
         pytest.param(pod("a", policy="OnFailure"), (ended("a", 2),), "Running", id="on-failure-goes-again"),
         pytest.param(pod("a", init=("i",), policy="Never"), (ended("i", 1), waiting("a")), "Failed", id="init-failed"),
+        pytest.param(
+            pod("a", sidecars=("s",), policy="Never"), (running("s"), ended("a", 0)), "Running", id="a-sidecar-runs"
+        ),
+        pytest.param(
+            pod("a", sidecars=("s",), policy="Never"), (ended("s", 1), ended("a", 0)), "Succeeded", id="no-sidecar-does"
+        ),
+        pytest.param(
+            pod("a", init=("i",), sidecars=("s",), policy="Never"),
+            (running("s"), ended("i", 1), waiting("a")),
+            "Pending",
+            id="init-failed-a-sidecar-runs",
+        ),
     ],
 )
 def test_phase(of: Pod, views: tuple[View, ...], phase: str) -> None:
@@ -156,6 +168,20 @@ def test_crash_loop_shows_the_last_exit_and_waits() -> None:
     (container,) = build(pod("a"), view)["containerStatuses"]  # type: ignore[misc]
     assert container["state"] == {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
     assert container["lastState"]["terminated"]["exitCode"] == 3
+
+
+def test_a_pod_whose_init_container_failed_was_never_initialized() -> None:
+    found = build(pod("a", init=("i",), policy="Never"), ended("i", 1), waiting("a"))
+    words = ("False", "ContainersNotInitialized", "containers with incomplete status: [i]")
+    assert (found["phase"], found["conditions"]["Initialized"]) == ("Failed", words)  # type: ignore[index]
+
+
+def test_who_waits_for_init_containers_says_so() -> None:
+    found = build(pod("a", init=("i", "j")), running("i"), waiting("j"), waiting("a"))
+    (main,), (_, second) = found["containerStatuses"], found["initContainerStatuses"]  # type: ignore[misc]
+    assert main["state"] == second["state"] == {"waiting": {"reason": "PodInitializing"}}
+    (main,) = build(pod("a"), waiting("a"))["containerStatuses"]  # type: ignore[misc]
+    assert main["state"] == {"waiting": {"reason": "ContainerCreating"}}
 
 
 def test_initialized_names_what_is_incomplete() -> None:

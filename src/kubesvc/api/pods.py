@@ -66,6 +66,7 @@ class VolumeMount(Struct, frozen=True):
     name: str
     mount_path: str
     sub_path: str = ""
+    sub_path_expr: str = ""
     read_only: bool = False
 
 
@@ -129,14 +130,23 @@ class Capabilities(Struct, frozen=True):
     drop: list[str] = []
 
 
+class Sysctl(Struct, frozen=True):
+    name: str = ""
+    value: str = ""
+
+
 class SecurityContext(Struct, frozen=True):
-    """Of a container; a pod's has runAsUser, runAsGroup, supplementalGroups and fsGroup alone."""
+    """Of a pod or of a container: each has fields that the other hasn't."""
 
     run_as_user: int | None = None
     run_as_group: int | None = None
+    run_as_non_root: bool | None = None
     supplemental_groups: list[int] = []
-    fs_group: int | None = None  # here: of ServiceAccount tokens alone
+    fs_group: int | None = None
+    sysctls: list[Sysctl] = []
     read_only_root_filesystem: bool = False
+    allow_privilege_escalation: bool | None = None
+    privileged: bool = False
     capabilities: Capabilities | None = None
 
 
@@ -285,6 +295,10 @@ class PodReadinessGate(Struct, frozen=True):
     condition_type: str
 
 
+class PodSchedulingGate(Struct, frozen=True):
+    name: str = ""
+
+
 class NodeSelectorTerm(Struct, frozen=True):
     match_expressions: list[LabelSelectorRequirement] = []  # also Gt and Lt
     match_fields: list[LabelSelectorRequirement] = []
@@ -366,6 +380,7 @@ class PodSpec(Struct, frozen=True):
     dns_config: PodDNSConfig | None = None
     enable_service_links: bool = True
     readiness_gates: list[PodReadinessGate] = []
+    scheduling_gates: list[PodSchedulingGate] = []
     image_pull_secrets: list[LocalReference] = []
     tolerations: list[Toleration] = []
     service_account_name: str = ""

@@ -192,8 +192,8 @@ async def _stream(incoming: web.BaseRequest, response: Response, patience: float
         answer.headers["Content-Type"] = response.content_type
     for cookie in response.cookies:
         answer.headers.add("Set-Cookie", cookie)
-    await answer.prepare(incoming)
     try:
+        await answer.prepare(incoming)
         async for chunk in response.stream:
             async with asyncio.timeout(patience):
                 await answer.write(chunk)

@@ -23,7 +23,9 @@ from kubesvc.client.session import Unreachable
 PATIENCE = 60.0  # seconds
 LARGEST = 1 << 16
 
-_LABEL = re.compile(r"([a-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_PART = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_VALUE = re.compile("[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_KEY = re.compile(rf"({_PART}(\.{_PART})*/)?{_VALUE.pattern}")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -40,13 +42,20 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 def parse_label(text: str) -> tuple[str, str]:
     """KEY=VALUE. Raises BoxError."""
     key, equals, value = text.partition("=")
-    if not equals or not _LABEL.fullmatch(key) or (value and not _LABEL.fullmatch(value)) or "/" in value:
+    if not equals or not _KEY.fullmatch(key) or (value and not _VALUE.fullmatch(value)):
         raise BoxError(f"--label {text!r}: expected KEY=VALUE, such as disk=ssd")
     if labels.is_restricted(key):
         raise BoxError(
             f"--label {text!r}: no node gives itself labels of {labels.NODE_RESTRICTION}; use `kubectl label node`"
         )
     return key, value
+
+
+def parse_zone(text: str) -> str:
+    """A zone, the value of a label; "" is none. Raises BoxError."""
+    if text and not _VALUE.fullmatch(text):
+        raise BoxError(f"--zone {text!r}: expected up to 63 letters, digits, '-', '_' and '.', such as eu-west-1a")
+    return text
 
 
 def listen(box: Box) -> socket.socket:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from kubesvc.api.errors import ApiError
+from kubesvc.api.errors import ApiError, NotFound
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 from kubesvc.cli.options import box_or_fail, which_box
@@ -18,6 +18,7 @@ from kubesvc.client import kubeconfig
 from kubesvc.client.kubeconfig import KubeconfigError
 from kubesvc.client.session import Session, Unreachable
 from kubesvc.kubectl import manifests, printing, streams, verbs
+from kubesvc.kubectl.kinds import Kinds
 from kubesvc.kubectl.manifests import KubectlError
 
 FILES = click.option(
@@ -66,10 +67,10 @@ def apply(name: str, directory: Path | None, files: tuple[str, ...], namespace: 
     """Make objects be as a manifest says, as `kubectl apply --server-side` does."""
 
     async def work(session: Session) -> int:
-        failed = 0
+        failed, kinds = 0, Kinds(session)
         for tree in _read(files):
             try:
-                click.echo(await verbs.apply(session, tree, namespace))
+                click.echo(await verbs.apply(session, await kinds.of(tree), tree, namespace))
             except ApiError as error:
                 click.echo(verbs.explained(error), err=True)
                 failed = 1
@@ -101,31 +102,39 @@ def get(
     async def work(session: Session) -> int:
         query = {"labelSelector": selector} if selector else {}
         asked: dict[Kind, list[str]] = {}
-        for kind, one in manifests.wanted(what):
+        for kind, one in await Kinds(session).wanted(what):
             asked.setdefault(kind, []).append(one)
         failed = 0
+        read: list[tuple[Kind, JSON]] = []
         for kind, names in asked.items():
             where = "" if everywhere or not kind.namespaced else namespace
             reading = verbs.tree if output in ("json", "yaml", "name") else verbs.table
-            found = []
             for one in names:
                 try:
-                    found.append(await reading(session, kind, where, one, query))
+                    read.append((kind, await reading(session, kind, where, one, query)))
                 except ApiError as error:
                     click.echo(verbs.explained(error), err=True)
                     failed = 1
-            if not found:
-                continue
-            if output in ("json", "yaml", "name"):
-                click.echo(printing.objects(kind, found, output), nl=False)
-                continue
-            table = found[0] | {"rows": [row for part in found for row in part["rows"]]}
-            if not table["rows"]:
-                click.echo(f"No resources found in {namespace} namespace." if where else "No resources found", err=True)
-            rows = printing.rows(
-                table, wide=output == "wide", headers=not no_headers, everywhere=everywhere and kind.namespaced
-            )
-            click.echo("".join(line + "\n" for line in rows), nl=False)
+        if output in ("json", "yaml", "name"):
+            click.echo(printing.objects(read, output) if read else "", nl=False)
+            return failed
+        tables = []
+        for kind in asked:
+            found = [part for of, part in read if of == kind]
+            rows = [row for part in found for row in part["rows"]]
+            if rows:
+                lines = printing.rows(
+                    found[0] | {"rows": rows},
+                    wide=output == "wide",
+                    headers=not no_headers,
+                    everywhere=everywhere and kind.namespaced,
+                    kind=kind if len(asked) > 1 else None,
+                )
+                tables.append("".join(line + "\n" for line in lines))
+        click.echo("\n".join(tables), nl=False)
+        if read and not tables:
+            inside = not everywhere and any(kind.namespaced for kind in asked)
+            click.echo(f"No resources found in {namespace} namespace." if inside else "No resources found", err=True)
         return failed
 
     _run(name, directory, work)
@@ -156,11 +165,11 @@ def delete(
     """Delete objects: those of a manifest, KIND NAME …, KIND/NAME …, or KIND with --all or -l."""
 
     async def work(session: Session) -> int:
-        wanted = []
+        wanted, kinds = [], Kinds(session)
         for tree in _read(files) if files else []:
-            kind = manifests.kind_of(tree)
+            kind = await kinds.of(tree)
             wanted.append((kind, verbs.placed(tree, kind, namespace), tree["metadata"]["name"]))
-        for kind, one in manifests.wanted(what) if what else []:
+        for kind, one in await kinds.wanted(what) if what else []:
             where = namespace if kind.namespaced else ""
             if one:
                 wanted.append((kind, where, one))
@@ -200,7 +209,6 @@ def logs(
     """Print the log of a container of POD, or of one pod of KIND/NAME."""
     flags = {"follow": follow, "previous": previous, "timestamps": timestamps}
     query = {key: "true" for key, value in flags.items() if value}
-    query |= {"container": container} if container else {}
     query |= {"tailLines": str(tail)} if tail is not None else {}
     if since:
         unit = {"s": 1, "m": 60, "h": 3600}.get(since[-1])
@@ -210,6 +218,12 @@ def logs(
 
     async def work(session: Session) -> None:
         found = await verbs.target(session, namespace, pod)
+        try:
+            query["container"], told = await verbs.chosen(session, namespace, found, container)
+        except NotFound as error:
+            raise KubectlError(f'error from server (NotFound): {error} in namespace "{namespace}"') from error
+        if told:
+            click.echo(told, err=True)
         async for data in verbs.logs(session, namespace, found, query):
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
@@ -217,7 +231,16 @@ def logs(
     _run(name, directory, work)
 
 
-@click.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+class _BeforeDashes(click.Command):
+    """Options may stand on either side of POD where `--` says where the command begins; else they are the command's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.allow_interspersed_args = "--" in args
+        ctx.ignore_unknown_options = not ctx.allow_interspersed_args
+        return super().parse_args(ctx, args)
+
+
+@click.command("exec", cls=_BeforeDashes)
 @which_box
 @NAMESPACE
 @click.option("-c", "--container", default="", help="Which container of the pod.")
@@ -238,7 +261,10 @@ def exec_(
 
     async def work(session: Session) -> int:
         found = await verbs.target(session, namespace, pod)
-        path = verbs.exec_path(namespace, found, container, words, stdin=with_stdin)
+        inside, told = await verbs.chosen(session, namespace, found, container)
+        if told:
+            click.echo(told, err=True)
+        path = verbs.exec_path(namespace, found, inside, words, stdin=with_stdin)
         source = _standard_input() if with_stdin else None
         code, said = await streams.execute(session, path, source, sys.stdout.buffer, sys.stderr.buffer)
         if said:

@@ -28,7 +28,7 @@ def add(name: str, directory: Path | None, zone: str, labels: tuple[str, ...], n
     box = box_or_fail(name, directory)
     try:
         pairs = dict(control.parse_label(text) for text in labels)
-        control.ask(box, control.Request(add=AddedNode(name=node_name, zone=zone, labels=pairs)))
+        control.ask(box, control.Request(add=AddedNode(name=node_name, zone=control.parse_zone(zone), labels=pairs)))
         asyncio.run(control.until_ready(box, node_name))
     except BoxError as error:
         raise click.ClickException(str(error)) from error

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import yaml
 
-from kubesvc.api import registry
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 
@@ -42,38 +41,47 @@ def parse(text: str, what: str) -> Iterator[JSON]:
             raise KubectlError(f"error parsing {what}: expected objects, found {tree!r}")
         items = tree.get("items") if str(tree.get("kind", "")).endswith("List") else None
         for item in items if items is not None else [tree]:
+            if missing := [f"{field} not set" for field in ("apiVersion", "kind") if not item.get(field)]:
+                told = missing[0] if len(missing) == 1 else f"[{', '.join(missing)}]"
+                raise KubectlError(f'error validating "{what}": error validating data: {told}')
             if not (item.get("metadata") or {}).get("name"):
                 raise KubectlError(f"error: {what}: an object of kind {item.get('kind')!r} has no metadata.name")
             yield item
 
 
-def kind_of(tree: JSON) -> Kind:
+def kind_of(tree: JSON, kinds: Sequence[Kind]) -> Kind:
     """Raises KubectlError."""
     version, kind = tree.get("apiVersion", ""), tree.get("kind", "")
-    found = registry.by_kind(version, kind)
+    found = next((k for k in kinds if (k.kind, k.api_version) == (kind, version)), None)
     if found is None:
         raise KubectlError(f'no matches for kind "{kind}" in version "{version}"')
     return found
 
 
-def kind_called(word: str) -> Kind:
+def _kind_called(word: str, kinds: Sequence[Kind]) -> Kind:
     """A kind by plural, singular or short name, with or without its group. Raises KubectlError."""
     name, _, group = word.lower().partition(".")
-    for kind in registry.KINDS.values():
+    for kind in kinds:
         if name in (kind.plural, kind.singular, *kind.short_names) and group in ("", kind.group):
             return kind
     raise KubectlError(f'the server doesn\'t have a resource type "{word}"')
 
 
-def wanted(words: Iterable[str]) -> list[tuple[Kind, str]]:
+def _kinds_called(word: str, kinds: Sequence[Kind]) -> list[Kind]:
+    """The kind, or all kinds of a category such as `all`. Raises KubectlError."""
+    of_category = [kind for kind in kinds if word in kind.categories]
+    return of_category or [_kind_called(word, kinds)]
+
+
+def wanted(words: Iterable[str], among: Sequence[Kind]) -> list[tuple[Kind, str]]:
     """KIND[,KIND …] [NAME …] or KIND/NAME …: (kind, name), name "" for all. Raises KubectlError."""
     words = list(words)
     if any("/" in word for word in words):
         if not all("/" in word for word in words):
             raise KubectlError("there is no need to specify a resource type as a separate argument when passing "
                                "arguments in resource/name form")  # fmt: skip
-        return [(kind_called(word.partition("/")[0]), word.partition("/")[2]) for word in words]
+        return [(_kind_called(word.partition("/")[0], among), word.partition("/")[2]) for word in words]
     if not words:
         raise KubectlError("You must specify the type of resource to get, such as `pods` or `service/NAME`.")
-    kinds = [kind_called(word) for word in words[0].split(",")]
+    kinds = [kind for word in words[0].split(",") for kind in _kinds_called(word, among)]
     return [(kind, name) for kind in kinds for name in words[1:] or [""]]

@@ -31,12 +31,13 @@ def named(kind: Kind, name: str) -> str:
     return f"{kind.singular}{'.' + kind.group if kind.group else ''}/{name}"
 
 
-def objects(kind: Kind, found: Sequence[JSON], output: str) -> str:
+def objects(found: Sequence[tuple[Kind, JSON]], output: str) -> str:
     """Objects and lists of them: `output` is json, yaml or name."""
-    several = len(found) > 1 or "items" in found[0]
-    items = [_shown(kind, item) for tree in found for item in tree.get("items", [tree])]
+    several = len(found) > 1 or "items" in found[0][1]
+    each = [(kind, item) for kind, tree in found for item in tree.get("items", [tree])]
     if output == "name":
-        return "".join(named(kind, item["metadata"]["name"]) + "\n" for item in items)
+        return "".join(named(kind, item["metadata"]["name"]) + "\n" for kind, item in each)
+    items = [_shown(kind, item) for kind, item in each]
     whole = {"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}}
     tree = whole if several else items[0]
     if output == "yaml":
@@ -49,8 +50,8 @@ def _shown(kind: Kind, tree: JSON) -> JSON:
     return {"apiVersion": kind.api_version, "kind": kind.kind} | tree | {"metadata": meta}
 
 
-def rows(table: JSON, *, wide: bool, headers: bool, everywhere: bool) -> list[str]:
-    """A table's lines, in columns as kubectl sets them."""
+def rows(table: JSON, *, wide: bool, headers: bool, everywhere: bool, kind: Kind | None = None) -> list[str]:
+    """A table's lines, in columns as kubectl sets them; with `kind`, names say what they are names of."""
     shown = [i for i, column in enumerate(table["columnDefinitions"]) if wide or not column.get("priority")]
     lines: list[list[str]] = []
     if headers and table["rows"]:
@@ -59,6 +60,8 @@ def rows(table: JSON, *, wide: bool, headers: bool, everywhere: bool) -> list[st
         )
     for row in table["rows"]:
         cells = ["<none>" if row["cells"][i] is None else str(row["cells"][i]) for i in shown]
+        if kind is not None:
+            cells[0] = named(kind, cells[0])
         lines.append(([row["object"]["metadata"]["namespace"]] if everywhere else []) + cells)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return ["".join(c.ljust(w + 3) for c, w in zip(line[:-1], widths, strict=False)) + line[-1] for line in lines]

@@ -8,15 +8,16 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from kubesvc.api.errors import ApiError, NotFound
+from kubesvc.api.errors import ApiError, Invalid, NotFound
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import POD, Kind
 from kubesvc.client.session import Session
-from kubesvc.kubectl import manifests
+from kubesvc.kubectl.kinds import Kinds
 from kubesvc.kubectl.manifests import KubectlError
 from kubesvc.kubectl.printing import named
 
 MANAGER = "kubesvc"
+DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
 
@@ -25,9 +26,8 @@ def placed(tree: JSON, kind: Kind, namespace: str) -> str:
     return str(tree["metadata"].get("namespace") or namespace) if kind.namespaced else ""
 
 
-async def apply(session: Session, tree: JSON, namespace: str) -> str:
+async def apply(session: Session, kind: Kind, tree: JSON, namespace: str) -> str:
     """Server-side apply; "service/web created", configured or unchanged."""
-    kind = manifests.kind_of(tree)
     name, where = tree["metadata"]["name"], placed(tree, kind, namespace)
     try:
         before = (await session.get(kind, where, name))["metadata"].get("resourceVersion")
@@ -36,7 +36,7 @@ async def apply(session: Session, tree: JSON, namespace: str) -> str:
     after = await session.raw(
         "PATCH",
         kind.path(where, name),
-        query={"fieldManager": MANAGER, "force": "true"},
+        query={"fieldManager": MANAGER, "force": "true", "fieldValidation": "Strict"},
         body=msgspec.json.encode(tree),
         content_type="application/apply-patch+yaml",
     )
@@ -81,10 +81,7 @@ async def tree(session: Session, kind: Kind, namespace: str, name: str, query: M
 
 async def logs(session: Session, namespace: str, name: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
     """A container's log, as it comes."""
-    try:
-        answer = await session.raw("GET", POD.path(namespace, name, "log"), query=query)
-    except NotFound as error:
-        raise KubectlError(f'error from server (NotFound): {error} in namespace "{namespace}"') from error
+    answer = await session.raw("GET", POD.path(namespace, name, "log"), query=query)
     if answer.stream is None:
         yield answer.body
         return
@@ -96,7 +93,7 @@ async def target(session: Session, namespace: str, word: str) -> str:
     """The pod a word means: POD, pod/POD, or one of a Deployment's or Service's: deployment/NAME."""
     if "/" not in word:
         return word
-    kind, name = manifests.wanted([word])[0]
+    kind, name = (await Kinds(session).wanted([word]))[0]
     if kind == POD:
         return name
     spec = (await session.get(kind, namespace, name)).get("spec") or {}
@@ -110,8 +107,32 @@ async def target(session: Session, namespace: str, word: str) -> str:
     return str(running[0]["metadata"]["name"])
 
 
+async def chosen(session: Session, namespace: str, pod: str, wanted: str) -> tuple[str, str]:
+    """The container of the pod that is meant, and what to say of it if nobody said which. Raises KubectlError."""
+    found = await session.get(POD, namespace, pod)
+    names = {
+        part: [container["name"] for container in found["spec"].get(part) or ()]
+        for part in ("containers", "ephemeralContainers", "initContainers")
+    }
+    mains, debug, init = names.values()
+    whole = ", ".join([*mains, *(f"{name} (ephem)" for name in debug), *(f"{name} (init)" for name in init)])
+    if wanted:
+        if wanted not in {*mains, *debug, *init}:
+            raise KubectlError(f"container {wanted} is not valid for pod {pod} out of: {whole}")
+        return wanted, ""
+    default: str = (found["metadata"].get("annotations") or {}).get(DEFAULT_CONTAINER, "")
+    if default in mains:
+        return default, ""
+    alone = len(mains) == 1 and not debug and not init
+    return mains[0], "" if alone else f'Defaulted container "{mains[0]}" out of: {whole}'
+
+
 def explained(error: ApiError) -> str:
     """As kubectl prints what a server said."""
+    if isinstance(error, Invalid) and (details := error.details) and details.get("kind"):
+        causes = [f"{cause.get('field', '')}: {cause.get('message', '')}" for cause in details.get("causes") or ()]
+        told = f'The {details["kind"]} "{details.get("name", "")}" is invalid: '
+        return told + (causes[0] if len(causes) == 1 else "".join(f"\n* {cause}" for cause in dict.fromkeys(causes)))
     reason = getattr(error, "reason", "") or "Unknown"
     return f"Error from server ({reason}): {error}"
 

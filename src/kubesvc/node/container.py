@@ -14,7 +14,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from kubesvc.api.pods import Container, ContainerStatus, Pod
-from kubesvc.node import bundles, hooks, resources, spec
+from kubesvc.node import bundles, hooks, resources, security, spec
 from kubesvc.node.attempt import Attempt, latest
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.config import PodPaths
@@ -32,7 +32,7 @@ from kubesvc.node.runtime import Finished, RuntimeFailure
 log = logging.getLogger(__name__)
 
 START_FAILED = 128  # the exit code upstream shows for a program that could not be executed
-MIN_GRACE = 2.0  # seconds between a long preStop and SIGKILL, as upstream
+MIN_GRACE = 2.0  # seconds before SIGKILL, however long a preStop hook or other containers took, as upstream
 
 
 class ContainerRunner:
@@ -81,6 +81,7 @@ class ContainerRunner:
             image = self._image.obtain(pod, self.container, now)
             around = surroundings(self.container, image)
             spec.command(self.container, around.environment, image)
+            security.keep_from_root(pod, self.container, image)
         except NotYet as wait:
             self._set(self.view.waiting(wait.reason, str(wait), retry_at=wait.retry_at))
             return

@@ -32,6 +32,12 @@ class Files(msgspec.Struct):
         default_factory=dict
     )  # path -> (user, group), -1 for what it is anyway
 
+    def give(self, group: int) -> None:
+        """Whoever is in `group` may read every one of them."""
+        for path in self.data:
+            self.modes[path] = self.modes.get(path, self.default) | 0o440
+            self.owners.setdefault(path, (-1, group))
+
     def add(self, more: Files) -> None:
         """Those of another source; the later one of a path wins."""
         self.data |= more.data
@@ -40,7 +46,14 @@ class Files(msgspec.Struct):
 
 
 def of_volume(volume: Volume, pod: Pod, sources: Sources, fields: Fields) -> Files:
-    """What a volume of files holds. Raises ConfigError."""
+    """What a volume of files holds, readable for the pod's fsGroup. Raises ConfigError."""
+    found = _of_source(volume, pod, sources, fields)
+    if pod.spec.security_context is not None and pod.spec.security_context.fs_group is not None:
+        found.give(pod.spec.security_context.fs_group)
+    return found
+
+
+def _of_source(volume: Volume, pod: Pod, sources: Sources, fields: Fields) -> Files:
     if volume.config_map is not None:
         return _config_map(volume.config_map, sources)
     if volume.secret is not None:

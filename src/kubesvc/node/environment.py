@@ -44,6 +44,12 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
     return _REFERENCE.sub(put, text)
 
 
+def unknown(text: str, variables: Mapping[str, str]) -> str:
+    """The first VAR of a `$(VAR)` in `text` that isn't known; "" when all are."""
+    found = (match[2] for match in _REFERENCE.finditer(text) if match[1] != "$")
+    return next((name for name in found if name not in variables), "")
+
+
 def field_value(path: str, pod: Pod, addresses: Sequence[str], host_ips: Sequence[str]) -> str:
     """A downward-API field of the pod. Raises ConfigError for one that isn't offered."""
     if subscript := _SUBSCRIPT.fullmatch(path):

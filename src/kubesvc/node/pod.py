@@ -21,7 +21,7 @@ from kubesvc.client.session import Unreachable
 from kubesvc.node import lifecycle, status
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.cni.network import CniError
-from kubesvc.node.container import ContainerRunner
+from kubesvc.node.container import MIN_GRACE, ContainerRunner
 from kubesvc.node.environment import ConfigError
 from kubesvc.node.etc import HostnameTooLong
 from kubesvc.node.hostports import HostPortRefused
@@ -176,6 +176,7 @@ class PodWorker:
         for name, seconds in plan.backing_off.items():
             self._back_off(self.runners[name], seconds)
         if plan.finished:
+            await self._end_containers(float(self.pod.spec.termination_grace_period_seconds))
             self._finished = True
             await self._sandbox.leave_network(self.pod)
             self._publisher.changed()
@@ -270,17 +271,18 @@ class PodWorker:
         await self._delete_object()
 
     async def _end_containers(self, grace: float) -> None:
-        """All but the sidecars, then those, within `grace` seconds."""
-        sidecars = {c.name for c in self.pod.spec.init_containers if lifecycle.is_sidecar(c)}
+        """All but the sidecars, then those, the last one first, within `grace` seconds."""
+        sidecars = [c.name for c in self.pod.spec.init_containers if lifecycle.is_sidecar(c)]
         for runner in self.runners.values():
             runner.quiet()
         begun = time.monotonic()
-        await self._stop_all([r for n, r in self.runners.items() if n not in sidecars], grace)
-        left = max(0.0, grace - (time.monotonic() - begun))
-        await self._stop_all([r for n, r in self.runners.items() if n in sidecars], left)
+        await asyncio.gather(*(self._stop(name, grace) for name in self.runners if name not in sidecars))
+        for name in reversed(sidecars):
+            given = min(grace, self._grace())  # it may have been shortened meanwhile
+            await self._stop(name, max(min(given, MIN_GRACE), given - (time.monotonic() - begun)))
 
-    async def _stop_all(self, runners: list[ContainerRunner], grace: float) -> None:
-        await asyncio.gather(*(r.stop(grace, f"Stopping container {r.container.name}") for r in runners))
+    async def _stop(self, name: str, grace: float) -> None:
+        await self.runners[name].stop(grace, f"Stopping container {name}")
 
     async def _delete_object(self) -> None:
         delay = 0.05

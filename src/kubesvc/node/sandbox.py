@@ -161,7 +161,7 @@ class Sandbox:
             allocatable=self._machine.allocatable,
         )
         files = [Bind(str(self._paths.etc / name), f"/etc/{name}") for name in ("hosts", "hostname", "resolv.conf")]
-        binds = [*files, *volumes.binds(claims.resolve(pod, self._sources), container, self._paths)]
+        binds = [*files, *volumes.binds(claims.resolve(pod, self._sources), container, self._paths, variables)]
         network = None if pod.spec.host_network else self._paths.netns
         if pod.spec.share_process_namespace:
             processes = self._paths.pidns

@@ -2,7 +2,7 @@
 
 A container has its own PID (unless the pod shares one), mount, IPC and UTS namespace, less what hostPID and hostIPC
 leave out; the network namespace is the pod's, or the node's for hostNetwork. Capabilities are the set
-Docker gives, less what the machine itself hasn't.
+Docker gives, less what the machine itself hasn't; a privileged container has all of those, and no path hidden from it.
 """
 
 from __future__ import annotations
@@ -12,17 +12,13 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from kubesvc.api.meta import JSON
-from kubesvc.api.pods import Container, Pod
-from kubesvc.node import resources
+from kubesvc.api.pods import Container, Pod, SecurityContext
+from kubesvc.node import resources, security
 from kubesvc.node.environment import ConfigError, expand
 from kubesvc.node.images import image as images
 from kubesvc.node.images.accounts import Account
 from kubesvc.node.images.image import Image
 
-CAPABILITIES = (
-    "CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
-    "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
-)  # fmt: skip
 MASKED = ("/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
           "/proc/sched_debug", "/proc/scsi", "/sys/firmware")  # fmt: skip
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
@@ -45,8 +41,9 @@ class Bind(msgspec.Struct, frozen=True):
         return {"destination": self.target, "type": "bind", "source": self.source, "options": options}
 
 
-def _file_systems() -> list[JSON]:
+def _file_systems(privileged: bool) -> list[JSON]:
     quiet = ["nosuid", "noexec", "nodev"]
+    kernel = quiet if privileged else [*quiet, "ro"]
     return [
         {"destination": "/proc", "type": "proc", "source": "proc", "options": quiet},
         {
@@ -68,7 +65,7 @@ def _file_systems() -> list[JSON]:
             "options": [*quiet, "mode=1777", "size=65536k"],
         },
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": quiet},
-        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*quiet, "ro"]},
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": kernel},
     ]
 
 
@@ -82,32 +79,6 @@ def command(container: Container, environment: Mapping[str, str], image: Image) 
             f'container "{container.name}": image {container.image} has no command of its own: set `command`'
         )
     return list(words)
-
-
-def capabilities(container: Container, available: Collection[str]) -> list[str]:
-    wanted = set(CAPABILITIES)
-    if container.security_context and (changes := container.security_context.capabilities):
-        drop = {c.upper().removeprefix("CAP_") for c in changes.drop}
-        add = {c.upper().removeprefix("CAP_") for c in changes.add}
-        wanted = set() if "ALL" in drop else wanted - {f"CAP_{c}" for c in drop}
-        wanted |= set(available) if "ALL" in add else {f"CAP_{c}" for c in add}
-    return sorted(wanted & set(available))
-
-
-def user(pod: Pod, container: Container, account: Account) -> JSON:
-    """The user and groups of the container's processes: its own word, else the pod's, else the image's `account`."""
-    of_pod, own = pod.spec.security_context, container.security_context
-    uid = gid = None
-    groups: list[int] = []
-    if of_pod is not None:
-        uid, gid, groups = of_pod.run_as_user, of_pod.run_as_group, of_pod.supplemental_groups
-    if own is not None:
-        uid = own.run_as_user if own.run_as_user is not None else uid
-        gid = own.run_as_group if own.run_as_group is not None else gid
-    if uid is None:
-        uid, gid = account.uid, account.gid if gid is None else gid
-        groups = list(dict.fromkeys((*groups, *account.groups)))
-    return {"uid": uid, "gid": gid or 0, "additionalGids": groups}
 
 
 def order(binds: Sequence[Bind]) -> list[Bind]:
@@ -133,15 +104,16 @@ def build(
     """config.json. `network`: the path of the pod's namespace, None for the node's own; `processes`: that
     of a PID namespace to share; `cgroup` None: none is made;
     `available`: the capabilities the machine has. Raises ConfigError."""
-    granted = capabilities(container, available)
+    granted = security.capabilities(container, available)
+    of_pod, own = pod.spec.security_context or SecurityContext(), container.security_context or SecurityContext()
     process = {
         "terminal": container.tty,
-        "user": user(pod, container, account),
+        "user": security.user(pod, container, account),
         "args": command(container, environment, image),
         "env": [f"{name}={value}" for name, value in environment.items()],
         "cwd": container.working_dir or image.working_dir or "/",
         "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), granted),
-        "noNewPrivileges": False,
+        "noNewPrivileges": own.allow_privilege_escalation is False,
     }
     shared = {"pid": pod.spec.host_pid, "ipc": pod.spec.host_ipc}
     namespaces: list[JSON] = [{"type": name} for name in ("pid", "ipc", "mount", "uts") if not shared.get(name)]
@@ -152,9 +124,9 @@ def build(
         "process": process,
         "root": {
             "path": "rootfs",
-            "readonly": bool(container.security_context and container.security_context.read_only_root_filesystem),
+            "readonly": own.read_only_root_filesystem,
         },
-        "mounts": [*_file_systems(), *(bind.mount() for bind in order(binds))],
+        "mounts": [*_file_systems(own.privileged), *(bind.mount() for bind in order(binds))],
         "hostname": hostname,
         "annotations": {
             "io.kubernetes.pod.namespace": pod.namespace,
@@ -166,9 +138,16 @@ def build(
         namespaces[0]["path"] = processes
     if network is not None:
         namespaces.append({"type": "network", "path": network})
-    linux: JSON = {"namespaces": namespaces, "maskedPaths": list(MASKED), "readonlyPaths": list(READ_ONLY)}
+    linux: JSON = {"namespaces": namespaces}
+    if not own.privileged:
+        linux |= {"maskedPaths": list(MASKED), "readonlyPaths": list(READ_ONLY)}
+    if of_pod.sysctls:
+        linux["sysctl"] = {setting.name: setting.value for setting in of_pod.sysctls}
     if cgroup is not None:
         linux["cgroupsPath"] = cgroup
-        linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}], **resources.build(container.resources)}
+        linux["resources"] = {
+            "devices": [{"allow": own.privileged, "access": "rwm"}],
+            **resources.build(container.resources),
+        }
     config["linux"] = linux
     return config

@@ -13,6 +13,7 @@ from kubesvc.api.meta import JSON, Condition, format_time
 from kubesvc.api.pods import Container, Pod
 from kubesvc.node.lifecycle import Exit, State, View, is_sidecar
 
+CREATING, INITIALIZING = "ContainerCreating", "PodInitializing"
 OURS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
 DEADLINE, TOO_LONG = "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
 
@@ -31,18 +32,19 @@ def _terminated(exit_: Exit) -> JSON:
     return {"terminated": found}
 
 
-def _state(view: View) -> JSON:
+def _state(view: View, initializing: bool) -> JSON:
     if view.state is State.RUNNING:
         return {"running": {"startedAt": _time(view.started_at)}}
     if view.state is State.TERMINATED and view.exit is not None:
         return _terminated(view.exit)
-    waiting = {"reason": view.reason}
+    waiting = {"reason": INITIALIZING if initializing and view.reason == CREATING else view.reason}
     if view.message:
         waiting["message"] = view.message
     return {"waiting": waiting}
 
 
-def container_status(container: Container, view: View) -> JSON:
+def container_status(container: Container, view: View, *, initializing: bool = False) -> JSON:
+    """`initializing`: the pod has init containers."""
     last = view.exit if view.state is State.WAITING and view.exit is not None else view.last
     return {
         "name": container.name,
@@ -52,13 +54,22 @@ def container_status(container: Container, view: View) -> JSON:
         "restartCount": view.attempt,
         "started": view.running and view.started,
         "ready": view.ready,
-        "state": _state(view),
+        "state": _state(view, initializing),
         "lastState": _terminated(last) if last is not None else {},
     }
 
 
 def phase(pod: Pod, views: Mapping[str, View], *, ended: bool = False) -> str:
-    """Pending, Running, Succeeded or Failed. `ended`: the pod was told to go and every container has stopped."""
+    """Pending, Running, Succeeded or Failed. `ended`: the pod was told to go and every container has stopped.
+
+    It isn't over before its last sidecar is."""
+    found = _phase(pod, views, ended)
+    if found in ("Succeeded", "Failed") and any(views[c.name].running for c in pod.spec.init_containers):
+        return "Running" if any(views[c.name].id for c in pod.spec.containers) else "Pending"
+    return found
+
+
+def _phase(pod: Pod, views: Mapping[str, View], ended: bool) -> str:
     policy = pod.spec.restart_policy
     plain = [views[c.name] for c in pod.spec.init_containers if not is_sidecar(c)]
     sidecars = [views[c.name] for c in pod.spec.init_containers if is_sidecar(c)]
@@ -102,7 +113,7 @@ def _verdicts(pod: Pod, views: Mapping[str, View], phase_: str, sandbox: bool) -
     initialized = ("True", "", "")
     if phase_ == "Succeeded":
         initialized = ("True", "PodCompleted", "")
-    elif incomplete and not done and not any(views[c.name].id for c in pod.spec.containers):
+    elif incomplete and not any(views[c.name].id for c in pod.spec.containers):
         message = f"containers with incomplete status: {_names(incomplete)}"
         initialized = ("False", "ContainersNotInitialized", message)
 
@@ -173,6 +184,10 @@ def build(
     `expired`: the pod was active for longer than it may be."""
     phase_ = "Failed" if expired else phase(pod, views, ended=ended)
     verdicts = _verdicts(pod, views, phase_, bool(addresses))
+
+    def shown(container: Container) -> JSON:
+        return container_status(container, views[container.name], initializing=bool(pod.spec.init_containers))
+
     found: JSON = {
         "phase": phase_,
         "hostIP": host_ips[0],
@@ -181,7 +196,7 @@ def build(
         "conditions": conditions(
             verdicts, pod.status.conditions if before is None else before, now, pod.metadata.generation
         ),
-        "containerStatuses": [container_status(c, views[c.name]) for c in pod.spec.containers],
+        "containerStatuses": [shown(c) for c in pod.spec.containers],
     }
     if expired:
         found |= {"reason": DEADLINE, "message": TOO_LONG}
@@ -190,7 +205,7 @@ def build(
             container_status(c, views[c.name]) for c in pod.spec.ephemeral_containers
         ]
     if pod.spec.init_containers:
-        found["initContainerStatuses"] = [container_status(c, views[c.name]) for c in pod.spec.init_containers]
+        found["initContainerStatuses"] = [shown(c) for c in pod.spec.init_containers]
     if addresses:
         found["podIP"] = addresses[0]
         stale = [{"$patch": "delete", "ip": p.ip} for p in pod.status.pod_ips if p.ip not in addresses]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from kubesvc.api.pods import Container, HostPathVolume, Pod
@@ -17,7 +18,7 @@ from kubesvc.kernel import mounts
 from kubesvc.node import contents
 from kubesvc.node.config import PodPaths
 from kubesvc.node.contents import Fields, Files
-from kubesvc.node.environment import ConfigError, Sources
+from kubesvc.node.environment import ConfigError, Sources, expand, unknown
 from kubesvc.node.spec import Bind
 
 
@@ -33,6 +34,9 @@ def prepare(pod: Pod, paths: PodPaths, sources: Sources, fields: Fields) -> None
             target.chmod(0o777)
             if volume.empty_dir.medium == "Memory":
                 mounts.mount_tmpfs(target, size=_kernel_size(volume.empty_dir.size_limit))
+            if pod.spec.security_context is not None and pod.spec.security_context.fs_group is not None:
+                os.chown(target, -1, pod.spec.security_context.fs_group)
+                target.chmod(stat.S_IMODE(target.stat().st_mode) | 0o2770)
             continue
         try:
             if volume.host_path is not None:
@@ -146,8 +150,9 @@ def _same(data: Path, files: Files) -> bool:
     )
 
 
-def binds(pod: Pod, container: Container, paths: PodPaths) -> list[Bind]:
-    """What the container's volumeMounts come to. Raises ConfigError for one that can't be."""
+def binds(pod: Pod, container: Container, paths: PodPaths, variables: Mapping[str, str]) -> list[Bind]:
+    """What the container's volumeMounts come to; `variables` are its environment. Raises ConfigError for one that
+    can't be."""
     volumes = {volume.name: volume for volume in pod.spec.volumes}
     found = []
     for mount in container.volume_mounts:
@@ -155,11 +160,21 @@ def binds(pod: Pod, container: Container, paths: PodPaths) -> list[Bind]:
         if volume is None:
             raise ConfigError(f'volumeMounts: there is no volume named "{mount.name}"')
         source = paths.volume(mount.name) if volume.host_path is None else Path(volume.host_path.path)
-        if mount.sub_path:
-            source = _sub_path(source, mount.sub_path)
+        if sub_path := mount.sub_path or _expanded(mount.sub_path_expr, variables):
+            source = _sub_path(source, sub_path)
         read_only = mount.read_only or (volume.empty_dir is None and volume.host_path is None)
         found.append(Bind(str(source), mount.mount_path, read_only=read_only))
     return found
+
+
+def _expanded(expression: str, variables: Mapping[str, str]) -> str:
+    """A subPathExpr with its variables in it. Raises ConfigError."""
+    if missing := unknown(expression, variables):
+        raise ConfigError(f'failed to expand subPathExpr "{expression}": missing value for "{missing}"')
+    path = expand(expression, variables)
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ConfigError(f'subPathExpr "{expression}" comes to "{path}": expected a relative path without ".."')
+    return path
 
 
 def _sub_path(volume: Path, sub_path: str) -> Path:

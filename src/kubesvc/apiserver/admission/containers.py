@@ -43,6 +43,7 @@ def validate(spec: JSON, path: str, *more: str) -> Iterator[Cause]:
             yield from _mounts(container, here, volumes)
             yield from _probes(container, here)
             yield from _resources(container.get("resources") or {}, f"{here}.resources")
+            yield from _security(container.get("securityContext") or {}, f"{here}.securityContext")
 
 
 def _image(container: JSON, path: str) -> Iterator[Cause]:
@@ -126,11 +127,15 @@ def _mounts(container: JSON, path: str, volumes: set[Any]) -> Iterator[Cause]:
         elif target in seen:
             yield invalid(f"{here}.mountPath", target, "must be unique")
         seen.add(target)
-        sub = mount.get("subPath") or ""
-        if sub.startswith("/"):
-            yield invalid(f"{here}.subPath", sub, "must be a relative path")
-        elif ".." in sub.split("/"):
-            yield invalid(f"{here}.subPath", sub, "must not contain '..'")
+        for field in ("subPath", "subPathExpr"):
+            sub = mount.get(field) or ""
+            if sub.startswith("/"):
+                yield invalid(f"{here}.{field}", sub, "must be a relative path")
+            elif ".." in sub.split("/"):
+                yield invalid(f"{here}.{field}", sub, "must not contain '..'")
+        if mount.get("subPath") and mount.get("subPathExpr"):
+            why = "subPathExpr and subPath are mutually exclusive"
+            yield invalid(f"{here}.subPathExpr", mount["subPathExpr"], why)
 
 
 def _probes(container: JSON, path: str) -> Iterator[Cause]:
@@ -170,6 +175,21 @@ def _handler(handler: JSON, path: str) -> Iterator[Cause]:
             yield from (invalid(f"{path}.{kind}.port", port, why) for why in problems)
     if "httpGet" in given and handler["httpGet"].get("scheme") not in ("HTTP", "HTTPS"):
         yield not_supported(f"{path}.httpGet.scheme", handler["httpGet"].get("scheme"), ("HTTP", "HTTPS"))
+
+
+def _security(context: JSON, path: str) -> Iterator[Cause]:
+    for field in ("runAsUser", "runAsGroup"):
+        if (context.get(field) or 0) < 0:
+            yield invalid(f"{path}.{field}", context[field], "must be between 0 and 2147483647, inclusive")
+    if context.get("allowPrivilegeEscalation") is False:
+        if context.get("privileged"):
+            why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
+            yield invalid(path, "", why)
+        if "SYS_ADMIN" in {
+            c.upper().removeprefix("CAP_") for c in (context.get("capabilities") or {}).get("add") or ()
+        }:
+            why = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
+            yield invalid(path, "", why)
 
 
 def _resources(resources: JSON, path: str) -> Iterator[Cause]:

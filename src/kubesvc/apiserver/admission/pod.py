@@ -12,7 +12,7 @@ from typing import Any
 from kubesvc.api import registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import containers, ephemeral, metadata, names, pod_defaults, unserved
+from kubesvc.apiserver.admission import containers, ephemeral, gates, metadata, names, pod_defaults, unserved
 from kubesvc.apiserver.admission.causes import duplicate, forbidden, invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.rules import Rules, keep_status
@@ -33,7 +33,10 @@ def prepare(new: JSON, old: JSON | None, context: Context) -> None:
         ephemeral.prepare(new, old)
     keep_status(new, old, context)
     if old is None:
-        new["status"] = {"phase": "Pending", "qosClass": qos_class(new.get("spec") or {})}
+        spec = new.get("spec") or {}
+        new["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
+        if told := gates.condition(spec, context.now):
+            new["status"]["conditions"] = told
 
 
 def qos_class(spec: JSON) -> str:
@@ -56,6 +59,8 @@ def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
         return list(ephemeral.validate(new, old))
     spec = new.get("spec") or {}
     causes = list(validate_spec(spec, "spec"))
+    if old is None or context.subresource != "binding":
+        causes += gates.validate(spec, "spec")
     if old is None and spec.get("ephemeralContainers"):
         causes.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
     if old is not None and context.subresource != "binding":
@@ -165,6 +170,7 @@ def _update(spec: JSON, before: JSON) -> Iterator[Cause]:
         if len(spec.get(group) or ()) != len(before.get(group) or ()):
             yield forbidden(f"spec.{group}", "pod updates may not add or remove containers")
             return
+    yield from gates.added(spec, before)
     gone = [t for t in before.get("tolerations") or () if not _still_there(t, spec.get("tolerations") or ())]
     if gone:
         yield forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")

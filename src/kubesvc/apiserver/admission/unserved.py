@@ -16,10 +16,26 @@ _SERVED_VOLUMES = ("name", "emptyDir", "configMap", "secret", "downwardAPI", "pr
 _POD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "priorityClassName": (bool, "no pod makes way for another"),
     "runtimeClassName": (bool, "the machine's own runtime is used"),
+    "hostUsers": (lambda value: value is False, "the pod's users are the machine's"),
 }
 
 _CONTAINER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "volumeDevices": (bool, "there are no block devices"),
+}
+
+_SECURITY: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "seccompProfile": (lambda value: (value or {}).get("type") == "Localhost", "no system call is refused"),
+    "appArmorProfile": (lambda value: (value or {}).get("type") == "Localhost", "the machine's own profile is used"),
+    "seLinuxOptions": (bool, "processes have the machine's own label"),
+    "procMount": (lambda value: value == "Unmasked", "/proc is masked as ever"),
+}
+
+_MOUNT: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "mountPropagation": (
+        lambda value: value in ("HostToContainer", "Bidirectional"),
+        "mounts stay where they are made",
+    ),
+    "recursiveReadOnly": (lambda value: value == "Enabled", "only the mount itself is read-only"),
 }
 
 
@@ -39,10 +55,14 @@ def in_job_spec(spec: JSON, path: str) -> Iterator[str]:
 def in_pod_spec(spec: JSON, path: str) -> Iterator[str]:
     """`spec` is a PodSpec at `path`."""
     yield from _told(_POD, spec, path)
+    yield from _told(_SECURITY, spec.get("securityContext") or {}, f"{path}.securityContext")
     for section in ("initContainers", "containers"):
         for index, container in enumerate(spec.get(section) or ()):
             where = f"{path}.{section}[{index}]"
             yield from _told(_CONTAINER, container, where)
+            yield from _told(_SECURITY, container.get("securityContext") or {}, f"{where}.securityContext")
+            for number, mount in enumerate(container.get("volumeMounts") or ()):
+                yield from _told(_MOUNT, mount, f"{where}.volumeMounts[{number}]")
     for index, volume in enumerate(spec.get("volumes") or ()):
         for source in volume:
             if source not in _SERVED_VOLUMES:

@@ -34,6 +34,8 @@ async def create(state: State, request: Request, target: Target) -> Response:
         if spec.get("nodeName"):
             why = f'pod {target.name} is already assigned to node "{spec["nodeName"]}"'
             raise _conflict(target.name, why)
+        if spec.get("schedulingGates"):
+            raise _conflict(target.name, f"pod {target.name} has non-empty .spec.schedulingGates")
         new = stored.copy(old)
         if uid:
             new["metadata"]["uid"] = uid

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import datetime
 
 from kubesvc.api.coordination import NODE_LEASES, Lease
 from kubesvc.api.endpoints import pod_is_finished
 from kubesvc.api.errors import Conflict, NotFound
 from kubesvc.api.labels import DNS_MANAGER, SLICE_MANAGED_BY
-from kubesvc.api.nodes import Node
+from kubesvc.api.nodes import Node, Taint
 from kubesvc.api.pods import Pod
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE, POD
 from kubesvc.client.queue import WorkQueue
@@ -37,6 +38,7 @@ class NodeLifecycleController:
         self._clock = asyncio.get_running_loop().time
         self._heard: dict[str, float] = {}  # node -> when it was last heard of
         self._missed: dict[str, float] = {}  # node that pods name but that isn't there -> since when
+        self._banned: dict[str, dict[Taint, datetime]] = {}  # node -> its taints NoExecute -> when first seen
         self.queue: WorkQueue[str] = WorkQueue("nodelifecycle")
         self._caches.leases.on_change(self._lease_changed)
         self._caches.nodes.on_change(self._node_changed)
@@ -56,17 +58,18 @@ class NodeLifecycleController:
         assert changed is not None
         if new is None:
             self._heard.pop(changed.name, None)
+            self._banned.pop(changed.name, None)
         elif old is None or _heartbeat(old) != _heartbeat(new):
             self._heard[new.name] = self._clock()
         if old is None or new is None or _facts(old) != _facts(new):
             self.queue.add(changed.name)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
-        """A pod on a node that isn't there, or isn't ready, is looked at."""
+        """A pod on a node that isn't there, isn't ready or drives pods away is looked at."""
         if new is None or not new.spec.node_name:
             return
         node: Node | None = self._caches.nodes.get("", new.spec.node_name)
-        if node is None or _is_down(node):
+        if node is None or _is_down(node) or planning.banning(node):
             self.queue.add(new.spec.node_name)
 
     async def reconcile(self, name: str) -> None:
@@ -85,6 +88,14 @@ class NodeLifecycleController:
             await self._context.writer.patch(NODE, node, planning.taint_patch(node, wanted))
         if _is_down(node):
             await self._close(node)
+        await self._banish(node)
+
+    async def _banish(self, node: Node) -> None:
+        """The pods that don't tolerate a taint NoExecute, or not for so long, go."""
+        now, seen = self._context.now(), self._banned.get(node.name, {})
+        since = {taint: seen.get(taint, now) for taint in planning.banning(node)}
+        self._banned[node.name] = since
+        await self._evict(node, *planning.banned(self._caches.pods.by_index("node", node.name), since, now))
 
     async def _silence(self, node: Node, seconds: float) -> Node:
         patch = planning.silenced(node, self._context.now())
@@ -118,11 +129,13 @@ class NodeLifecycleController:
         ]
         closing = [(s, change) for s in slices if (change := planning.closed(s, node.name)) is not None]
         await together(writer.patch(ENDPOINT_SLICE, s, change) for s, change in closing)
-        due, wait = planning.evictions(node, pods, now)
+        await self._evict(node, *planning.evictions(node, pods, now))
+
+    async def _evict(self, node: Node, due: list[Pod], wait: float | None) -> None:
         for pod in due:
             text = f"Marking for deletion Pod {pod.namespace}/{pod.name}"
             self._context.recorder.record("taint-eviction-controller", POD, pod, "Normal", "TaintManagerEviction", text)
-        await together(writer.delete(POD, pod) for pod in due)
+        await together(self._context.writer.delete(POD, pod) for pod in due)
         if wait is not None:
             self.queue.add_after(node.name, wait + SLACK)
 

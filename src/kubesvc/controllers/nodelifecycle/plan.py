@@ -4,11 +4,13 @@ Follows pkg/controller/nodelifecycle and tainteviction:
 
     Lease not renewed for the grace ─► Ready Unknown ─► taints unreachable ─► its pods Ready False: out of every slice
                                                              └── tolerationSeconds (300) later: pods deleted
+
+A taint NoExecute of anybody else's drives away, at once or in time, the pods that don't tolerate it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -24,6 +26,7 @@ from kubesvc.controllers.readiness import condition
 KEPT_BY_AGENT = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 STOPPED = ("NodeStatusUnknown", "Kubelet stopped posting node status.")
 NEVER = ("NodeStatusNeverUpdated", "Kubelet never posted node status.")
+NO_EXECUTE = "NoExecute"
 TOLERATED = 300.0
 """Seconds a pod that says nothing else stays bound to a node that is not ready, as upstream's admission gives it."""
 
@@ -73,19 +76,49 @@ def not_ready(now: datetime) -> JSON:
 
 def stay(pod: Pod, key: str) -> float | None:
     """Seconds `pod` stays on a node tainted with `key`:NoExecute; None is for ever."""
-    given = [t for t in pod.spec.tolerations if _covers(t, key)]
+    return _stay(pod, Taint(key, NO_EXECUTE), TOLERATED)
+
+
+def _stay(pod: Pod, taint: Taint, untolerated: float) -> float | None:
+    given = [t for t in pod.spec.tolerations if _covers(t, taint)]
     if not given:
-        return TOLERATED
+        return untolerated
     limits = [t.toleration_seconds for t in given if t.toleration_seconds is not None]
     return max(0.0, float(min(limits))) if limits else None
 
 
-def _covers(toleration: Toleration, key: str) -> bool:
-    if toleration.effect not in ("", "NoExecute"):
+def _covers(toleration: Toleration, taint: Taint) -> bool:
+    if toleration.effect not in ("", NO_EXECUTE):
         return False
     if toleration.operator == "Exists":
-        return toleration.key in ("", key)
-    return toleration.key == key and not toleration.value
+        return toleration.key in ("", taint.key)
+    return (toleration.key, toleration.value) == (taint.key, taint.value)
+
+
+def banning(node: Node) -> list[Taint]:
+    """The taints that drive pods away, but for those that follow the Ready condition."""
+    return [t for t in node.spec.taints if t.effect == NO_EXECUTE and t.key not in (UNREACHABLE, NOT_READY)]
+
+
+def banned(pods: Iterable[Pod], since: Mapping[Taint, datetime], now: datetime) -> tuple[list[Pod], float | None]:
+    """(pods whose time under the taints is up, seconds until the next one's is); a taint -> when it was first seen."""
+    due: list[Pod] = []
+    waits: list[float] = []
+    for pod in pods:
+        if pod.metadata.deletion_timestamp is not None or not since:
+            continue
+        made = pod.metadata.creation_timestamp
+        come = parse_time(made) if made else now
+        ends = [
+            (max(seen, come) - now).total_seconds() + limit
+            for taint, seen in since.items()
+            if (limit := _stay(pod, taint, 0.0)) is not None
+        ]
+        if ends and min(ends) <= 0:
+            due.append(pod)
+        else:
+            waits += ends
+    return due, min(waits, default=None)
 
 
 def evictions(node: Node, pods: Iterable[Pod], now: datetime) -> tuple[list[Pod], float | None]:

@@ -33,6 +33,7 @@ def waits(pod: Pod | None) -> bool:
         pod is not None
         and not pod.spec.node_name
         and pod.spec.scheduler_name in ("", COMPONENT)
+        and not pod.spec.scheduling_gates
         and pod.metadata.deletion_timestamp is None
         and not pod_is_finished(pod)
     )
