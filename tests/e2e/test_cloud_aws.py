@@ -169,7 +169,7 @@ def test_annotations_of_nobody_and_bad_values_are_told(aws: Cloud) -> None:
     assert f"{azure} is for azure, and this is aws" in messages
     aws.service("bad", {PREFIX + "scheme": "public"})
     said = eventually(lambda: aws.reasons("bad").get("SyncLoadBalancerFailed"), 60, "refused")
-    assert "scheme is 'public': expected one of internal, internet-facing" in str(said)
+    assert "scheme: 'public' isn't one of internal, internet-facing" in str(said)
 
 
 def test_deleting_leaves_nothing(aws: Cloud) -> None:

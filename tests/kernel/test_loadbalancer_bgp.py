@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kubesvc.api.meta import JSON
 from kubesvc.api.registry import BGP_ADVERTISEMENT, BGP_PEER
 from kubesvc.kernel import netns
 from support.box import eventually
@@ -109,7 +110,7 @@ def test_every_node_announces_and_connections_are_spread(net: Network, router: F
 
     announcers["node1"].end()
     until_routed(router, VIP, "10.9.0.12")
-    assert reached(net, VIP) == {"node2"}
+    eventually(lambda: reached(net, VIP) == {"node2"}, 60, "the router's kernel knows, too")
 
     net.announce("node1")
     until_routed(router, VIP, "10.9.0.11", "10.9.0.12")
@@ -127,6 +128,83 @@ def test_every_node_announces_and_connections_are_spread(net: Network, router: F
     until_routed(router, "10.7.0.2")
     net.ready("node1", "False")
     until_routed(router, VIP, "10.9.0.12")
+
+
+WATCHED = {"receiveInterval": 100, "transmitInterval": 100, "detectMultiplier": 3}
+
+
+def test_an_internal_peer_hears_preferences_and_is_watched(net: Network) -> None:
+    """Of one AS and on one segment: BFD goes over one hop."""
+    config = configuration("10.9.0.11").replace("router bgp 64513", "router bgp 64512")
+    with frr(net.router, config) as router:
+        spec = {"myASN": 64512, "peerASN": 64512, "peerAddress": "10.9.0.1", "password": "hush", "bfd": WATCHED}
+        net.create(BGP_PEER, "router", spec)
+        net.create(BGP_ADVERTISEMENT, "all", {"localPref": 300})
+        net.announce("node1")
+        net.service("web", VIP)
+        until_routed(router, VIP, "10.9.0.11")
+        assert '"locPrf":300' in router.show(f"show bgp ipv4 unicast {VIP} json").replace(" ", "")
+        gone_by_bfd(net, router)
+
+
+def test_a_peer_some_hops_away_is_watched(net: Network) -> None:
+    """A router's loopback, by eBGP over several hops: BFD needs the address that it comes from."""
+    net.router.ip("addr", "add", "10.9.9.9/32", "dev", "lo")
+    far = " neighbor 10.9.0.11 ebgp-multihop 255\n neighbor 10.9.0.11 update-source 10.9.9.9\n"
+    config = configuration("10.9.0.11").replace(" neighbor 10.9.0.11 bfd", f"{far} neighbor 10.9.0.11 bfd")
+    with frr(net.router, config) as router:
+        spec = {"myASN": 64512, "peerASN": 64513, "peerAddress": "10.9.9.9", "password": "hush", "bfd": WATCHED}
+        net.create(BGP_PEER, "router", spec | {"ebgpMultiHop": True})
+        net.create(BGP_ADVERTISEMENT, "all", {})
+        net.announce("node1")
+        net.service("web", VIP)
+        until_routed(router, VIP, "10.9.0.11")
+        gone_by_bfd(net, router)
+
+
+def gone_by_bfd(net: Network, router: Frr) -> None:
+    """The router forgets the node's routes when its link goes, long before the hold time."""
+
+    def watched() -> set[str]:
+        return {found["status"] for found in json.loads(router.show("show bfd peers json"))}
+
+    eventually(lambda: watched() == {"up"}, 60, "BFD watches")
+    net.nodes["node1"].ip("link", "set", "eth0", "down")
+    try:
+        until_routed(router, VIP)
+    finally:
+        net.nodes["node1"].ip("link", "set", "eth0", "up")
+
+
+def test_a_password_that_cannot_be_read_concerns_its_peer_alone(net: Network, router: Frr) -> None:
+    peer(net, connectTime="1s")
+    net.patch(BGP_PEER, "router6", {"spec": {"password": None, "passwordSecret": {"name": "nosuch"}}})
+    net.create(BGP_ADVERTISEMENT, "all", {})
+    net.announce("node1")
+    net.service("web", VIP)
+    until_routed(router, VIP, "10.9.0.11")
+
+    def shown(name: str) -> tuple[str, bool]:
+        found = net.get(BGP_PEER, name).get("status", {}).get("sessions", {}).get("node1", {})
+        return found.get("state", ""), "Secret kube-system/nosuch can't be read" in (found.get("message") or "")
+
+    eventually(lambda: shown("router") == ("Established", False), 60, "one speaks")
+    eventually(lambda: shown("router6") == ("Down", True), 60, "the other says why it doesn't")
+
+
+def test_what_bird_refuses_is_said_in_its_words(net: Network, router: Frr) -> None:
+    """As what an API server of others lets through; sessions that are there go on, and show it."""
+    peer(net)
+    net.announce("node1")
+
+    def shown() -> JSON:
+        found: JSON = net.get(BGP_PEER, "router").get("status", {}).get("sessions", {}).get("node1", {})
+        return found
+
+    eventually(lambda: shown().get("state") == "Established", 60, "it speaks")
+    net.patch(BGP_PEER, "router6", {"spec": {"peerAddress": "fe80::1"}})  # of which link?
+    eventually(lambda: "BIRD refuses its configuration" in shown().get("message", ""), 60, "it is said")
+    assert shown()["state"] == "Established"
 
 
 class Healthz:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from kubesvc.api.registry import (
+    BGP_ADVERTISEMENT,
+    BGP_PEER,
     CONFIG_MAP,
     ENDPOINT_SLICE,
     ENDPOINTS,
@@ -88,6 +90,36 @@ def test_every_kind_can_be_asked_about_an_empty_object(kind: Kind) -> None:
     admission.prepare(kind, tree, None, context())
     admission.validate(kind, tree, None, context())
     assert any("nothing in this cluster acts on it" in w for w in admission.warnings(kind, tree)) != kind.acted_on
+
+
+ROUTER: JSON = {"myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "text"),
+    [
+        (BGP_PEER, ROUTER | {"holdTime": "0s", "bfd": {"receiveInterval": 100}}, None),
+        (BGP_PEER, ROUTER | {"peerASN": 2**32}, "spec.peerASN: Invalid value: 4294967296: must be an AS number"),
+        (BGP_PEER, ROUTER | {"peerAddress": "router"}, 'spec.peerAddress: Invalid value: "router": must be an IP'),
+        (BGP_PEER, ROUTER | {"routerID": "fd00::1"}, 'spec.routerID: Invalid value: "fd00::1": must be an IPv4'),
+        (BGP_PEER, ROUTER | {"peerPort": 70000}, "spec.peerPort: Invalid value: 70000: must be a number from 1"),
+        (BGP_PEER, ROUTER | {"holdTime": "1s"}, 'spec.holdTime: Invalid value: "1s": must be 0s, or from 3s'),
+        (BGP_PEER, ROUTER | {"holdTime": "soon"}, 'spec.holdTime: Invalid value: "soon": must be a duration'),
+        (BGP_PEER, ROUTER | {"keepaliveTime": "2m"}, 'spec.keepaliveTime: Invalid value: "2m": may not be longer'),
+        (BGP_PEER, ROUTER | {"bfd": {"receiveInterval": 1}}, "spec.bfd.receiveInterval: Invalid value: 1: must be a"),
+        (BGP_PEER, ROUTER | {"password": 'a"b'}, 'spec.password: Invalid value: "***": may not have quotes'),
+        (BGP_ADVERTISEMENT, {"communities": ["65535:65535", "large:4294967295:0:1"], "localPref": 0}, None),
+        (BGP_ADVERTISEMENT, {"communities": ["70000:1"]}, 'spec.communities[0]: Invalid value: "70000:1": must be two'),
+        (BGP_ADVERTISEMENT, {"communities": ["large:1:2:4294967296"]}, "spec.communities[0]: Invalid value"),
+        (BGP_ADVERTISEMENT, {"localPref": 2**32}, "spec.localPref: Invalid value: 4294967296: must be a number from"),
+        (BGP_ADVERTISEMENT, {"aggregationLength": 33}, "spec.aggregationLength: Invalid value: 33: must be a prefix"),
+    ],
+)  # fmt: skip
+def test_what_bird_would_refuse_is_refused_where_it_is_written(kind: Kind, spec: JSON, text: str | None) -> None:
+    """BIRD refuses a whole file for one mistake: every session of every node would go."""
+    found = texts(kind, named(kind, "x", spec=spec))
+    assert len(found) == (text is not None)
+    assert not text or found[0].startswith(text)
 
 
 # ── namespaces and nodes ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -295,6 +295,16 @@ def test_what_is_no_range(text: str, why: str) -> None:
         parse_range(text)
 
 
+@pytest.mark.parametrize(
+    "ranges", ["10.0.0.0/24", "10.0.0.0/22", "10.0.0.255-10.0.1.0", "10.0.0.1-10.0.0.254", "::/120"]
+)
+def test_a_pools_size_leaves_out_what_it_never_gives(ranges: str) -> None:
+    first, last = parse_range(ranges)
+    given = pool("p", ranges, avoid_buggy=True)
+    addresses = [ip_address(first.packed) + n for n in range(int(last) - int(first) + 1)]
+    assert given.size(first.version) == sum(a in given for a in addresses)
+
+
 def test_configured_ranges_may_not_overlap() -> None:
     with pytest.raises(BadPool, match="overlap"):
         configured([parse_range("10.0.0.0/24"), parse_range("10.0.0.5-10.0.0.6")])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv6Address, ip_address, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kubesvc.api.balancing import (
     BFD,
@@ -19,7 +21,7 @@ from kubesvc.api.balancing import (
 from kubesvc.api.meta import LabelSelector, ObjectMeta
 from kubesvc.loadbalancer.announce import bird_state, ndp
 from kubesvc.loadbalancer.announce.adverts import L2Rule, Route, routes, rules
-from kubesvc.loadbalancer.announce.bird_config import Neighbour, render
+from kubesvc.loadbalancer.announce.bird_config import Neighbour, Way, protocol, render
 from kubesvc.loadbalancer.announce.election import Member, Vip, claims
 from kubesvc.loadbalancer.announce.heartbeat import Heartbeat
 
@@ -138,6 +140,32 @@ def test_a_peer_is_told_only_what_is_for_it() -> None:
     assert "if net ~ [ fd01::/64 ] then { accept; }" in b
     assert "192.0.2" not in b
     assert "protocol kernel" not in config
+
+
+@pytest.mark.parametrize(
+    ("more", "way", "lines"),
+    [
+        ({}, Way("10.9.0.11", direct=True), ["local as 64512;"]),
+        ({"bfd": BFD()}, Way("10.9.0.11", direct=True), ["local 10.9.0.11 as 64512;"]),
+        ({"peer_asn": 64512}, Way("10.9.0.11", direct=True), ["local as 64512;", "direct;"]),
+        ({"peer_asn": 64512, "bfd": BFD()}, Way("10.8.0.3"), ["local 10.8.0.3 as 64512;"]),
+        ({"ebgp_multi_hop": True, "bfd": BFD()}, Way("10.8.0.3"), ["local 10.8.0.3 as 64512;", "multihop;"]),
+        ({"source_address": "10.9.9.9", "bfd": BFD()}, Way("10.8.0.3"), ["local 10.9.9.9 as 64512;"]),
+    ],
+    ids=["external", "external-bfd", "internal-near", "internal-far-bfd", "multihop-bfd", "a-source-given"],
+)
+def test_a_session_goes_the_way_there_is(more: dict[str, object], way: Way, lines: list[str]) -> None:
+    """BIRD has BFD over several hops only from a given address, and takes an internal peer for a far one."""
+    config = render("10.9.0.11", [replace(peer("a", **more), way=way)], [])
+    found = [line.strip() for line in config.splitlines()]
+    assert [line for line in found if line.startswith("local ") or line in ("direct;", "multihop;")] == lines
+
+
+def test_every_peer_has_a_protocol_of_its_own() -> None:
+    names = ["a-b", "a.b", "a" * 63 + ".b", "a" * 63 + ".c"]
+    found = {protocol(name) for name in names}
+    assert len(found) == len(names)
+    assert all(re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]{,62}", name) for name in found)
 
 
 def test_what_bird_says_of_its_sessions() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from kubesvc.api.core import Service, ServicePort, ServiceSpec
 from kubesvc.api.discovery import Endpoint, EndpointConditions, EndpointSlice, SlicePort
@@ -18,7 +19,7 @@ from kubesvc.loadbalancer.providers.aws.model import Found, Permission, Wanted
 from kubesvc.loadbalancer.providers.aws.places import Subnet
 from kubesvc.loadbalancer.providers.aws.plan import deletion, next_calls
 from kubesvc.loadbalancer.providers.aws.wanted import World, instance_of, node_rules, wanted_of
-from kubesvc.loadbalancer.providers.aws.wishes import Wish, wish_of
+from kubesvc.loadbalancer.providers.aws.wishes import Wish, remarks, wish_of
 
 HTTP = ServicePort(name="http", port=80, target_port=8080, node_port=30080)
 DNS_TCP = ServicePort(name="dns-tcp", port=53, target_port=53, node_port=30053)
@@ -343,8 +344,15 @@ def test_an_error_names_the_iam_action_that_is_missing() -> None:
 
 
 def test_ignored_and_unknown_annotations_are_remarked_on() -> None:
-    said = annotations.remarks(service(eip_pool="p", weights="1", scheme="internal").metadata.annotations)
+    said = remarks(service(eip_pool="p", weights="1", scheme="internal"))
     assert [text.split()[1] for text in said] == [PREFIX + "eip-pool", PREFIX + "weights"]
+
+
+def test_an_address_asked_for_in_the_spec_is_remarked_on() -> None:
+    plain = service(scheme="internal")
+    assert remarks(plain) == []
+    (said,) = remarks(replace(plain, spec=replace(plain.spec, load_balancer_ip="192.0.2.1")))
+    assert "spec.loadBalancerIP is passed over" in said
 
 
 def test_the_guide_has_the_table_of_the_code() -> None:

@@ -268,6 +268,70 @@ async def test_a_failing_provider_is_asked_again(world: World) -> None:
         await asyncio.gather(task, return_exceptions=True)
 
 
+class Dark(PoolProvider):
+    """Another provider beside the first, whose cloud doesn't answer."""
+
+    name = "dark"
+
+    def owns(self, load_balancer_class: str) -> bool:
+        return load_balancer_class == "example.com/dark"
+
+    async def delete(self, service: Service) -> None:
+        raise ProviderFailed("the cloud is dark")
+
+
+async def test_a_cloud_that_does_not_answer_holds_nobody_elses_service(world: World) -> None:
+    providers = [PoolProvider(world.session, CONFIG), Dark(world.session, NO_POOLS)]
+    task = asyncio.create_task(Controller(world.session, providers, CONFIG).run())
+    try:
+        await world.create("web", loadBalancerClass="kubesvc.dev/pool")
+        await world.has("web", "172.29.7.200")
+        await world.delete("web")
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_why_a_service_waits_is_told_again_now_and_then(world: World) -> None:
+    """Events are forgotten; who asks tomorrow is answered as well."""
+    config = LoadBalancerConfig(POOL, first_retry=0.01, last_retry=0.05, remind=0.01)
+    async with controller(world, config):
+        await world.create("web", loadBalancerIP="10.0.0.1")
+        await world.waits("web", "AddressOutsidePool")
+        await world.events.until(
+            lambda: any((e.count or 1) > 2 for e in latest(world, "web", "SyncLoadBalancerFailed")), "told again"
+        )
+
+
+class Seen(PoolProvider):
+    """A provider whose targets are addresses, as those of some clouds."""
+
+    def __init__(self, session: Session, config: LoadBalancerConfig) -> None:
+        super().__init__(session, config)
+        self.targets: asyncio.Queue[list[str]] = asyncio.Queue()
+
+    async def ensure(self, service: Service, nodes: Sequence[Node]) -> LoadBalancerStatus:
+        self.targets.put_nowait([address for node in nodes for address in node.internal_ips])
+        return await super().ensure(service, nodes)
+
+
+async def test_a_nodes_new_address_is_a_new_target(world: World) -> None:
+    provider = Seen(world.session, CONFIG)
+    task = asyncio.create_task(Controller(world.session, [provider], CONFIG).run())
+    try:
+        await world.create("web")
+        await world.has("web", "172.29.7.200")
+        for address in ("192.0.2.1", "192.0.2.2"):
+            status = {"addresses": [{"type": "InternalIP", "address": address}]}
+            await world.session.patch(NODE, "", "node1", {"status": status}, subresource="status")
+            async with asyncio.timeout(DEADLINE):
+                while await provider.targets.get() != [address]:
+                    pass
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 class Fussy(PoolProvider):
     """A provider that passes some annotations over, as a cloud's does."""
 
@@ -373,6 +437,37 @@ async def test_services_share_an_address_under_one_key(world: World) -> None:
         await world.has("udp", "172.29.7.200")
         await world.delete("tcp")
         assert world.address("udp") == "172.29.7.200"
+
+
+async def test_who_asks_for_what_cannot_be_had_frees_what_it_had(world: World) -> None:
+    """The address it may not keep goes to who waits for it, though it waits itself from now on."""
+    async with controller(world, NO_POOLS):
+        await create_pool(world, "p", "10.0.0.1-10.0.0.1")
+        await world.create("s1")
+        await world.has("s1", "10.0.0.1")
+        await world.create("s2")
+        await world.waits("s2", "PoolExhausted")
+        await world.patch("s1", {"metadata": {"annotations": {"metallb.io/address-pool": "nosuch"}}})
+        await world.waits("s1", "PoolNotFound")
+        await world.has("s2", "10.0.0.1")
+
+
+async def test_a_mistake_in_one_of_two_that_share_moves_neither_at_a_restart(world: World) -> None:
+    annotations = {"metallb.io/allow-shared-ip": "web"}
+    async with controller(world):
+        for name, port in (("s1", 80), ("s2", 81)):
+            spec = {"type": "LoadBalancer", "ports": [{"port": port, "protocol": "TCP"}]}
+            meta = {"name": name, "namespace": "default", "annotations": annotations}
+            await world.session.create(SERVICE, {"metadata": meta, "spec": spec})
+            await world.has(name, "172.29.7.200")
+        await world.patch("s1", {"metadata": {"annotations": {"metallb.io/loadBalancerIPs": "nonsense"}}})
+        await world.waits("s1", "InvalidAddress")
+    async with controller(world):
+        await world.create("s3")
+        await world.has("s3", "172.29.7.201")
+        await world.patch("s1", {"metadata": {"annotations": {"metallb.io/loadBalancerIPs": None}}})
+        await world.has("s1", "172.29.7.200")
+        await world.has("s2", "172.29.7.200")
 
 
 async def test_a_pool_says_what_is_used_and_why_it_is_not(world: World) -> None:

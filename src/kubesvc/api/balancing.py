@@ -10,6 +10,7 @@ The schema, for our API server and for others, is examples/loadbalancer/crds.yam
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import msgspec
@@ -150,3 +151,13 @@ def parse_range(text: str) -> Range:
             raise ValueError(f"range {text!r} begins and ends in different IP families")
         case _:
             raise ValueError(f"range {text!r} ends before it begins")
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a Go duration, such as 1m30s. Raises ValueError."""
+    if not re.fullmatch(r"(\d+(ms|s|m|h))+", text):
+        raise ValueError(f"{text!r} is no duration, such as 90s or 1m30s")
+    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)(ms|s|m|h)", text))

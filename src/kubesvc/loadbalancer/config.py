@@ -69,6 +69,8 @@ class LoadBalancerConfig(msgspec.Struct, frozen=True):
     gcp: GcpConfig | None = None
     first_retry: float = 5.0
     last_retry: float = 300.0
+    remind: float = 1800.0
+    """How often a Service that waits says why, in an event."""
 
 
 class AnnounceConfig(msgspec.Struct, frozen=True):

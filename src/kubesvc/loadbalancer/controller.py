@@ -74,6 +74,7 @@ class Controller:
             self._nodes.on_change(self._node_changed)
             self._services.on_change(self._service_changed)
             group.create_task(self._queue.run(self._reconcile, workers=self._config.workers))
+            group.create_task(self._remind())
 
     # ── observe ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -186,8 +187,22 @@ class Controller:
         self._remarked[service.key] = frozenset(remarks)
 
     async def _pending(self, service: Service, status: LoadBalancerStatus, reason: str, message: str) -> None:
-        if await self._show(service, status, _ready("False", reason, message)):
-            self._event(service, WARNING, "SyncLoadBalancerFailed", f"Error syncing load balancer: {reason}: {message}")
+        ready = _ready("False", reason, message)
+        if await self._show(service, status, ready):
+            self._failed(service, ready)
+
+    async def _remind(self) -> None:
+        """API servers forget Events, mostly after an hour: people who ask then are told why a Service waits as well."""
+        while True:
+            await asyncio.sleep(self._config.remind)
+            for service in list(self._services.items.values()):
+                ready = plan.ready_condition(service)
+                if ready is not None and ready.status == "False":
+                    self._failed(service, ready)
+
+    def _failed(self, service: Service, ready: Condition) -> None:
+        message = f"Error syncing load balancer: {ready.reason}: {ready.message}"
+        self._event(service, WARNING, "SyncLoadBalancerFailed", message)
 
     async def _clean_up(self, service: Service) -> None:
         self._event(service, NORMAL, "DeletingLoadBalancer", "Deleting load balancer")
@@ -207,9 +222,12 @@ class Controller:
                 self._written[service.key] = int(left.metadata.resource_version) + 1
 
     async def _forget(self, service: Service) -> None:
-        """Free what any provider has for it: the class that would name the provider may be wiped already."""
+        """Free what its provider has for it; without a class, which leaving the type wipes, what any of them has: the
+        default may have been another."""
+        wanted = service.spec.load_balancer_class
         for provider in self._providers:
-            await provider.delete(service)
+            if wanted is None or provider.owns(wanted):
+                await provider.delete(service)
         for known in (self._ensured, self._hosts, self._remarked):
             known.pop(service.key, None)
         self._waiting.discard(service.key)
@@ -254,7 +272,9 @@ def _slim(service: Service) -> Service:
 
 def _as_target(node: Node | None) -> object:
     """What makes it a target, and which; None when it is none."""
-    return (node.metadata.labels, node.spec.provider_id) if node is not None and is_eligible(node) else None
+    if node is None or not is_eligible(node):
+        return None
+    return node.metadata.labels, node.spec.provider_id, node.internal_ips, node.spec.pod_cidrs
 
 
 def _ready(status: str, reason: str, message: str) -> Condition:

@@ -4,7 +4,7 @@
     ARP (RFC 826) 14 hardware 16 │ 16 protocol 18 │ 18 hlen │ 19 plen │ 20 operation 22 │
                   22 sender MAC 28 │ 28 sender IP 32 │ 32 target MAC 38 │ 38 target IP 42
 
-NDP (RFC 4861) will be a module beside this one with the same two directions.
+NDP (RFC 4861) is in the module beside this one, with the same two directions.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import logging
+from contextlib import suppress
 from ipaddress import ip_address
 
 from kubesvc.api.balancing import BGPPeer, BGPSession
@@ -17,9 +18,11 @@ from kubesvc.api.registry import BGP_PEER, SECRET
 from kubesvc.api.selectors import from_label_selector, matches
 from kubesvc.client.events import WARNING, Recorder
 from kubesvc.client.session import Session, Unreachable
+from kubesvc.loadbalancer.announce import bird_state
 from kubesvc.loadbalancer.announce.adverts import routes
 from kubesvc.loadbalancer.announce.bird import Bird, BirdError
 from kubesvc.loadbalancer.announce.bird_config import Neighbour, protocol, render
+from kubesvc.loadbalancer.announce.ways import way_to
 from kubesvc.loadbalancer.announce.world import World
 from kubesvc.loadbalancer.config import AnnounceConfig
 from kubesvc.loadbalancer.nodes import is_eligible
@@ -40,7 +43,8 @@ class Speaker:
         self._bird = Bird(config.node_name, config.bird, config.runtime / config.node_name)
         self._dirty = asyncio.Event()
         self._told: set[str] = set()  # addresses that are announced now
-        self._problem = ""
+        self._problems: dict[str, str] = {}  # peer -> what was wrong when last looked at
+        self._passwords: dict[str, str] = {}  # peer -> the last that could be read
 
     def wake(self) -> None:
         self._dirty.set()
@@ -67,25 +71,49 @@ class Speaker:
     async def _follow(self) -> None:
         node, mine = self._world.node, self._mine()
         shown: dict[str, BGPSession] = {}
+        problems: dict[str, str] = {}  # peer -> what is wrong
         if not mine or node is None:
             await self._bird.stop()
         else:
+            neighbours = await self._neighbours(mine, problems)
             try:
-                await self._bird.apply(await self._config(node, mine), graceful=_graceful(mine))
+                await self._bird.apply(self._config(node, mine, neighbours), graceful=_graceful(mine))
                 found = await self._bird.sessions()
-                for peer in mine:
-                    one = found.get(protocol(peer.name))
-                    shown[peer.name] = BGPSession(state=one.state, message=one.problem, advertised=one.advertised) \
-                        if one else BGPSession(state="Down")  # fmt: skip
-                self._problem = ""
             except BirdError as error:
-                shown = {peer.name: BGPSession(state="Down", message=str(error)) for peer in mine}
-                if str(error) != self._problem:
-                    self._problem = str(error)
-                    log.error("%s", error)
-                    for peer in mine:
-                        self._events.record(COMPONENT, BGP_PEER, peer, WARNING, "BGPFailed", str(error))
+                problems = {peer.name: str(error) for peer in mine} | problems
+                found = await self._left()
+            for peer in mine:
+                one = found.get(protocol(peer.name), bird_state.Session("Down"))
+                message = problems.get(peer.name, one.problem)
+                shown[peer.name] = BGPSession(state=one.state, message=message, advertised=one.advertised)
+        self._complain(mine, problems)
         await self._show(shown)
+
+    async def _neighbours(self, mine: list[BGPPeer], problems: dict[str, str]) -> list[Neighbour]:
+        """Those that can be spoken to. One whose password can't be read any more keeps the one it had."""
+        found: list[Neighbour] = []
+        for peer in mine:
+            try:
+                self._passwords[peer.name] = await self._password(peer)
+            except BirdError as error:
+                problems[peer.name] = str(error)
+            if (password := self._passwords.get(peer.name)) is not None:
+                found.append(Neighbour(peer.name, peer.spec, password, way_to(peer.spec.peer_address)))
+        return found
+
+    async def _left(self) -> dict[str, bird_state.Session]:
+        """The sessions of a BIRD that goes on with what it was told before."""
+        with suppress(BirdError):
+            return await self._bird.sessions() if self._bird.running else {}
+        return {}
+
+    def _complain(self, mine: list[BGPPeer], problems: dict[str, str]) -> None:
+        for peer in mine:
+            problem = problems.get(peer.name, "")
+            if problem and problem != self._problems.get(peer.name):
+                log.error("BGP peer %s: %s", peer.name, problem)
+                self._events.record(COMPONENT, BGP_PEER, peer, WARNING, "BGPFailed", problem)
+        self._problems = problems
 
     def _mine(self) -> list[BGPPeer]:
         """The peers of this node."""
@@ -99,14 +127,14 @@ class Speaker:
             or any(matches(from_label_selector(s), node.metadata.labels) for s in peer.spec.node_selectors)
         ]
 
-    async def _config(self, node: Node, mine: list[BGPPeer]) -> str:
+    def _config(self, node: Node, mine: list[BGPPeer], neighbours: list[Neighbour]) -> str:
+        """Raises BirdError."""
         serves = is_eligible(node) and self.healthy
         _, rules = self._world.rules()
         vips = self._world.vips(lambda vip: str(vip.address) in self._told) if serves else []
         held = [(str(v.address), v.pool) for v in vips if v.hosts is None or self._node_name in v.hosts]
         told = routes(rules, held, node.metadata.labels)
         self._told = {address for address, _ in held}
-        neighbours = [Neighbour(peer.name, peer.spec, await self._password(peer)) for peer in mine]
         return render(_router_id(node, mine), neighbours, told)
 
     async def _password(self, peer: BGPPeer) -> str:

@@ -42,6 +42,7 @@ class Bird:
         self._written = ""
         self._graceful = False
         self._reading: asyncio.Task[None] | None = None
+        self._last_words = ""
 
     @property
     def running(self) -> bool:
@@ -109,7 +110,9 @@ class Bird:
         deadline = asyncio.get_running_loop().time() + PATIENCE
         while True:
             if process.returncode is not None:
-                raise BirdError(f"BIRD ended with status {process.returncode}; its last words are in the log")
+                if self._reading is not None:
+                    await self._reading
+                raise BirdError(f"BIRD ended with status {process.returncode}: {self._last_words}")
             with contextlib.suppress(BirdError):
                 await self._ask("show status")
                 return
@@ -120,7 +123,7 @@ class Bird:
     async def _pass_on(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None
         async for line in process.stderr:
-            text = line.decode(errors="replace").strip()
+            self._last_words = text = line.decode(errors="replace").strip()
             log.log(logging.WARNING if "<WARN>" in text or "<ERR" in text else logging.INFO, "%s", text)
 
     async def _ask(self, question: str) -> str:

@@ -7,23 +7,32 @@ https://bird.network.cz/?get_doc&v=20
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from ipaddress import ip_address
 
 import msgspec
 
-from kubesvc.api.balancing import BGPPeerSpec
+from kubesvc.api.balancing import BGPPeerSpec, parse_duration
 from kubesvc.loadbalancer.announce.adverts import Network, Route
 
 
+class Way(msgspec.Struct, frozen=True):
+    """How this node reaches a router: `source` is the address it speaks from, "" when there is no route; `direct`: no
+    router is between."""
+
+    source: str = ""
+    direct: bool = False
+
+
 class Neighbour(msgspec.Struct, frozen=True):
-    """A BGPPeer as one node sees it, its password read."""
+    """A BGPPeer as one node sees it, its password read and the `way` to it known."""
 
     name: str
     spec: BGPPeerSpec
     password: str = ""
+    way: Way = Way()
 
     @property
     def version(self) -> int:
@@ -32,8 +41,9 @@ class Neighbour(msgspec.Struct, frozen=True):
 
 
 def protocol(name: str) -> str:
-    """The name of a peer's protocol in BIRD."""
-    return "peer_" + re.sub(r"[^a-z0-9]", "_", name)
+    """The name of a peer's protocol in BIRD, which has room for 64 characters: another one for every peer."""
+    readable = name.replace("-", "_").replace(".", "D")
+    return f"peer_{readable}" if len(name) < 50 else f"peer_{readable[:32]}_{sha256(name.encode()).hexdigest()[:16]}"
 
 
 def render(router_id: str, neighbours: Iterable[Neighbour], routes: Sequence[Route]) -> str:
@@ -63,9 +73,14 @@ def _static(version: int, routes: Sequence[Route]) -> str:
 
 def _session(neighbour: Neighbour, routes: Sequence[Route]) -> str:
     spec = neighbour.spec
-    source = f"local {spec.source_address} as {spec.my_asn};" if spec.source_address else f"local as {spec.my_asn};"
-    lines = [source, f"neighbor {spec.peer_address} port {spec.peer_port} as {spec.peer_asn};"]
-    if spec.ebgp_multi_hop and spec.my_asn != spec.peer_asn:
+    internal = spec.my_asn == spec.peer_asn
+    # BFD over several hops needs an address to speak from; a neighbour on the same segment is asked over one.
+    source = spec.source_address or (neighbour.way.source if spec.bfd else "")
+    lines = [f"local {source} as {spec.my_asn};" if source else f"local as {spec.my_asn};"]
+    lines.append(f"neighbor {spec.peer_address} port {spec.peer_port} as {spec.peer_asn};")
+    if internal and neighbour.way.direct:
+        lines.append("direct;")
+    if spec.ebgp_multi_hop and not internal:
         lines.append("multihop;")
     if neighbour.password:
         lines.append(f'password "{neighbour.password}";')
@@ -111,10 +126,7 @@ def _community(text: str) -> str:
     return f"bgp_community.add(({text.replace(':', ', ')}));"
 
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
 def _seconds(duration: str) -> int:
-    """Whole seconds, at least one, of a Go duration such as 1m30s."""
-    found = re.findall(r"(\d+)(ms|s|m|h)", duration)
-    return max(1, round(sum(int(number) * _UNITS[unit] for number, unit in found)))
+    """Whole seconds; none is none, and less than one is one."""
+    found = parse_duration(duration)
+    return max(1, round(found)) if found else 0

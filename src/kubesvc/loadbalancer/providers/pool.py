@@ -25,7 +25,7 @@ from kubesvc.loadbalancer.provider import Change, Refused
 from kubesvc.loadbalancer.providers import pools
 from kubesvc.loadbalancer.providers.allocator import Allocator
 from kubesvc.loadbalancer.providers.pools import Pool
-from kubesvc.loadbalancer.providers.wishes import Refusal, Wish, wish_of
+from kubesvc.loadbalancer.providers.wishes import Refusal, sharing_of, wish_of
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +69,7 @@ class PoolProvider:
         await self._ready()
         self._configure()
         for service in sorted(services, key=lambda s: (s.metadata.creation_timestamp or "", s.key)):
-            wish = wish_of(service)
-            lost = self._allocator.adopt(service.key, _shown(service), wish.sharing if isinstance(wish, Wish) else None)
+            lost = self._allocator.adopt(service.key, _shown(service), sharing_of(service))
             if lost:
                 listed = ", ".join(map(str, lost))
                 log.warning("service %s shows %s, which it can't keep", "/".join(service.key), listed)
@@ -86,11 +85,11 @@ class PoolProvider:
             else self._allocator.assign(key, wish, lambda pool: pool.admits(service, labels))
         )
         self._counted.set()
-        if isinstance(granted, Refusal):
-            raise Refused(granted.reason, granted.message, _status(self._allocator.current(key)))
         current = self._allocator.current(key)
         if _shown(service) == list(current):
             self._freed(self._allocator.settle(key))
+        if isinstance(granted, Refusal):
+            raise Refused(granted.reason, granted.message, _status(current))
         return _status(current)
 
     async def delete(self, service: Service) -> None:

@@ -53,7 +53,10 @@ class Pool(msgspec.Struct, frozen=True):
         return (not self.selects, self.priority or 1 << 31, self.name)
 
     def size(self, version: int) -> int:
-        return sum(int(last) - int(first) + 1 for first, last in self.ranges if first.version == version)
+        """How many addresses of a family it has to give."""
+        spans = [(int(first), int(last)) for first, last in self.ranges if first.version == version]
+        buggy = sum(map(_buggy, spans)) if self.avoid_buggy and version == 4 else 0
+        return sum(last - first + 1 for first, last in spans) - buggy
 
     def admits(self, service: Service, namespace_labels: Mapping[str, str]) -> bool:
         """Whether the Service may have an address of this pool."""
@@ -67,6 +70,12 @@ class Pool(msgspec.Struct, frozen=True):
 def is_buggy(address: Address) -> bool:
     """x.x.x.0 and x.x.x.255, which some old devices take for a network and a broadcast address."""
     return isinstance(address, IPv4Address) and address.packed[3] in (0, 255)
+
+
+def _buggy(span: tuple[int, int]) -> int:
+    """How many of a range's addresses end in .0 or .255."""
+    first, last = span
+    return sum((last - end) // 256 - (first - 1 - end) // 256 for end in (0, 255))
 
 
 def configured(ranges: Sequence[Range]) -> Pool:

@@ -83,19 +83,26 @@ def wish_of(service: Service) -> Wish | Refusal:
     if len(named) > 1:
         listed = " and ".join(f"{name} ({where})" for name, where in named.items())
         return Refusal(Reason.CONFLICTING_REQUEST, f"asks for several pools, {listed}; ask for one")
-    key = next((annotations[a] for a in SHARED if annotations.get(a)), "")
-    local = spec.external_traffic_policy == "Local"
-    sharing = Sharing(
-        key,
-        frozenset((port.protocol, port.port) for port in spec.ports),
-        tuple(sorted((spec.selector or {}).items())) if local else (),
-    )
     return Wish(
         families,
         spec.ip_family_policy == "RequireDualStack",
         asked,
         next(iter(named), ""),
-        sharing if key else None,
+        sharing_of(service),
+    )
+
+
+def sharing_of(service: Service) -> Sharing | None:
+    """With whom the Service may share an address, whatever becomes of its other wishes; None: with nobody."""
+    spec, annotations = service.spec, service.metadata.annotations
+    key = next((annotations[a] for a in SHARED if annotations.get(a)), "")
+    local = spec.external_traffic_policy == "Local"
+    if not key:
+        return None
+    return Sharing(
+        key,
+        frozenset((port.protocol, port.port) for port in spec.ports),
+        tuple(sorted((spec.selector or {}).items())) if local else (),
     )
 
 

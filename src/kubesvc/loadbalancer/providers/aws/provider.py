@@ -20,7 +20,7 @@ from kubesvc.client.session import Session
 from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.provider import Change, ProviderFailed
 from kubesvc.loadbalancer.providers.aws import failures, names
-from kubesvc.loadbalancer.providers.aws.annotations import NLB_CLASS, remarks
+from kubesvc.loadbalancer.providers.aws.annotations import NLB_CLASS
 from kubesvc.loadbalancer.providers.aws.applied import as_listed, steps
 from kubesvc.loadbalancer.providers.aws.client import AwsError, Client
 from kubesvc.loadbalancer.providers.aws.firewall import Firewall
@@ -29,7 +29,7 @@ from kubesvc.loadbalancer.providers.aws.model import Found, Wanted
 from kubesvc.loadbalancer.providers.aws.plan import Call, deletion
 from kubesvc.loadbalancer.providers.aws.surroundings import Surroundings
 from kubesvc.loadbalancer.providers.aws.wanted import World, instance_of, node_rules, nodes_behind, wanted_of
-from kubesvc.loadbalancer.providers.aws.wishes import Wish, wish_of
+from kubesvc.loadbalancer.providers.aws.wishes import Wish, remarks, wish_of
 
 ROUNDS = 10
 """More than any change needs: a plan that never ends is a mistake, and must not become a bill."""
@@ -56,7 +56,7 @@ class AwsProvider:
         return load_balancer_class == NLB_CLASS
 
     def remarks(self, service: Service) -> Sequence[str]:
-        return remarks(service.metadata.annotations)
+        return remarks(service)
 
     async def run(self, changed: Callable[[Change | Key], None]) -> None:
         self._changed = changed

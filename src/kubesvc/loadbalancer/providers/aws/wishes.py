@@ -14,6 +14,7 @@ import msgspec
 
 from kubesvc.api.core import LoadBalancerStatus, Service, ServicePort
 from kubesvc.loadbalancer.provider import Refused
+from kubesvc.loadbalancer.providers.aws import annotations as table
 from kubesvc.loadbalancer.providers.aws.annotations import LISTENER_ATTRIBUTES, PREFIX, SOURCE_RANGES, rejected
 from kubesvc.loadbalancer.providers.aws.model import Health
 from kubesvc.loadbalancer.providers.aws.names import OURS
@@ -26,6 +27,10 @@ OLD_ATTRIBUTES = {
     "cross-zone-load-balancing-enabled": "load_balancing.cross_zone.enabled",
 }
 PROXY_PROTOCOL = "proxy_protocol_v2.enabled"
+IP_PASSED_OVER = (
+    "spec.loadBalancerIP is passed over: an NLB has a host name; ask for its addresses with the annotations "
+    f"{PREFIX}eip-allocations or {PREFIX}private-ipv4-addresses"
+)
 DEFAULT_POLICY = "ELBSecurityPolicy-2016-08"
 
 
@@ -168,6 +173,14 @@ def wish_of(service: Service) -> Wish:
         group_attributes=read.mapping("target-group-attributes"),
         tags=tags,
     )
+
+
+def remarks(service: Service) -> list[str]:
+    """What of the Service is passed over, a sentence each."""
+    said = table.remarks(service.metadata.annotations)
+    if service.spec.load_balancer_ip:
+        said.append(IP_PASSED_OVER)
+    return said
 
 
 def _old_scheme(read: _Reader) -> str:

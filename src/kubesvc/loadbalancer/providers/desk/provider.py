@@ -16,10 +16,10 @@ from kubesvc.api.core import LoadBalancerStatus, Service
 from kubesvc.api.nodes import Node
 from kubesvc.loadbalancer.config import LoadBalancerConfig
 from kubesvc.loadbalancer.provider import Change, ProviderFailed, Refused
+from kubesvc.loadbalancer.providers.aws.wishes import IP_PASSED_OVER
 from kubesvc.loadbalancer.providers.desk import plan, vocabulary
 from kubesvc.loadbalancer.providers.desk.ledger import Ledger
 from kubesvc.loadbalancer.providers.desk.model import Balancer
-from kubesvc.loadbalancer.providers.desk.wishes import BadWish
 
 
 class DeskProvider:
@@ -37,7 +37,8 @@ class DeskProvider:
         return load_balancer_class in (plan.CLASS, *plan.CLASSES[self._cloud])
 
     def remarks(self, service: Service) -> Sequence[str]:
-        return tuple(vocabulary.remarks(self._cloud, service.metadata.annotations))
+        said = list(vocabulary.remarks(self._cloud, service.metadata.annotations))
+        return [*said, IP_PASSED_OVER] if self._cloud == "aws" and service.spec.load_balancer_ip else said
 
     async def run(self, changed: Callable[[Change], None]) -> None:
         self._changed = changed
@@ -53,14 +54,12 @@ class DeskProvider:
         there = {found.uid: found for found in self._ledger.read()}
         before = there.pop(service.metadata.uid, None)
         has = plan.status(before) if before else LoadBalancerStatus()
-        if service.spec.allocate_load_balancer_node_ports is False and self._cloud == "aws":
-            message = "instance targets need node ports: leave allocateLoadBalancerNodePorts out"
-            raise Refused("NoNodePorts", message, has)
         try:
-            address = self._address(service, before, there.values(), has)
-            wanted = plan.balancer(self._cloud, service, nodes, address)
-        except BadWish as error:
-            raise Refused("InvalidAnnotation", str(error), has) from error
+            wanted = plan.balancer(
+                self._cloud, service, nodes, lambda asked: self._address(asked, before, there.values(), has)
+            )
+        except Refused as refused:
+            raise Refused(refused.reason, str(refused), has) from refused
         if wanted != before:
             self._write(lambda: self._ledger.write(wanted))
             if before is not None and before.address != wanted.address:
@@ -73,17 +72,12 @@ class DeskProvider:
         if any(gone):
             self._changed(Change.CAPACITY)
 
-    def _address(
-        self, service: Service, before: Balancer | None, others: Iterable[Balancer], has: LoadBalancerStatus
-    ) -> str:
+    def _address(self, asked: str, before: Balancer | None, others: Iterable[Balancer], has: LoadBalancerStatus) -> str:
         """The one it asks for, else its own, else the first that is free. Raises Refused."""
         taken = {found.address: found.service for found in others}
-        asked = plan.wanted_address(self._cloud, service)
         if asked:
-            try:
-                inside = any(first <= IPv4Address(asked) <= last for first, last in self._pools)  # type: ignore[operator]
-            except ValueError as error:
-                raise BadWish(f"loadBalancerIP {asked!r}: {error}; expected an IPv4 address") from error
+            wanted = IPv4Address(asked)
+            inside = any(first <= wanted <= last for first, last in self._pools)  # type: ignore[operator]
             if not inside:
                 raise Refused("AddressOutsidePool", f"{asked} isn't an address of this cloud: {self._listed()}", has)
             if asked in taken:

@@ -2,7 +2,7 @@
 
 supported   and in ACTS: the desk does it, too; otherwise the cloud would, and the desk says that it doesn't
 ignored     by the real provider, for the reason its table gives
-rejected    by the real provider, and so here
+rejected    by the real provider, and so here: `plan` asks it
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ AWS = aws.PREFIX
 AZURE = azure.AZURE
 SOURCE_RANGES = aws.SOURCE_RANGES
 
-SUPPORTED, IGNORED, REJECTED = azure.SUPPORTED, azure.IGNORED, azure.REJECTED
+SUPPORTED, IGNORED = azure.SUPPORTED, azure.IGNORED
 
 _FAMILIES = {"aws": (AWS,), "gcp": gcp.CLOUD_PREFIXES, "azure": (AZURE, f"{azure.PREFIX}port_")}
 """cloud -> how its annotations begin."""
@@ -29,13 +29,15 @@ ACTS = {
         AWS + name
         for name in (
             *("type", "nlb-target-type", "scheme", "internal", "name", "target-node-labels", "ssl-cert", "ssl-ports"),
-            *("proxy-protocol", "target-group-attributes", *(f"healthcheck-{name}" for name in _AWS_CHECK)),
+            *("proxy-protocol", "proxy-protocol-per-target-group", "target-group-attributes"),
+            *(f"healthcheck-{name}" for name in _AWS_CHECK),
         )
     ),
     "gcp": frozenset((gcp.TYPE, gcp.OLD_TYPE, gcp.RBS)),
     "azure": frozenset(
         (
             *("azure-load-balancer-internal", "azure-load-balancer-ipv4", "azure-disable-load-balancer-floating-ip"),
+            *("azure-allowed-ip-ranges", "azure-deny-all-except-load-balancer-source-ranges"),
             *(f"azure-load-balancer-health-probe-{name}" for name in _PROBE),
             *("port_{port}_no_lb_rule", "port_{port}_no_probe_rule", "port_{port}_health-probe_port"),
             *(f"port_{{port}}_health-probe_{name}" for name in _PROBE),
@@ -77,14 +79,3 @@ def remarks(cloud: str, annotations: Mapping[str, str]) -> Iterator[str]:
             yield f"{name} isn't emulated on the desk: it acts with provider {cloud} alone"
         elif name in _VALUES and value == _VALUES[name][0]:
             yield f"{name}: {value} isn't emulated on the desk: {_VALUES[name][1]}"
-
-
-def rejection(cloud: str, annotations: Mapping[str, str]) -> str:
-    """Why the real provider would refuse; "" when it wouldn't."""
-    for name, value in sorted(annotations.items()):
-        if not name.startswith(_FAMILIES[cloud]) or value.lower() in ("", "false", "off"):
-            continue
-        found = fate(cloud, name)
-        if found is not None and found[0] == REJECTED:
-            return f"annotation {name} isn't served: {found[1]}"
-    return ""
