@@ -8,11 +8,14 @@ from collections.abc import Iterable
 import msgspec
 
 from kubesvc.api.core import Service
+from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.errors import ApiError
 from kubesvc.api.nodes import Node
-from kubesvc.api.registry import NODE, SERVICE
+from kubesvc.api.pods import Pod
+from kubesvc.api.registry import ENDPOINT_SLICE, NODE, POD, SERVICE
 from kubesvc.box import lock, processes
 from kubesvc.box.definition import Box, Publication
+from kubesvc.box.serving import Serving, serving
 from kubesvc.client import kubeconfig
 from kubesvc.client.session import Session, Unreachable
 from kubesvc.dns.listing import zone_file
@@ -38,13 +41,15 @@ class NodeLine(msgspec.Struct, frozen=True):
 
 
 class ServiceLine(msgspec.Struct, frozen=True):
-    """`inside` and `outside` are where the Service answers: from pods, and from this machine."""
+    """`inside` and `outside` are where the Service answers: from pods, and from this machine; `serving` says whether
+    it does."""
 
     namespace: str
     name: str
     type: str
     inside: list[str]
     outside: list[str]
+    serving: Serving
 
 
 class PublishedLine(msgspec.Struct, frozen=True):
@@ -160,6 +165,11 @@ async def _ask(session: Session, box: Box, found: Overview) -> None:
     found.dns_records = [(f"{s.namespace}/{s.name}", record) for s in services for record in dns_records(s)]
     found.name_server = str(box.network.cloud) if box.cloud == "aws" else ""
     found.published = published(box.publications, services)
+    slices: dict[tuple[str, str], list[EndpointSlice]] = {}  # namespace and name of a Service -> its slices
+    for each in (await session.list(ENDPOINT_SLICE, EndpointSlice)).items:
+        slices.setdefault((each.namespace, each.service_name), []).append(each)
+    pods = (await session.list(POD, Pod)).items
     for service in services:
         inside, outside = inside_addresses(service, box.dns_domain), outside_addresses(service, addresses)
-        found.services.append(ServiceLine(service.namespace, service.name, service.spec.type, inside, outside))
+        served = serving(service, slices.get(service.key, ()), pods)
+        found.services.append(ServiceLine(service.namespace, service.name, service.spec.type, inside, outside, served))

@@ -50,15 +50,21 @@ def _print(console: Console, found: Overview) -> None:
             node.namespace,
             style="" if node.ready else "red",
         )
-    services = _table("SERVICE", "TYPE", "FROM PODS", "FROM THIS MACHINE")
+    services = _table("SERVICE", "TYPE", "READY", "FROM PODS", "FROM THIS MACHINE")
     for service in found.services:
         name = f"{service.namespace}/{service.name}"
         inside, outside = (escape("\n".join(where)) for where in (service.inside, service.outside))
-        services.add_row(name, service.type, inside, outside)
+        style = "red" if service.serving.wrong else ""
+        services.add_row(name, service.type, service.serving.ready, inside, outside, style=style)
     console.print()
     console.print(nodes)
     console.print()
     console.print(services)
+    if any(service.serving.wrong for service in found.services):
+        console.print("\n[bold]WHAT IS WRONG[/]")
+        for service in found.services:
+            for text in service.serving.wrong:
+                console.print(f"service {service.namespace}/{service.name}: {text}", markup=False)
     if found.dns_records:
         records = _table("SERVICE", "RECORD FOR A NAME OF YOURS")
         for row in found.dns_records:
@@ -81,7 +87,7 @@ def _print(console: Console, found: Overview) -> None:
 @click.command()
 @which_box
 def status(name: str, directory: Path | None) -> None:
-    """Show a box's processes, nodes and Services, and where each Service answers.
+    """Show a box's processes, nodes and Services, where each Service answers, and why it doesn't.
 
     Exit status: 0 when the box runs and is ready, 3 when it doesn't.
     """
