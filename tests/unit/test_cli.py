@@ -44,6 +44,17 @@ def test_a_box_that_is_not_there_is_named(command):
     assert "kubesvc up --name nosuchbox" in shown.output
 
 
+@pytest.mark.parametrize("command", ["status", "down", "doctor"])
+def test_who_forgot_the_name_is_told_how_to_give_it(command, monkeypatch):
+    """There are boxes, and none of the name that is meant without one."""
+    monkeypatch.setattr("kubesvc.cli.options.find", lambda name, directory: None)
+    monkeypatch.setattr("kubesvc.cli.options.names", lambda: ["mine", "other"])
+    shown = CliRunner().invoke(cli, [command])
+    assert shown.exit_code == 1
+    assert "no box 'default'; boxes here: mine, other; choose with --name or KUBESVC_NAME" in shown.output
+    assert "or start one with `kubesvc up`" in shown.output
+
+
 def test_an_unknown_command_is_refused():
     """As click words it."""
     assert CliRunner().invoke(cli, ["nonsense"]).exit_code == 2

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kubesvc.box.definition import name_flag
 from kubesvc.box.overview import Overview, overview
 from kubesvc.cli.options import box_or_fail, which_box
 
@@ -95,7 +96,9 @@ def status(name: str, directory: Path | None) -> None:
     found = asyncio.run(overview(box))
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
     if not found.running:
-        console.print(f"Box {box.name!r} is not running; its data is in {box.path}. Start it with `kubesvc up`.")
+        console.print(
+            f"Box {box.name!r} is not running; its data is in {box.path}. Start it with `kubesvc up{name_flag(name)}`."
+        )
         raise click.exceptions.Exit(3)
     state = "ready" if found.ready else "starting"
     console.print(f"Box [bold]{box.name}[/] is {state}; kubeconfig {box.kubeconfig}\n")
