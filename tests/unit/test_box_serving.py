@@ -94,6 +94,22 @@ STORY = {
             ],
         ),
     ),
+    "a number that its pods don't declare": (
+        service(ports=[{"name": "http", "port": 80}]),
+        [slice_of(True)],
+        [declaring("a", {"containerPort": 8080})],
+        Serving(
+            "1/1",
+            [],
+            ["port 80 leads to 80/TCP of its pods, which declare 8080: if it is refused, correct targetPort"],
+        ),
+    ),
+    "pods that declare nothing, or that number": (
+        service(),
+        [slice_of(True, True)],
+        [declaring("a", {"containerPort": 8080}, {"containerPort": 53, "protocol": "UDP"}), declaring("b")],
+        Serving("2/2"),
+    ),
     "its load balancer waits": (
         service(type="LoadBalancer"),
         [slice_of(True)],
@@ -105,7 +121,7 @@ STORY = {
 
 @pytest.mark.parametrize(("asked", "slices", "pods", "said"), STORY.values(), ids=STORY)
 def test_what_is_wrong_is_said(asked: Service, slices: list[EndpointSlice], pods: list[Any], said: Serving) -> None:
-    assert serving(asked, slices, pods) == said
+    assert serving(asked, slices, {pod.key: pod for pod in pods}) == said
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,8 @@ def test_status_says_where_each_kind_of_service_answers():
     assert inside_addresses(alias, "cluster.local") == [f"{name} -> a.example"]
     assert outside_addresses(service("NodePort"), nodes)[-1] == "172.29.0.2:30080 (any node)"
     assert outside_addresses(service("LoadBalancer"), nodes)[0] == "172.29.0.200:80"
+    udp = Service(spec=ServiceSpec(type="NodePort", ports=[ServicePort(port=53, protocol="UDP", node_port=30053)]))
+    assert outside_addresses(udp, nodes)[-1] == "172.29.0.2:30053/UDP (any node)"
     pending = Service(spec=ServiceSpec(type="LoadBalancer", ports=[ServicePort(port=80)]))
     assert outside_addresses(pending, nodes) == ["<pending>"]
 

@@ -47,13 +47,14 @@ def resolve_target_port(port: ServicePort, pod: Pod) -> int | None:
         return target
     if target.isdigit():
         return int(target)
-    for declared in _declared_ports(pod):
+    for declared in declared_ports(pod):
         if declared.name == target and declared.protocol == port.protocol:
             return declared.container_port
     return None
 
 
-def _declared_ports(pod: Pod) -> Iterator[ContainerPort]:
+def declared_ports(pod: Pod) -> Iterator[ContainerPort]:
+    """Of its containers and sidecars."""
     for container in pod.spec.containers:
         yield from container.ports
     for container in pod.spec.init_containers:
@@ -69,7 +70,7 @@ def unnamed_target_ports(service: Service, pods: Iterable[Pod]) -> list[str]:
     found = []
     for port in named_ones if staying else ():
         if all(resolve_target_port(port, pod) is None for pod in staying):
-            named = sorted({f"{p.name}/{p.protocol}" for pod in staying for p in _declared_ports(pod) if p.name})
+            named = sorted({f"{p.name}/{p.protocol}" for pod in staying for p in declared_ports(pod) if p.name})
             found.append(
                 f"port {port.port}: none of its pods has a port named {port.target_port}/{port.protocol}; "
                 f"they have {', '.join(named) or 'none with a name'}: correct targetPort, or the containers' ports"

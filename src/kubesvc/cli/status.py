@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kubesvc.box.definition import name_flag
-from kubesvc.box.overview import Overview, overview
+from kubesvc.box.overview import Overview, ServiceLine, overview
 from kubesvc.cli.options import box_or_fail, which_box
 
 
@@ -61,11 +61,8 @@ def _print(console: Console, found: Overview) -> None:
     console.print(nodes)
     console.print()
     console.print(services)
-    if any(service.serving.wrong for service in found.services):
-        console.print("\n[bold]WHAT IS WRONG[/]")
-        for service in found.services:
-            for text in service.serving.wrong:
-                console.print(f"service {service.namespace}/{service.name}: {text}", markup=False)
+    _print_remarks(console, "WHAT IS WRONG", [(line, text) for line in found.services for text in line.serving.wrong])
+    _print_remarks(console, "WORTH A LOOK", [(line, text) for line in found.services for text in line.serving.doubtful])
     if found.dns_records:
         records = _table("SERVICE", "RECORD FOR A NAME OF YOURS")
         for row in found.dns_records:
@@ -83,6 +80,13 @@ def _print(console: Console, found: Overview) -> None:
             published.add_row(line.host, line.node_port, line.service or "(no Service has this node port)")
         console.print()
         console.print(published)
+
+
+def _print_remarks(console: Console, title: str, remarks: list[tuple[ServiceLine, str]]) -> None:
+    if remarks:
+        console.print(f"\n[bold]{title}[/]")
+    for line, text in remarks:
+        console.print(f"service {line.namespace}/{line.name}: {text}", markup=False)
 
 
 @click.command()
