@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubesvc.api.registry import DEPLOYMENT, JOB, POD, SERVICE, STATEFUL_SET
+from kubesvc.api.registry import DEPLOYMENT, ENDPOINT_SLICE, JOB, POD, SERVICE, STATEFUL_SET
 from kubesvc.apiserver import admission
 
 CONTAINER = {"name": "c", "image": "host"}
@@ -70,3 +70,29 @@ def test_a_workload_is_told_what_of_it_is_not_done(kind, spec, told):
     spec = {"template": {"spec": {"containers": [CONTAINER]}}} | spec
     found = admission.warnings(kind, {"metadata": {"name": "x"}, "spec": spec})
     assert [told in line for line in found] == ([] if told is None else [True])
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "annotation", "told"),
+    [
+        (SERVICE, "metadata", "kubesvc.dev/balance", None),
+        (SERVICE, "metadata", "kubesvc.dev/blance", "expected one of kubesvc.dev/address-pool, "),
+        (SERVICE, "metadata", "kubesvc.dev/weight", "does nothing on a Service: it is for a Pod"),
+        (SERVICE, "metadata", "example.com/blance", None),
+        (POD, "metadata", "kubesvc.dev/weight", None),
+        (POD, "metadata", "kubesvc.dev/wieght", "does nothing on a Pod: expected one of kubesvc.dev/weight"),
+        (DEPLOYMENT, "spec.template.metadata", "kubesvc.dev/weight", None),
+        (DEPLOYMENT, "spec.template.metadata", "kubesvc.dev/balance", "does nothing on a Pod: it is for a Service"),
+        (DEPLOYMENT, "metadata", "kubesvc.dev/weight", "does nothing on a Deployment: it is for a Pod"),
+        (ENDPOINT_SLICE, "metadata", "kubesvc.dev/weights", None),
+    ],
+)
+def test_an_annotation_of_ours_that_does_nothing_is_told(kind, path, annotation, told):
+    """With its place, and what there is or for whom it is."""
+    tree = {"annotations": {annotation: "x"}}
+    for name in reversed(path.split(".")):
+        tree = {name: tree}
+    found = admission.warnings(kind, tree)
+    assert [told in line and line.startswith(f"{path}.annotations[{annotation}]") for line in found] == (
+        [] if told is None else [True]
+    )

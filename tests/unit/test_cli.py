@@ -44,6 +44,17 @@ def test_a_box_that_is_not_there_is_named(command):
     assert "kubesvc up --name nosuchbox" in shown.output
 
 
+@pytest.mark.parametrize("command", ["status", "down", "doctor"])
+def test_who_forgot_the_name_is_told_how_to_give_it(command, monkeypatch):
+    """There are boxes, and none of the name that is meant without one."""
+    monkeypatch.setattr("kubesvc.cli.options.find", lambda name, directory: None)
+    monkeypatch.setattr("kubesvc.cli.options.names", lambda: ["mine", "other"])
+    shown = CliRunner().invoke(cli, [command])
+    assert shown.exit_code == 1
+    assert "no box 'default'; boxes here: mine, other; choose with --name or KUBESVC_NAME" in shown.output
+    assert "or start one with `kubesvc up`" in shown.output
+
+
 def test_an_unknown_command_is_refused():
     """As click words it."""
     assert CliRunner().invoke(cli, ["nonsense"]).exit_code == 2
@@ -68,6 +79,8 @@ def test_status_says_where_each_kind_of_service_answers():
     assert inside_addresses(alias, "cluster.local") == [f"{name} -> a.example"]
     assert outside_addresses(service("NodePort"), nodes)[-1] == "172.29.0.2:30080 (any node)"
     assert outside_addresses(service("LoadBalancer"), nodes)[0] == "172.29.0.200:80"
+    udp = Service(spec=ServiceSpec(type="NodePort", ports=[ServicePort(port=53, protocol="UDP", node_port=30053)]))
+    assert outside_addresses(udp, nodes)[-1] == "172.29.0.2:30053/UDP (any node)"
     pending = Service(spec=ServiceSpec(type="LoadBalancer", ports=[ServicePort(port=80)]))
     assert outside_addresses(pending, nodes) == ["<pending>"]
 

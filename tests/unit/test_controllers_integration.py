@@ -23,6 +23,7 @@ from kubesvc.api.registry import (
     EVENT,
     NAMESPACE,
     NODE,
+    PERSISTENT_VOLUME_CLAIM,
     POD,
     REPLICA_SET,
     SERVICE,
@@ -60,6 +61,17 @@ class Cluster:
         response = await self.session.raw("GET", EVENT.path("default"))
         items: list[JSON] = msgspec.json.decode(response.body)["items"]
         return items
+
+    async def told(self, reason: str, about: str) -> str:
+        """The message of an Event with this reason."""
+        informer = self.see.of["Event"]
+        while True:
+            before = informer.revision
+            for event in await self.events():
+                if event["reason"] == reason:
+                    assert event["involvedObject"]["name"] == about
+                    return str(event["message"])
+            await self.see.until(lambda before=before: informer.revision > before, "another event")
 
 
 @pytest.fixture
@@ -189,24 +201,40 @@ async def test_a_pods_weight_reaches_the_slices_and_a_bad_one_is_told(cluster: C
     await annotate(POD, first.name, WEIGHT, "0")
     await cluster.see.until(lambda: written() == [f"{first.status.pod_ip}=0"], "the new weight")
 
-    async def told(reason: str, about: str) -> str:
-        """The message of a warning."""
-        informer = cluster.see.of["Event"]
-        while True:
-            before = informer.revision
-            for event in await cluster.events():
-                if (event["type"], event["reason"]) == ("Warning", reason):
-                    assert event["involvedObject"]["name"] == about
-                    return str(event["message"])
-            await cluster.see.until(lambda before=before: informer.revision > before, "another event")
-
     await annotate(POD, second.name, WEIGHT, "heavy")
-    message = await told("InvalidWeight", second.name)
+    message = await cluster.told("InvalidWeight", second.name)
+    assert [e["type"] for e in await cluster.events() if e["reason"] == "InvalidWeight"] == ["Warning"]
     assert message.startswith(f"pod default/{second.name}: annotation kubesvc.dev/weight is 'heavy'; expected")
     await annotate(SERVICE, "web", BALANCE, "fair")
     await cluster.see.until(lambda: written() == [""], "nobody asks any more")
-    message = await told("InvalidBalance", "web")
+    message = await cluster.told("InvalidBalance", "web")
     assert message.startswith("service default/web: annotation kubesvc.dev/balance is 'fair'; expected")
+
+
+async def test_a_target_port_that_no_pod_names_is_told(cluster: Cluster) -> None:
+    """With the names there are, on the Service, once there are pods."""
+    await roll_out(cluster, 1)
+    await cluster.session.patch(
+        SERVICE, "default", "web", {"spec": {"ports": [{"name": "http", "port": 80, "targetPort": "web"}]}}
+    )
+    message = await cluster.told("TargetPortNotFound", "web")
+    assert message.startswith("service default/web: port 80: none of its pods has a port named web/TCP; they have none")
+
+
+async def test_a_claim_of_a_class_that_is_not_there_is_told_once(cluster: Cluster) -> None:
+    """And not again with every change of others."""
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "fast"}
+    await cluster.session.create(
+        PERSISTENT_VOLUME_CLAIM, {"metadata": {"name": "data", "namespace": "default"}, "spec": spec}
+    )
+    message = await cluster.told("ProvisioningFailed", "data")
+    assert message.startswith('storageclass.storage.k8s.io "fast" not found')
+    await cluster.session.create(
+        PERSISTENT_VOLUME_CLAIM,
+        {"metadata": {"name": "other", "namespace": "default"}, "spec": spec | {"storageClassName": ""}},
+    )
+    await cluster.told("FailedBinding", "other")
+    assert [e["count"] for e in await cluster.events() if e["reason"] == "ProvisioningFailed"] == [1]
 
 
 async def test_scale_rollout_and_undo(cluster: Cluster) -> None:

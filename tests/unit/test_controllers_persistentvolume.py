@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from kubesvc.api.storage import PROVISIONED_BY, PROVISIONER, PersistentVolume, PersistentVolumeClaim, StorageClass, size
 from kubesvc.controllers.persistentvolume.plan import Plan, plan, storage_class
@@ -70,13 +71,13 @@ def test_a_volume_kept_for_a_claim_goes_to_that_one() -> None:
 
 def test_a_claim_that_names_its_volume_waits_for_that_one() -> None:
     wanted = claim("data", volumeName="mine")
-    assert decide([wanted], [volume("other")]) == Plan()
+    assert bound(decide([wanted], [volume("other")])) == {}
     assert bound(decide([wanted], [volume("other"), volume("mine")])) == {"data": "mine"}
 
 
 def test_modes_class_and_an_unknown_class_decide() -> None:
-    assert decide([claim("a", accessModes=["ReadWriteMany"], storageClassName="")], [volume("v")]) == Plan()
-    assert decide([claim("a", storageClassName="fast")], [volume("v")]) == Plan()
+    assert bound(decide([claim("a", accessModes=["ReadWriteMany"], storageClassName="")], [volume("v")])) == {}
+    assert bound(decide([claim("a", storageClassName="fast")], [volume("v")])) == {}
     assert bound(decide([claim("a", storageClassName="fast")], [volume("v", storageClassName="fast")])) == {"a": "v"}
 
 
@@ -91,7 +92,43 @@ def test_a_volume_whose_claim_is_gone_is_released_or_removed() -> None:
 
 
 def test_without_a_directory_none_is_made() -> None:
-    assert decide([claim("data")], [], "") == Plan()
+    assert decide([claim("data")], [], "").make == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "why"),
+    [
+        pytest.param(
+            {"storageClassName": "fast"},
+            "ProvisioningFailed",
+            'storageclass.storage.k8s.io "fast" not found; there are: cloud, standard',
+            id="a class that isn't there",
+        ),
+        pytest.param(
+            {"storageClassName": ""},
+            "FailedBinding",
+            "no persistent volumes available for this claim and no storage class is set: leave storageClassName out to "
+            "have one made",
+            id="no class",
+        ),
+        pytest.param(
+            {"volumeName": "mine"},
+            "FailedBinding",
+            "volume \"mine\" isn't there, or is another claim's",
+            id="a volume by name",
+        ),
+        pytest.param(
+            {"storageClassName": "cloud"},
+            "ExternalProvisioning",
+            "waiting for a volume that the provisioner 'csi.example' or somebody makes",
+            id="somebody else's class",
+        ),
+    ],
+)
+def test_a_claim_that_waits_is_told_for_what(spec: dict[str, str], reason: str, why: str) -> None:
+    cloud = StorageClass(provisioner="csi.example")
+    found = plan([claim("data", **spec)], [], {"standard": STANDARD, "cloud": cloud}, "/d")
+    assert [(c.name, *said) for c, *said in found.waiting] == [("data", reason, why)]
 
 
 def test_quantities_are_bytes() -> None:

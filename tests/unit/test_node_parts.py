@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -13,10 +14,35 @@ import pytest
 from kubesvc.api.errors import BadRequest, Forbidden, Unauthorized
 from kubesvc.api.meta import ObjectMeta
 from kubesvc.api.nodes import Node, NodeAddress, NodeSpec, NodeStatus
-from kubesvc.node import channels, logs, routes, server
+from kubesvc.node import attach, channels, logs, routes, server
 from kubesvc.node.channels import EndOfInput, Input, Resize
+from kubesvc.node.clients import Wanted
 from kubesvc.node.ipam import AddressPool, Exhausted
 from kubesvc.node.logs import Options
+
+
+class Silent:
+    """A client that sends nothing and is sent nothing."""
+
+    gone = False
+    sent = 0
+    sending = False
+
+    async def receive(self) -> None:
+        raise AssertionError("nobody asks it")
+
+    async def send(self, channel: int, payload: bytes) -> None:
+        raise AssertionError(payload)
+
+
+@pytest.mark.parametrize("left_behind", [False, True], ids=["no socket", "a socket that nobody listens on"])
+async def test_attaching_to_what_has_just_ended_says_so(left_behind: bool, tmp_path: Path) -> None:
+    """Found running, ended since."""
+    if left_behind:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as conmons:
+            conmons.bind(str(tmp_path / "attach"))
+    status = msgspec.json.decode(await attach.serve(Silent(), tmp_path, Wanted()))
+    assert status["message"].endswith("the container has ended; `kubectl logs` has what it printed")
 
 
 def test_addresses_are_given_once_kept_and_rest_before_they_are_used_again() -> None:

@@ -78,20 +78,22 @@ def test_json_patch(operations: list[JSON], path: str, expected: Any) -> None:
     ],
 )
 def test_a_json_patch_that_cannot_be_done_is_invalid(operation: JSON) -> None:
-    with pytest.raises(Invalid):
+    """Without details: kubectl would show the kind, the name, and causes without a field."""
+    with pytest.raises(Invalid, match=r'the patch of Service "\w+": ') as raised:
         apply([operation])
+    assert raised.value.details is None
 
 
 @pytest.mark.parametrize(
-    ("body", "content_type"),
+    ("body", "content_type", "why"),
     [
-        pytest.param(b"{", patch.MERGE_PATCH, id="not JSON"),
-        pytest.param(b"[]", patch.MERGE_PATCH, id="a merge patch is an object"),
-        pytest.param(b"{}", patch.JSON_PATCH, id="a JSON patch is a list"),
+        pytest.param(b"{", patch.MERGE_PATCH, "truncated", id="not JSON"),
+        pytest.param(b'"x"', patch.MERGE_PATCH, "expected an object, found string", id="a merge patch is an object"),
+        pytest.param(b"{}", patch.JSON_PATCH, "a JSON patch is a list of operations", id="a JSON patch is a list"),
     ],
 )
-def test_a_body_that_is_no_patch_is_a_bad_request(body: bytes, content_type: str) -> None:
-    with pytest.raises(BadRequest):
+def test_a_body_that_is_no_patch_is_a_bad_request(body: bytes, content_type: str, why: str) -> None:
+    with pytest.raises(BadRequest, match=f"error decoding patch: .*{why}"):
         patch.apply(SERVICE, TREE, body, content_type)
 
 

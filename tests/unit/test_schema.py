@@ -51,6 +51,20 @@ def test_descriptions_are_of_fields_that_exist() -> None:
         assert field in schema.named(f"io.k8s.{name}").fields, name
 
 
+@pytest.mark.parametrize(
+    ("name", "unsaid"),
+    [
+        ("api.core.v1.ServiceSpec", set()),
+        ("api.core.v1.ServicePort", set()),
+        ("api.apps.v1.DeploymentSpec", set()),
+        ("api.core.v1.ContainerPort", set()),
+        ("api.core.v1.Probe", {"terminationGracePeriodSeconds"}),
+    ],
+)
+def test_what_a_service_stands_before_is_explained(name: str, unsaid: set[str]) -> None:
+    assert set(schema.named(f"io.k8s.{name}").fields) - set(DESCRIPTIONS[name]) == unsaid
+
+
 # ── fields ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -1,4 +1,4 @@
-"""What `kubectl explain` says about the Service kinds: our own words, one or two sentences a field.
+"""What `kubectl explain` says: our own words, one or two sentences a field; here about the Service kinds.
 
 `DESCRIPTIONS` maps a type's name (as in schema.json, without the leading io.k8s.) -> its text under "" and its fields'.
 Types that aren't here are served without text.
@@ -6,17 +6,14 @@ Types that aren't here are served without text.
 
 from __future__ import annotations
 
-_META = {
-    "apiVersion": "The API version the object is written in, such as v1.",
-    "kind": "What the object is, such as Service.",
-    "metadata": "Name, namespace, labels and whatever else every object has.",
-}
+from kubesvc.api.object_descriptions import META
+from kubesvc.api.workload_descriptions import WORKLOADS
 
 _SERVICE: dict[str, dict[str, str]] = {
     "api.core.v1.Service": {
         "": "A Service gives a moving set of pods one name, one address and even load: whoever connects to the "
         "address reaches one of the pods that are ready.",
-        **_META,
+        **META,
         "spec": "What the Service should be. Changing it changes the data plane of every node within milliseconds.",
         "status": "What has become of it; written by the cluster, never by you.",
     },
@@ -101,7 +98,7 @@ _ENDPOINTS: dict[str, dict[str, str]] = {
     "api.discovery.v1.EndpointSlice": {
         "": "A part of the endpoints behind a Service. The label kubernetes.io/service-name says of which; its "
         "endpoints are the union of all its slices.",
-        **_META,
+        **META,
         "addressType": "What the addresses are: IPv4, IPv6 or FQDN. Can't change.",
         "endpoints": "The endpoints, 1000 at most.",
         "ports": "The ports of every endpoint here. No port at all means none; a port without a number means all.",
@@ -141,7 +138,7 @@ _ENDPOINTS: dict[str, dict[str, str]] = {
     "api.core.v1.Endpoints": {
         "": "All endpoints of the Service of the same name, in one object. EndpointSlice has replaced it: it can hold "
         "more, and both IP families.",
-        **_META,
+        **META,
         "subsets": "The endpoints, grouped by the ports they share.",
     },
     "api.core.v1.EndpointSubset": {
@@ -170,7 +167,7 @@ _RANGES: dict[str, dict[str, str]] = {
     "api.networking.v1.ServiceCIDR": {
         "": "A range that cluster IPs are taken from. It can't go while a Service holds an address that no other range "
         "covers.",
-        **_META,
+        **META,
         "spec": "The range.",
         "status": "Whether it is in use.",
     },
@@ -180,7 +177,7 @@ _RANGES: dict[str, dict[str, str]] = {
     },
     "api.networking.v1.IPAddress": {
         "": "A claim on one address: while this object exists, the address belongs to the object it names.",
-        **_META,
+        **META,
         "spec": "Whose it is.",
     },
     "api.networking.v1.IPAddressSpec": {"": "Whose address it is.", "parentRef": "The object that holds it."},
@@ -211,7 +208,7 @@ _RANGES: dict[str, dict[str, str]] = {
     },
 }
 
-DESCRIPTIONS: dict[str, dict[str, str]] = {**_SERVICE, **_ENDPOINTS, **_RANGES}
+DESCRIPTIONS: dict[str, dict[str, str]] = {**_SERVICE, **_ENDPOINTS, **_RANGES, **WORKLOADS}
 
 # (type, field) -> the values it may have
 ENUMS: dict[tuple[str, str], tuple[str, ...]] = {

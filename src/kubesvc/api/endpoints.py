@@ -6,8 +6,10 @@ terminating, unless the Service publishes addresses that aren't ready.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from kubesvc.api.core import Service, ServicePort
-from kubesvc.api.pods import Pod
+from kubesvc.api.pods import ContainerPort, Pod
 
 
 def pod_is_ready(pod: Pod) -> bool:
@@ -45,12 +47,35 @@ def resolve_target_port(port: ServicePort, pod: Pod) -> int | None:
         return target
     if target.isdigit():
         return int(target)
-    sidecars = [c for c in pod.spec.init_containers if c.restart_policy == "Always"]
-    for container in (*pod.spec.containers, *sidecars):
-        for declared in container.ports:
-            if declared.name == target and declared.protocol == port.protocol:
-                return declared.container_port
+    for declared in declared_ports(pod):
+        if declared.name == target and declared.protocol == port.protocol:
+            return declared.container_port
     return None
+
+
+def declared_ports(pod: Pod) -> Iterator[ContainerPort]:
+    """Of its containers and sidecars."""
+    for container in pod.spec.containers:
+        yield from container.ports
+    for container in pod.spec.init_containers:
+        if container.restart_policy == "Always":
+            yield from container.ports
+
+
+def unnamed_target_ports(service: Service, pods: Iterable[Pod]) -> list[str]:
+    """What is wrong with each `targetPort` that is a name and that none of `pods` gives one of its ports. Pods that end
+    or have ended don't count; without others nothing is known, and nothing is wrong."""
+    named_ones = [port for port in service.spec.ports if isinstance(port.target_port, str)]
+    staying = [pod for pod in pods if not pod_is_finished(pod) and not pod_is_terminating(pod)] if named_ones else []
+    found = []
+    for port in named_ones if staying else ():
+        if all(resolve_target_port(port, pod) is None for pod in staying):
+            named = sorted({f"{p.name}/{p.protocol}" for pod in staying for p in declared_ports(pod) if p.name})
+            found.append(
+                f"port {port.port}: none of its pods has a port named {port.target_port}/{port.protocol}; "
+                f"they have {', '.join(named) or 'none with a name'}: correct targetPort, or the containers' ports"
+            )
+    return found
 
 
 def is_headless(service: Service) -> bool:

@@ -47,6 +47,14 @@ NODE_LEASES = "kube-node-lease"
 """The namespace of the nodes' Leases."""
 PUBLIC_HOSTNAME = "kubesvc.dev/hostname"
 """Annotation on a LoadBalancer Service: the public names, separated by commas, that lead to its balancer."""
+LOAD_BALANCER_IPS = "kubesvc.dev/load-balancer-ips"
+"""Annotation on a LoadBalancer Service: the addresses it wants, with commas between, one of each family."""
+ADDRESS_POOL = "kubesvc.dev/address-pool"
+"""Annotation on a LoadBalancer Service: the pool that its addresses are to come from."""
+ALLOW_SHARED_IP = "kubesvc.dev/allow-shared-ip"
+"""Annotation on a LoadBalancer Service: a key; Services with the same one may share an address."""
+OURS = "kubesvc.dev/"
+"""What annotations of kubesvc begin with."""
 
 
 def is_restricted(label: str) -> bool:

@@ -15,11 +15,12 @@ from typing import Any
 import msgspec
 
 from kubesvc.api import schema
-from kubesvc.api.errors import BadRequest, Cause, Invalid, TooLarge, UnsupportedMediaType, invalid
+from kubesvc.api.errors import BadRequest, Invalid, TooLarge, UnsupportedMediaType
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
 from kubesvc.apiserver import strategic
 from kubesvc.apiserver.custom.kind import CustomKind
+from kubesvc.apiserver.custom.validation import type_name
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -49,7 +50,7 @@ def apply(kind: Kind, current: JSON, patch: bytes, content_type: str) -> JSON:
     if content_type == JSON_PATCH:
         return _json_patch(kind, current, decoded)
     if not isinstance(decoded, dict):
-        raise BadRequest(f"error decoding patch: expected an object, found {type(decoded).__name__}")
+        raise BadRequest(f"error decoding patch: expected an object, found {type_name(decoded)}")
     if content_type == MERGE_PATCH:
         merged: JSON = merge(current, decoded)
         return merged
@@ -95,9 +96,9 @@ def _json_patch(kind: Kind, current: JSON, operations: Any) -> JSON:
 
 
 def _failed(kind: Kind, current: JSON, why: str) -> Invalid:
-    """Upstream answers a JSON patch it can't do with 422."""
+    """Upstream answers a JSON patch it can't do with 422, without details: kubectl shows the message only so."""
     name = (current.get("metadata") or {}).get("name", "")
-    return invalid(kind.kind, name, [Cause("FieldValueInvalid", why)], kind.group)
+    return Invalid(f'the patch of {kind.kind} "{name}": {why}')
 
 
 def _operate(tree: Any, operation: JSON) -> Any:

@@ -7,12 +7,15 @@ from collections.abc import Iterable
 
 import msgspec
 
-from kubesvc.api.core import Service
+from kubesvc.api.core import Service, ServicePort
+from kubesvc.api.discovery import EndpointSlice
 from kubesvc.api.errors import ApiError
 from kubesvc.api.nodes import Node
-from kubesvc.api.registry import NODE, SERVICE
+from kubesvc.api.pods import Pod
+from kubesvc.api.registry import ENDPOINT_SLICE, NODE, POD, SERVICE
 from kubesvc.box import lock, processes
 from kubesvc.box.definition import Box, Publication
+from kubesvc.box.serving import Serving, serving
 from kubesvc.client import kubeconfig
 from kubesvc.client.session import Session, Unreachable
 from kubesvc.dns.listing import zone_file
@@ -38,13 +41,15 @@ class NodeLine(msgspec.Struct, frozen=True):
 
 
 class ServiceLine(msgspec.Struct, frozen=True):
-    """`inside` and `outside` are where the Service answers: from pods, and from this machine."""
+    """`inside` and `outside` are where the Service answers: from pods, and from this machine; `serving` says whether
+    it does."""
 
     namespace: str
     name: str
     type: str
     inside: list[str]
     outside: list[str]
+    serving: Serving
 
 
 class PublishedLine(msgspec.Struct, frozen=True):
@@ -91,15 +96,20 @@ def outside_addresses(service: Service, nodes: list[list[str]]) -> list[str]:
     addresses."""
     found = []
     for ingress in service.status.load_balancer.ingress:
-        found += [f"{_host(ingress.ip or ingress.hostname)}:{port.port}" for port in service.spec.ports]
+        found += [f"{_host(ingress.ip or ingress.hostname)}:{_number(port)}" for port in service.spec.ports]
     if service.spec.type == "LoadBalancer" and not found:
         found.append("<pending>")
     for port in service.spec.ports:
         if port.node_port and nodes:
             any_node = " (any node)" if len(nodes) > 1 else ""
             served = [a for a in nodes[0] if _family(a) in (service.spec.ip_families or [_family(nodes[0][0])])]
-            found += [f"{_host(address)}:{port.node_port}{any_node}" for address in served]
+            found += [f"{_host(address)}:{_number(port, port.node_port)}{any_node}" for address in served]
     return found
+
+
+def _number(port: ServicePort, number: int | None = None) -> str:
+    """As it stands in an address; TCP goes without saying."""
+    return f"{number or port.port}" + (f"/{port.protocol}" if port.protocol != "TCP" else "")
 
 
 def _family(address: str) -> str:
@@ -160,6 +170,11 @@ async def _ask(session: Session, box: Box, found: Overview) -> None:
     found.dns_records = [(f"{s.namespace}/{s.name}", record) for s in services for record in dns_records(s)]
     found.name_server = str(box.network.cloud) if box.cloud == "aws" else ""
     found.published = published(box.publications, services)
+    slices: dict[tuple[str, str], list[EndpointSlice]] = {}  # namespace and name of a Service -> its slices
+    for each in (await session.list(ENDPOINT_SLICE, EndpointSlice)).items:
+        slices.setdefault((each.namespace, each.service_name), []).append(each)
+    pods = {pod.key: pod for pod in (await session.list(POD, Pod)).items}
     for service in services:
         inside, outside = inside_addresses(service, box.dns_domain), outside_addresses(service, addresses)
-        found.services.append(ServiceLine(service.namespace, service.name, service.spec.type, inside, outside))
+        served = serving(service, slices.get(service.key, ()), pods)
+        found.services.append(ServiceLine(service.namespace, service.name, service.spec.type, inside, outside, served))

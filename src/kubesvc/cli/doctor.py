@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from kubesvc.apiserver.doctor import Finding, examine, outside_range, summary
-from kubesvc.box.definition import Box
+from kubesvc.box.definition import Box, name_flag
 from kubesvc.cli.options import box_or_fail, which_box
 from kubesvc.store.backup import snapshot
 from kubesvc.store.protocol import StoreError, Versioned
@@ -48,7 +48,7 @@ def doctor(name: str, directory: Path | None, repair: bool) -> None:
         try:
             asyncio.run(_repair(box, findings))
         except StoreError as error:
-            raise click.ClickException(f"{error}. `kubesvc down` first") from error
+            raise click.ClickException(f"{error}. `kubesvc down{name_flag(name)}` first") from error
         findings = examine(_read(box))
     for finding in findings:
         click.echo(f"{finding.what}\n    {finding.remedy}")

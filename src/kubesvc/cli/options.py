@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import click
 
-from kubesvc.box.definition import DEFAULT_STATE, Box, find, names
+from kubesvc.box.definition import DEFAULT_STATE, Box, find, name_flag, names
 from kubesvc.box.errors import BoxError
 from kubesvc.dns.settings import listed
 
@@ -69,6 +69,6 @@ def box_or_fail(name: str, directory: Path | None) -> Box:
         raise click.ClickException(str(error)) from error
     if box is None:
         others = names()
-        known = f"; boxes here: {', '.join(others)}" if others else ""
-        raise click.ClickException(f"there is no box {name!r}{known}. Start one with `kubesvc up --name {name}`")
+        choose = f"boxes here: {', '.join(others)}; choose with --name or KUBESVC_NAME, or start" if others else "start"
+        raise click.ClickException(f"there is no box {name!r}; {choose} one with `kubesvc up{name_flag(name)}`")
     return box

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kubesvc.box.overview import Overview, overview
+from kubesvc.box.definition import name_flag
+from kubesvc.box.overview import Overview, ServiceLine, overview
 from kubesvc.cli.options import box_or_fail, which_box
 
 
@@ -50,15 +51,18 @@ def _print(console: Console, found: Overview) -> None:
             node.namespace,
             style="" if node.ready else "red",
         )
-    services = _table("SERVICE", "TYPE", "FROM PODS", "FROM THIS MACHINE")
+    services = _table("SERVICE", "TYPE", "READY", "FROM PODS", "FROM THIS MACHINE")
     for service in found.services:
         name = f"{service.namespace}/{service.name}"
         inside, outside = (escape("\n".join(where)) for where in (service.inside, service.outside))
-        services.add_row(name, service.type, inside, outside)
+        style = "red" if service.serving.wrong else ""
+        services.add_row(name, service.type, service.serving.ready, inside, outside, style=style)
     console.print()
     console.print(nodes)
     console.print()
     console.print(services)
+    _print_remarks(console, "WHAT IS WRONG", [(line, text) for line in found.services for text in line.serving.wrong])
+    _print_remarks(console, "WORTH A LOOK", [(line, text) for line in found.services for text in line.serving.doubtful])
     if found.dns_records:
         records = _table("SERVICE", "RECORD FOR A NAME OF YOURS")
         for row in found.dns_records:
@@ -78,10 +82,17 @@ def _print(console: Console, found: Overview) -> None:
         console.print(published)
 
 
+def _print_remarks(console: Console, title: str, remarks: list[tuple[ServiceLine, str]]) -> None:
+    if remarks:
+        console.print(f"\n[bold]{title}[/]")
+    for line, text in remarks:
+        console.print(f"service {line.namespace}/{line.name}: {text}", markup=False)
+
+
 @click.command()
 @which_box
 def status(name: str, directory: Path | None) -> None:
-    """Show a box's processes, nodes and Services, and where each Service answers.
+    """Show a box's processes, nodes and Services, where each Service answers, and why it doesn't.
 
     Exit status: 0 when the box runs and is ready, 3 when it doesn't.
     """
@@ -89,7 +100,9 @@ def status(name: str, directory: Path | None) -> None:
     found = asyncio.run(overview(box))
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
     if not found.running:
-        console.print(f"Box {box.name!r} is not running; its data is in {box.path}. Start it with `kubesvc up`.")
+        console.print(
+            f"Box {box.name!r} is not running; its data is in {box.path}. Start it with `kubesvc up{name_flag(name)}`."
+        )
         raise click.exceptions.Exit(3)
     state = "ready" if found.ready else "starting"
     console.print(f"Box [bold]{box.name}[/] is {state}; kubeconfig {box.kubeconfig}\n")

@@ -96,7 +96,9 @@ def up(name: str, directory: Path | None, detach: bool, dns_domain: tuple[str, .
         click.echo(f"{running}\nexport KUBECONFIG={box.kubeconfig}")
         if options != Options():
             again = f"`kubesvc down{name_flag(name)}` first, then `kubesvc up` with them"
-            click.echo(f"It goes on as it was started; options take effect at its next start: {again}.", err=True)
+            beside = "For a box beside it give another --name"
+            what = "It goes on as it was started; options take effect at its next start"
+            click.echo(f"{what}: {again}. {beside}.", err=True)
         return
     except BoxError as error:
         raise click.ClickException(str(error)) from error

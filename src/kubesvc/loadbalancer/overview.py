@@ -52,20 +52,23 @@ def dns_records(service: Service) -> list[str]:
     ]
 
 
-def _service(service: Service) -> tuple[str, ...]:
-    ingress = service.status.load_balancer.ingress
-    records = dns_records(service)
+def waits(service: Service) -> str:
+    """Why its load balancer isn't as it wants, or empty."""
     ready = ready_condition(service)
-    waits = f"{ready.reason}: {ready.message}" if ready is not None and ready.status != "True" else ""
-    if ready is None and not ingress:
-        waits = "no load balancer has taken it on"
-        if service.spec.load_balancer_class:
-            waits += f": is there one for class {service.spec.load_balancer_class}?"
+    if ready is not None:
+        return f"{ready.reason}: {ready.message}" if ready.status != "True" else ""
+    if service.status.load_balancer.ingress:
+        return ""
+    asked = service.spec.load_balancer_class
+    return "no load balancer has taken it on" + (f": is there one for class {asked}?" if asked else "")
+
+
+def _service(service: Service) -> tuple[str, ...]:
     return (
         f"{service.namespace}/{service.name}",
         service.spec.load_balancer_class or "",
-        ", ".join(records) or "<pending>",
-        waits,
+        ", ".join(dns_records(service)) or "<pending>",
+        waits(service),
     )
 
 

@@ -30,6 +30,8 @@ async def serve(client: Client, bundle: Path, wanted: Wanted) -> bytes:
     """Until the container ends (its exit code is in the pod's status, not here) or the client goes; a Status."""
     try:
         console = await _connect(bundle)
+    except (FileNotFoundError, ConnectionRefusedError):  # since it was found running
+        return channels.internal_error("unable to attach: the container has ended; `kubectl logs` has what it printed")
     except OSError as error:
         return channels.internal_error(f"unable to attach: {error}")
     window = _Window(bundle)

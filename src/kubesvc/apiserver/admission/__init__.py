@@ -20,7 +20,7 @@ from kubesvc.api import registry
 from kubesvc.api.errors import ApiError, Cause
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
-from kubesvc.apiserver.admission import metadata, service_claims
+from kubesvc.apiserver.admission import metadata, own_annotations, service_claims
 from kubesvc.apiserver.admission.context import ClaimChange, Cluster, Context, Taken
 from kubesvc.apiserver.admission.rules import Rules
 from kubesvc.apiserver.custom import instances
@@ -143,7 +143,7 @@ def warnings(kind: Kind, tree: JSON) -> list[str]:
     if isinstance(kind, CustomKind):
         return found
     try:
-        found = list(_rules(kind).warnings(tree))
+        found = [*_rules(kind).warnings(tree), *own_annotations.unknown(kind, tree)]
     except _MISTYPED:
         _excuse(kind, tree)
     if not kind.acted_on:

@@ -8,11 +8,12 @@ Service without pods is written at leisure.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from kubesvc.api.balance import Invalid, balance_of, key_of
 from kubesvc.api.core import Service
 from kubesvc.api.discovery import EndpointSlice
-from kubesvc.api.endpoints import pod_is_finished, pod_is_ready
+from kubesvc.api.endpoints import pod_is_finished, pod_is_ready, unnamed_target_ports
 from kubesvc.api.errors import ApiError, NotFound
 from kubesvc.api.labels import BALANCE, BALANCE_KEY, WEIGHT, ZONE
 from kubesvc.api.meta import Object
@@ -118,14 +119,15 @@ class EndpointSliceController:
             log.info("service %s/%s: pods on unknown nodes %s wait", *key, ", ".join(sorted(found.missing_nodes)))
         trigger = self._triggers.earliest(service, pods)
         slices = self._caches.slices.by_index("service", key)
-        self._complain(service, found)
+        self._complain(service, pods, found)
         most = self._context.config.max_endpoints_per_slice
         plan = planning.plan(service, found.groups, slices, most=most, weights=found.weights)
         await self._apply(service, plan, trigger)
         self._triggers.settle(service, pods)
 
-    def _complain(self, service: Service, found: Members) -> None:
-        """Say once what is wrong with the annotations that choose endpoints: of the Service, of its pods."""
+    def _complain(self, service: Service, pods: Iterable[Pod], found: Members) -> None:
+        """Say once what is wrong with the annotations that choose endpoints, of the Service and of its pods, and with
+        the names of ports."""
         wrong: dict[str, tuple[Kind, Object, str]] = {}
         for read in (balance_of, key_of):
             try:
@@ -133,6 +135,8 @@ class EndpointSliceController:
             except Invalid as error:
                 text = f"service {'/'.join(service.key)}: {error}"
                 wrong[text] = (SERVICE, service, "InvalidBalance")
+        for text in unnamed_target_ports(service, pods):
+            wrong[f"service {'/'.join(service.key)}: {text}"] = (SERVICE, service, "TargetPortNotFound")
         for pod, text in found.complaints:
             wrong[text] = (POD, pod, "InvalidWeight")
         for text in wrong.keys() - self._told.get(service.key, frozenset()):

@@ -12,6 +12,7 @@ from kubesvc.api.errors import AlreadyExists
 from kubesvc.api.meta import JSON, Object
 from kubesvc.api.registry import PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM
 from kubesvc.api.storage import PersistentVolume, PersistentVolumeClaim
+from kubesvc.client.events import NORMAL, WARNING
 from kubesvc.client.queue import WorkQueue
 from kubesvc.controllers.context import Context
 from kubesvc.controllers.persistentvolume import plan as planning
@@ -25,6 +26,7 @@ class PersistentVolumeController:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._caches = context.caches
+        self._told: dict[str, str] = {}  # uid of a claim that waits -> why, as an Event has said
         self.queue: WorkQueue[str] = WorkQueue("persistentvolume")
         for informer in (self._caches.claims, self._caches.volumes, self._caches.storage_classes):
             informer.on_change(self._changed)
@@ -49,7 +51,7 @@ class PersistentVolumeController:
             except AlreadyExists:
                 continue
             text = f"Successfully provisioned volume {tree['metadata']['name']}"
-            self._tell(claim, "ProvisioningSucceeded", text)
+            self._tell(claim, NORMAL, "ProvisioningSucceeded", text)
         for claim, volume in found.bind:
             await self._bind(claim, volume)
         for volume in found.remove:
@@ -57,6 +59,11 @@ class PersistentVolumeController:
             if directory and path.parent == Path(directory):
                 await asyncio.to_thread(shutil.rmtree, path, True)
             await writer.delete(PERSISTENT_VOLUME, volume)
+
+        for claim, reason, text in found.waiting:
+            if self._told.get(claim.metadata.uid) != text:
+                self._tell(claim, WARNING if reason == "ProvisioningFailed" else NORMAL, reason, text)
+        self._told = {claim.metadata.uid: text for claim, _, text in found.waiting}
 
     async def _bind(self, claim: PersistentVolumeClaim, volume: PersistentVolume) -> None:
         """The volume first: it is what says whose it is."""
@@ -71,8 +78,8 @@ class PersistentVolumeController:
         status = {"phase": "Bound", "accessModes": volume.spec.access_modes, "capacity": volume.spec.capacity}
         await writer.patch(PERSISTENT_VOLUME_CLAIM, claim, {"status": status}, subresource="status")
 
-    def _tell(self, claim: PersistentVolumeClaim, reason: str, text: str) -> None:
-        self._context.recorder.record(COMPONENT, PERSISTENT_VOLUME_CLAIM, claim, "Normal", reason, text)
+    def _tell(self, claim: PersistentVolumeClaim, type_: str, reason: str, text: str) -> None:
+        self._context.recorder.record(COMPONENT, PERSISTENT_VOLUME_CLAIM, claim, type_, reason, text)
 
 
 def _make(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Which volume a claim gets, which are to be made for one, and which are done with. Pure.
 
 claim ─► a volume that names it ─► the smallest free one that fits ─► one made for it, a directory ─► Bound
+      none of these ─► it waits, and is told for what
 claim deleted ─► its volume Released ─► reclaimPolicy Delete: gone, with its directory
 """
 
@@ -27,6 +28,8 @@ class Plan(msgspec.Struct):
     make: list[tuple[PersistentVolumeClaim, JSON]] = msgspec.field(default_factory=list)
     phases: list[tuple[PersistentVolume, str]] = msgspec.field(default_factory=list)
     remove: list[PersistentVolume] = msgspec.field(default_factory=list)
+    waiting: list[tuple[PersistentVolumeClaim, str, str]] = msgspec.field(default_factory=list)
+    """Claims that get nothing now, an Event's reason, and why."""
 
 
 def plan(
@@ -60,11 +63,29 @@ def plan(
         if chosen is not None:
             del free[chosen.name]
             found.bind.append((claim, chosen))
-        elif directory and not claim.spec.volume_name and not claim.metadata.deletion_timestamp:
+        elif not claim.metadata.deletion_timestamp:
             wanted = classes.get(claim.storage_class)
-            if wanted is not None and wanted.provisioner == PROVISIONER:
+            ours = wanted is not None and wanted.provisioner == PROVISIONER
+            if wanted is not None and ours and directory and not claim.spec.volume_name:
                 found.make.append((claim, made_for(claim, wanted, directory)))
+            else:
+                found.waiting.append((claim, *_why_it_waits(claim, classes)))
     return found
+
+
+def _why_it_waits(claim: PersistentVolumeClaim, classes: Mapping[str, StorageClass]) -> tuple[str, str]:
+    """An Event's reason, and upstream's words with what to do."""
+    name = claim.storage_class
+    if claim.spec.volume_name:
+        return "FailedBinding", f"volume \"{claim.spec.volume_name}\" isn't there, or is another claim's"
+    if not name:
+        why = "no persistent volumes available for this claim and no storage class is set"
+        return "FailedBinding", f"{why}: leave storageClassName out to have one made"
+    wanted = classes.get(name)
+    if wanted is None:
+        here = ", ".join(sorted(classes)) or "none"
+        return "ProvisioningFailed", f'storageclass.storage.k8s.io "{name}" not found; there are: {here}'
+    return "ExternalProvisioning", f"waiting for a volume that the provisioner '{wanted.provisioner}' or somebody makes"
 
 
 def _choose(claim: PersistentVolumeClaim, free: Iterable[PersistentVolume]) -> PersistentVolume | None:

@@ -17,11 +17,12 @@ import msgspec
 
 from kubesvc.api.balancing import Address
 from kubesvc.api.core import Service
+from kubesvc.api.labels import ADDRESS_POOL, ALLOW_SHARED_IP, LOAD_BALANCER_IPS
 
 _PREFIXES = ("metallb.io", "metallb.universe.tf")
-IPS = ("kubesvc.dev/load-balancer-ips", *(f"{p}/loadBalancerIPs" for p in _PREFIXES))
-POOL = ("kubesvc.dev/address-pool", *(f"{p}/address-pool" for p in _PREFIXES))
-SHARED = ("kubesvc.dev/allow-shared-ip", *(f"{p}/allow-shared-ip" for p in _PREFIXES))
+IPS = (LOAD_BALANCER_IPS, *(f"{p}/loadBalancerIPs" for p in _PREFIXES))
+POOL = (ADDRESS_POOL, *(f"{p}/address-pool" for p in _PREFIXES))
+SHARED = (ALLOW_SHARED_IP, *(f"{p}/allow-shared-ip" for p in _PREFIXES))
 
 
 class Reason(StrEnum):
