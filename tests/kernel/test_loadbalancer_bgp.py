@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kubesvc.api.meta import JSON
-from kubesvc.api.registry import BGP_ADVERTISEMENT, BGP_PEER
+from kubesvc.api.registry import BGP_ADVERTISEMENT, BGP_PEER, NODE, SECRET
 from kubesvc.kernel import netns
 from support.box import eventually
 from support.net import Namespace
@@ -177,19 +177,28 @@ def gone_by_bfd(net: Network, router: Frr) -> None:
 
 
 def test_a_password_that_cannot_be_read_concerns_its_peer_alone(net: Network, router: Frr) -> None:
-    peer(net, connectTime="1s")
-    net.patch(BGP_PEER, "router6", {"spec": {"password": None, "passwordSecret": {"name": "nosuch"}}})
+    """Until its Secret is there; and a peer for some nodes is no other node's."""
+    peer(net, connectTime="1s", nodeSelectors=[{"matchLabels": {"rack": "a"}}])
+    net.patch(BGP_PEER, "router6", {"spec": {"password": None, "passwordSecret": {"name": "bgp-password"}}})
+    net.patch(NODE, "node1", {"metadata": {"labels": {"rack": "a"}}})
     net.create(BGP_ADVERTISEMENT, "all", {})
     net.announce("node1")
-    net.service("web", VIP)
+    net.announce("node2")
+    net.service("web", VIP, VIP6)
     until_routed(router, VIP, "10.9.0.11")
 
     def shown(name: str) -> tuple[str, bool]:
         found = net.get(BGP_PEER, name).get("status", {}).get("sessions", {}).get("node1", {})
-        return found.get("state", ""), "Secret kube-system/nosuch can't be read" in (found.get("message") or "")
+        return found.get("state", ""), "kube-system/bgp-password can't be read" in (found.get("message") or "")
 
     eventually(lambda: shown("router") == ("Established", False), 60, "one speaks")
     eventually(lambda: shown("router6") == ("Down", True), 60, "the other says why it doesn't")
+    meta = {"name": "bgp-password", "namespace": "kube-system"}
+    secret = {"metadata": meta, "type": "kubernetes.io/basic-auth", "stringData": {"password": "hush"}}
+    net.server.run(net.server.session().create(SECRET, secret))
+    eventually(lambda: shown("router6") == ("Established", False), 60, "it speaks, too")
+    until_routed(router, VIP6, "fd00:9::11")
+    assert states(net) == {"node1": "Established"}
 
 
 def test_what_bird_refuses_is_said_in_its_words(net: Network, router: Frr) -> None:

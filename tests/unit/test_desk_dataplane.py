@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import struct
 from ipaddress import IPv4Network
+from pathlib import Path
 
 import dns.message
 import dns.rcode
 
 from kubesvc.box.clouddns import answer
+from kubesvc.box.pki import Authority
+from kubesvc.loadbalancer.desk.forwarders import Forwarders
 from kubesvc.loadbalancer.desk.health import Health
 from kubesvc.loadbalancer.desk.proxyprotocol import header
 from kubesvc.loadbalancer.desk.rules import chains
 from kubesvc.loadbalancer.providers.desk.model import Balancer, Check, Listener, Target
+from support.box import eventually
+from support.ports import free_port
 
 NODES = (Target(name="a", address="172.29.0.2"), Target(name="b", address="172.29.0.3"))
 INSIDE = (IPv4Network("172.29.0.0/24"),)
@@ -127,3 +133,22 @@ def test_the_name_server_knows_the_balancers() -> None:
     assert ask("nobody.desk.kubesvc").authority
     assert ask("example.com").rcode() == dns.rcode.REFUSED
     assert answer(b"\0" * 5, {}) is None
+
+
+async def test_a_listener_presents_the_certificate_that_was_renewed(tmp_path: Path) -> None:
+    authority, port = Authority(tmp_path), free_port()
+    certificate = authority.ensure("cloud", "cloud", hosts=["localhost"])
+    listener = Listener(protocol="TCP", port=port, node_port=30080, mode="proxy", tls=True)
+    forwarders = Forwarders(lambda _b, _l: (), certificate)
+
+    def presented() -> str:
+        return ssl.get_server_certificate(("127.0.0.1", port), timeout=60)
+
+    try:
+        forwarders.keep([Balancer(uid="u", service="a/b", address="127.0.0.1", listeners=(listener,))])
+        first = await asyncio.to_thread(presented)
+        authority.ensure("cloud", "cloud", hosts=["localhost", "elsewhere"])
+        await asyncio.to_thread(eventually, lambda: presented() != first, 60, "another is presented")
+        assert (await asyncio.to_thread(presented)).strip() in certificate.read_text()
+    finally:
+        forwarders.keep([])

@@ -161,6 +161,12 @@ def test_a_session_goes_the_way_there_is(more: dict[str, object], way: Way, line
     assert [line for line in found if line.startswith("local ") or line in ("direct;", "multihop;")] == lines
 
 
+@pytest.mark.parametrize("more", [{"peer_asn": 64512}, {"ebgp_multi_hop": True}])
+def test_bfd_over_several_hops_waits_for_a_route(more: dict[str, object]) -> None:
+    """BIRD would refuse the file, and with it all other sessions."""
+    assert "bfd {" not in render("10.9.0.11", [peer("a", bfd=BFD(), **more)], []).replace("protocol bfd {", "")
+
+
 def test_every_peer_has_a_protocol_of_its_own() -> None:
     names = ["a-b", "a.b", "a" * 63 + ".b", "a" * 63 + ".c"]
     found = {protocol(name) for name in names}

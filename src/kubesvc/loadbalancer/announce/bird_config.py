@@ -74,13 +74,15 @@ def _static(version: int, routes: Sequence[Route]) -> str:
 def _session(neighbour: Neighbour, routes: Sequence[Route]) -> str:
     spec = neighbour.spec
     internal = spec.my_asn == spec.peer_asn
-    # BFD over several hops needs an address to speak from; a neighbour on the same segment is asked over one.
+    far = not neighbour.way.direct if internal else spec.ebgp_multi_hop
+    # BFD over several hops needs an address to speak from, so that it waits for a route; BIRD takes an internal peer
+    # for a far one.
     source = spec.source_address or (neighbour.way.source if spec.bfd else "")
     lines = [f"local {source} as {spec.my_asn};" if source else f"local as {spec.my_asn};"]
     lines.append(f"neighbor {spec.peer_address} port {spec.peer_port} as {spec.peer_asn};")
-    if internal and neighbour.way.direct:
+    if internal and not far:
         lines.append("direct;")
-    if spec.ebgp_multi_hop and not internal:
+    if far and not internal:
         lines.append("multihop;")
     if neighbour.password:
         lines.append(f'password "{neighbour.password}";')
@@ -90,7 +92,7 @@ def _session(neighbour: Neighbour, routes: Sequence[Route]) -> str:
     lines.append(f"connect retry time {_seconds(spec.connect_time or '5s')};")
     lines += ["connect delay time 1;", "error wait time 1, 10;"]
     lines.append(f"graceful restart {'yes' if spec.enable_graceful_restart else 'aware'};")
-    if spec.bfd:
+    if spec.bfd and (source or not far):
         lines.append(
             f"bfd {{ min rx interval {spec.bfd.receive_interval} ms; min tx interval {spec.bfd.transmit_interval} ms; "
             f"multiplier {spec.bfd.detect_multiplier}; }};"

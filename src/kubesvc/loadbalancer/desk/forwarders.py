@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from kubesvc.client.pemfiles import keep_fresh
 from kubesvc.kernel import relay
 from kubesvc.loadbalancer.desk.proxyprotocol import header
 from kubesvc.loadbalancer.providers.desk.model import Balancer, Listener, Target
@@ -75,13 +76,17 @@ class Forwarders:
                 return
             await asyncio.gather(_copy(reader, target[1]), _copy(target[0], writer))
 
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context, key = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), self._certificate.with_suffix(".key")
         try:
-            context.load_cert_chain(self._certificate, self._certificate.with_suffix(".key"))
+            context.load_cert_chain(self._certificate, key)
         except OSError as error:
             log.warning("%s port %d ends TLS, and has no certificate: %s", address, listener.port, error)
             return
-        async with await asyncio.start_server(serve, sock=listening, ssl=context) as server:
+        async with (
+            await asyncio.start_server(serve, sock=listening, ssl=context) as server,
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(keep_fresh(context, self._certificate, key))
             await server.serve_forever()
 
     async def _connect(
