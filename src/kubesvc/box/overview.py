@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 import msgspec
 
@@ -91,7 +91,7 @@ def _host(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def outside_addresses(service: Service, nodes: Mapping[str, list[str]], serving_nodes: Iterable[str]) -> list[str]:
+def outside_addresses(service: Service, nodes: Mapping[str, list[str]], serving_nodes: Container[str]) -> list[str]:
     """Where this machine reaches the Service: load-balancer addresses and node ports. `nodes` has each one's addresses;
     `serving_nodes` have a ready endpoint: with externalTrafficPolicy Local no other answers at its node port."""
     found = []
