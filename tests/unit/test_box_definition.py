@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from kubesvc.box import definition
+from kubesvc.box.addons import kube_dns
 from kubesvc.box.definition import Options, define, networks_of_others, recall
 from kubesvc.box.errors import BoxError
 from kubesvc.box.ranges import choose_network, default_pool, parse_pool
@@ -30,6 +31,13 @@ def test_well_known_cluster_ips_follow_the_service_range():
     """default/kubernetes takes the first address, kube-dns the tenth."""
     made = box(service_cidr="10.50.0.0/20")
     assert (str(made.kubernetes_ip), str(made.dns_ip)) == ("10.50.0.1", "10.50.0.10")
+
+
+def test_cluster_info_names_our_own_dns():
+    """kubectl prints the label of every Service that says it is the cluster's."""
+    labels = kube_dns(box())["metadata"]["labels"]
+    assert labels["kubernetes.io/cluster-service"] == "true"
+    assert labels["kubernetes.io/name"] == "kubesvc-dns"
 
 
 @pytest.mark.parametrize(

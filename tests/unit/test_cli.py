@@ -72,17 +72,20 @@ def service(type: str, **spec) -> Service:
 def test_status_says_where_each_kind_of_service_answers():
     """Names and cluster IPs for pods; node ports and balancer addresses for this machine."""
     name = "shop.ns.svc.cluster.local"
-    nodes = [["172.29.0.2"], ["172.29.0.3"]]
+    nodes = {"node1": ["172.29.0.2"], "node2": ["172.29.0.3"]}
     assert inside_addresses(service("ClusterIP"), "cluster.local") == [name, "10.96.1.2:80/TCP"]
     assert inside_addresses(service("ClusterIP", cluster_ip="None"), "cluster.local") == [name]
     alias = service("ExternalName", external_name="a.example", cluster_ip="")
     assert inside_addresses(alias, "cluster.local") == [f"{name} -> a.example"]
-    assert outside_addresses(service("NodePort"), nodes)[-1] == "172.29.0.2:30080 (any node)"
-    assert outside_addresses(service("LoadBalancer"), nodes)[0] == "172.29.0.200:80"
+    assert outside_addresses(service("NodePort"), nodes, {"node2"})[-1] == "172.29.0.2:30080 (any node)"
+    assert outside_addresses(service("LoadBalancer"), nodes, ())[0] == "172.29.0.200:80"
+    local = service("NodePort", external_traffic_policy="Local")
+    assert outside_addresses(local, nodes, {"node2"})[-1] == "172.29.0.3:30080 (nodes with a pod)"
+    assert outside_addresses(local, nodes, ()) == ["172.29.0.200:80"]
     udp = Service(spec=ServiceSpec(type="NodePort", ports=[ServicePort(port=53, protocol="UDP", node_port=30053)]))
-    assert outside_addresses(udp, nodes)[-1] == "172.29.0.2:30053/UDP (any node)"
+    assert outside_addresses(udp, nodes, ())[-1] == "172.29.0.2:30053/UDP (any node)"
     pending = Service(spec=ServiceSpec(type="LoadBalancer", ports=[ServicePort(port=80)]))
-    assert outside_addresses(pending, nodes) == ["<pending>"]
+    assert outside_addresses(pending, nodes, ()) == ["<pending>"]
 
 
 def test_several_dns_domains_are_given_with_commas_or_one_by_one(monkeypatch, tmp_path):

@@ -513,4 +513,5 @@ async def test_a_class_of_nobody_is_named_where_nobody_else_is(world: World) -> 
         await world.waits("other", "UnknownClass")
         events = await world.told("other", "SyncLoadBalancerFailed")
         assert "no load balancer here serves the loadBalancerClass 'example.com/other'" in events[0].message
+        assert "a cloud's classes are those of `kubesvc up --cloud`" in events[0].message
         await world.delete("other")

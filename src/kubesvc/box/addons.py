@@ -23,16 +23,17 @@ log = logging.getLogger(__name__)
 
 def kube_dns(box: Box) -> JSON:
     """The Service kube-system/kube-dns at its well-known address, without a selector."""
+    labels = {
+        "k8s-app": "kube-dns",
+        "kubernetes.io/name": "kubesvc-dns",  # what `kubectl cluster-info` says is running
+        "kubernetes.io/cluster-service": "true",
+    }
     ports = [
         {"name": "dns", "protocol": "UDP", "port": 53, "targetPort": DNS_PORT},
         {"name": "dns-tcp", "protocol": "TCP", "port": 53, "targetPort": DNS_PORT},
     ]
     return {
-        "metadata": {
-            "name": "kube-dns",
-            "namespace": "kube-system",
-            "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS", "kubernetes.io/cluster-service": "true"},
-        },
+        "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": labels},
         "spec": {"clusterIP": str(box.dns_ip), "trafficDistribution": "PreferSameNode", "ports": ports},
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 
 import msgspec
 
@@ -91,19 +91,24 @@ def _host(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def outside_addresses(service: Service, nodes: list[list[str]]) -> list[str]:
-    """Where this machine reaches the Service: load-balancer addresses and node ports; `nodes` has each one's
-    addresses."""
+def outside_addresses(service: Service, nodes: Mapping[str, list[str]], serving_nodes: Container[str]) -> list[str]:
+    """Where this machine reaches the Service: load-balancer addresses and node ports. `nodes` has each one's addresses;
+    `serving_nodes` have a ready endpoint: with externalTrafficPolicy Local no other answers at its node port."""
     found = []
     for ingress in service.status.load_balancer.ingress:
         found += [f"{_host(ingress.ip or ingress.hostname)}:{_number(port)}" for port in service.spec.ports]
     if service.spec.type == "LoadBalancer" and not found:
         found.append("<pending>")
+    local = service.spec.external_traffic_policy == "Local"
+    answering = [name for name in nodes if name in serving_nodes] if local else list(nodes)
+    if not answering:
+        return found
+    first = nodes[answering[0]]
+    which = "" if len(nodes) == 1 else " (nodes with a pod)" if local else " (any node)"
     for port in service.spec.ports:
-        if port.node_port and nodes:
-            any_node = " (any node)" if len(nodes) > 1 else ""
-            served = [a for a in nodes[0] if _family(a) in (service.spec.ip_families or [_family(nodes[0][0])])]
-            found += [f"{_host(address)}:{_number(port, port.node_port)}{any_node}" for address in served]
+        if port.node_port:
+            served = [a for a in first if _family(a) in (service.spec.ip_families or [_family(first[0])])]
+            found += [f"{_host(address)}:{_number(port, port.node_port)}{which}" for address in served]
     return found
 
 
@@ -162,7 +167,7 @@ async def _ask(session: Session, box: Box, found: Overview) -> None:
     for node in sorted(nodes.items, key=lambda node: (len(node.name), node.name)):
         cidrs = node.spec.pod_cidrs or list(filter(None, [node.spec.pod_cidr]))
         found.nodes.append(NodeLine(node.name, node.ready, node.internal_ips, cidrs, box.namespace(node.name)))
-    addresses = [line.addresses for line in found.nodes if line.addresses]
+    addresses = {line.name: line.addresses for line in found.nodes if line.addresses}
     services = (await session.list(SERVICE, Service)).items
     if any(asked(service) for service in services):
         public_zones = [text.partition("=")[0] for text in box.public_zone]
@@ -175,6 +180,9 @@ async def _ask(session: Session, box: Box, found: Overview) -> None:
         slices.setdefault((each.namespace, each.service_name), []).append(each)
     pods = {pod.key: pod for pod in (await session.list(POD, Pod)).items}
     for service in services:
-        inside, outside = inside_addresses(service, box.dns_domain), outside_addresses(service, addresses)
-        served = serving(service, slices.get(service.key, ()), pods)
+        its_own = slices.get(service.key, [])
+        serving_nodes = {e.node_name for each in its_own for e in each.endpoints if e.ready and e.node_name}
+        inside = inside_addresses(service, box.dns_domain)
+        outside = outside_addresses(service, addresses, serving_nodes)
+        served = serving(service, its_own, pods)
         found.services.append(ServiceLine(service.namespace, service.name, service.spec.type, inside, outside, served))

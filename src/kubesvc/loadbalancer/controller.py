@@ -139,7 +139,8 @@ class Controller:
                 await self._clean_up(service)
             elif self._config.alone and plan.is_nobodys(service):
                 wanted = service.spec.load_balancer_class
-                message = f"no load balancer here serves the loadBalancerClass {wanted!r}; leave it out for the default"
+                remedy = "leave it out for the default; a cloud's classes are those of `kubesvc up --cloud`"
+                message = f"no load balancer here serves the loadBalancerClass {wanted!r}; {remedy}"
                 await self._pending(service, service.status.load_balancer, "UnknownClass", message)
         except Conflict:
             self._queue.add_after(key, STALE)
