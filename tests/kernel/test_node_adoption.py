@@ -19,6 +19,10 @@ def main_status(pod: Pod) -> Any:
     return pod.status.container_statuses[0]
 
 
+def _shown_running(pod: Pod) -> bool:
+    return is_ready(pod) or main_status(pod).state.running is not None
+
+
 def record_of(bed: NodeBed, pod: Pod, attempt: int = 0) -> ContainerRecord:
     paths = bed.config.paths.pod(pod.metadata.uid)
     found = load(paths.bundle("main", attempt) / "container.json", ContainerRecord)
@@ -73,10 +77,14 @@ async def test_a_pod_keeps_its_address_when_the_node_lost_everything() -> None:
         await asyncio.to_thread(teardown, bed.config)
 
         await bed.create("newcomer", FOREVER)
+        told: dict[str, list[bool]] = {"first": [], "second": []}
+        bed.pods.on_change(lambda _, p: told[p.name].append(_shown_running(p)) if p and p.name in told else None)
         await bed.start_agent()
         for name, address in before.items():
             pod = await bed.until(name, lambda p: is_ready(p) and main_status(p).restart_count == 1)
             assert pod.status.pod_ip == address
+        for shown in told.values():
+            assert shown[:2] == [True, False], "what no longer runs is said before it runs again"
         newcomer = await bed.running("newcomer")
         assert newcomer.status.pod_ip not in before.values()
 

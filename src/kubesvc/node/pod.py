@@ -56,6 +56,7 @@ class PodWorker:
         self.runners = {c.name: self._runner(c) for c in pod.spec.every_container}
         self._publisher = Publisher(machine.session, pod.namespace, pod.name, self.uid, self._status)
         self._finished = record is None and pod.status.phase in ("Succeeded", "Failed")
+        self._stale = record is None and pod.status.phase == "Running"  # as the API has it: nothing of it is here
 
     def _runner(self, container: Container) -> ContainerRunner:
         return ContainerRunner(self._machine, self.pod, container, self.paths, self._changed)
@@ -140,6 +141,8 @@ class PodWorker:
                 known = statuses.get(name)
                 if known is not None and known.container_id:
                     runner.count_from(known.restart_count + 1)
+            if self._stale:
+                self._publisher.changed()  # at once: its endpoints are still served
             return
         address = record.address or str(self._machine.config.node_ip)
         found = [await runner.adopt(address, statuses.get(name)) for name, runner in self.runners.items()]
@@ -238,7 +241,7 @@ class PodWorker:
             Condition(c["type"], c["status"], last_transition_time=c["lastTransitionTime"]) for c in found["conditions"]
         ]
         creating = all(not v.id and v.reason == "ContainerCreating" and not v.message for v in views.values())
-        return found, creating and not self.going
+        return found, creating and not self.going and not self._stale
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
