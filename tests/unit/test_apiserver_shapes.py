@@ -88,6 +88,14 @@ async def test_a_scale_of_another_shape_is_no_failure_of_the_server(server: ApiS
         await send(server, "PATCH", f"{path}/scale", tree, MERGE)
 
 
+async def test_of_very_many_wrong_values_the_first_are_named(server: ApiServer) -> None:
+    tree = {"metadata": {"name": "n"}, "data": {f"k{number}": 1 for number in range(1000)}}
+    body = msgspec.json.encode(tree)
+    answer = await server.handler(Request("POST", "/api/v1/namespaces/default/configmaps", body=body, user=ADMIN))
+    assert answer.status == 422
+    assert len(msgspec.json.decode(answer.body)["details"]["causes"]) == 100
+
+
 async def test_a_null_in_a_list_is_an_empty_item_as_upstream(server: ApiServer) -> None:
     tree = {"metadata": {"name": "n"}, "spec": {"containers": [{"name": "c", "image": "i", "args": ["a", None]}]}}
     assert await send(server, "POST", "/api/v1/namespaces/default/pods", tree) == 201

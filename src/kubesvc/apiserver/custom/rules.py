@@ -8,9 +8,8 @@ string. Follows KEP-2876 and apiextensions-apiserver pkg/apiserver/schema/cel.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
-from time import thread_time
 from typing import Any
 
 from kubesvc.api.errors import Cause
@@ -39,9 +38,10 @@ _RESERVED = frozenset(
 _SPELLED = (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__"))
 
 
-def validate(schema: JSON, value: Any, old: Any) -> list[Cause]:
-    """Why the rules of `schema` refuse an object; `old` is what it was, or ABSENT."""
-    return list(islice(_Asking().at(schema, value, old, "", root=True), _MOST_CAUSES))
+def validate(schema: JSON, value: Any, old: Any, spent: Callable[[], float]) -> list[Cause]:
+    """Why the rules of `schema` refuse an object; `old` is what it was, or ABSENT. `spent` tells the seconds of the
+    processor that this thread has taken."""
+    return list(islice(_Asking(spent).at(schema, value, old, "", root=True), _MOST_CAUSES))
 
 
 def program(rule: JSON) -> cel.Program:
@@ -101,9 +101,9 @@ def unenforced(schema: JSON, path: str) -> list[str]:
 
 
 class _Asking:
-    def __init__(self) -> None:
+    def __init__(self, spent: Callable[[], float]) -> None:
         self._asked = 0
-        self._until = thread_time() + _LONGEST_ASKED
+        self._spent, self._until = spent, spent() + _LONGEST_ASKED
 
     def at(self, schema: JSON, value: Any, old: Any, path: str, *, root: bool = False) -> Iterator[Cause]:
         if value is None:
@@ -136,7 +136,7 @@ class _Asking:
             if self._asked > _MOST_ASKED:
                 yield invalid(path, type_name(value), "validation failed: the object has too many values with rules")
                 return
-            if thread_time() > self._until:
+            if self._spent() > self._until:
                 why = f"validation failed: the rules take more than {_LONGEST_ASKED:g} s for this object"
                 yield invalid(path, type_name(value), why)
                 return
