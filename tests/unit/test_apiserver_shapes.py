@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import msgspec
 import pytest
 
 from kubesvc.api import registry
 from kubesvc.apiserver.server import ApiServer
 from kubesvc.client.transport import Request
-from support.apiserver import ADMIN, local_server
+from support.apiserver import ADMIN
 from support.shapes import JSON, METADATA, QUESTIONS, SAMPLES, SCALE, misshapen
 
 KINDS = [pytest.param(kind, id=kind.plural) for kind in registry.stored() if kind.plural in SAMPLES]
@@ -19,12 +17,6 @@ MERGE, STRATEGIC, APPLY = (
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 )
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ApiServer]:
-    async with local_server() as running:
-        yield running
 
 
 async def send(
