@@ -12,7 +12,7 @@ import pytest
 
 from kubesvc.api.errors import TooManyRequests
 from kubesvc.api.registry import CONFIG_MAP
-from kubesvc.apiserver import listener
+from kubesvc.apiserver import listener, warnings
 from kubesvc.apiserver.fairness import Seats
 from kubesvc.client.session import Session
 from kubesvc.client.transport import Request
@@ -104,6 +104,15 @@ async def test_what_is_too_much_is_refused(method: str, media: str, body: bytes,
         path = "/api/v1/namespaces/default/configmaps" + ("/m" if method == "PATCH" else "")
         response = await server.handler(Request(method, path, {}, {"content-type": media}, body, ADMIN))
     assert response.status == status, response.body
+
+
+def test_of_very_many_warnings_no_more_are_kept_than_are_said() -> None:
+    """Each is looked for among those that are kept: a body has room for a hundred thousand."""
+    with warnings.Collecting() as texts:
+        warnings.warn(f'unknown field "a{number}"' for number in range(1000))
+        warnings.warn(['unknown field "a0"'])
+    assert texts[0] == 'unknown field "a0"'
+    assert len(texts) == len(set(texts)) < 1000
 
 
 # ── clients on sockets ───────────────────────────────────────────────────────────────────────────────────────────────

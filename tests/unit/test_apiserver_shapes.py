@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import msgspec
 import pytest
 
 from kubesvc.api import registry
 from kubesvc.apiserver.server import ApiServer
 from kubesvc.client.transport import Request
-from support.apiserver import ADMIN, local_server
+from support.apiserver import ADMIN
 from support.shapes import JSON, METADATA, QUESTIONS, SAMPLES, SCALE, misshapen
 
 KINDS = [pytest.param(kind, id=kind.plural) for kind in registry.stored() if kind.plural in SAMPLES]
@@ -19,12 +17,6 @@ MERGE, STRATEGIC, APPLY = (
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 )
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ApiServer]:
-    async with local_server() as running:
-        yield running
 
 
 async def send(
@@ -86,6 +78,14 @@ async def test_a_scale_of_another_shape_is_no_failure_of_the_server(server: ApiS
     for tree in misshapen(SCALE, each=18):
         await send(server, "PUT", f"{path}/scale", tree)
         await send(server, "PATCH", f"{path}/scale", tree, MERGE)
+
+
+async def test_of_very_many_wrong_values_the_first_are_named(server: ApiServer) -> None:
+    tree = {"metadata": {"name": "n"}, "data": {f"k{number}": 1 for number in range(1000)}}
+    body = msgspec.json.encode(tree)
+    answer = await server.handler(Request("POST", "/api/v1/namespaces/default/configmaps", body=body, user=ADMIN))
+    assert answer.status == 422
+    assert len(msgspec.json.decode(answer.body)["details"]["causes"]) == 100
 
 
 async def test_a_null_in_a_list_is_an_empty_item_as_upstream(server: ApiServer) -> None:

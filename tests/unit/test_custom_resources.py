@@ -14,6 +14,7 @@ import pytest
 from kubesvc.api.errors import ApiError, BadRequest, Invalid, MethodNotAllowed, NotFound, UnsupportedMediaType
 from kubesvc.api.registry import CUSTOM_RESOURCE_DEFINITION as DEFINITION
 from kubesvc.api.registry import Kind
+from kubesvc.apiserver.custom import rules
 from kubesvc.client.session import Session
 from kubesvc.client.transport import LocalTransport, Request, Response
 from kubesvc.store.memory import MemoryStore
@@ -239,6 +240,14 @@ async def test_a_rule_compares_with_what_was(cluster: Cluster) -> None:
     with pytest.raises(Invalid, match='spec.version: Invalid value: "15": version is immutable'):
         await cluster.session.patch(DB, "default", "a", {"spec": {"version": "15"}})
     await cluster.session.patch(DB, "default", "a", {"spec": {"replicas": 3}})
+
+
+async def test_rules_end_when_they_take_too_long(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever else asks the server waits meanwhile."""
+    monkeypatch.setattr(rules, "_LONGEST_ASKED", 0.0)
+    await cluster.define(DATABASE)
+    with pytest.raises(Invalid, match="the rules take more than 0 s for this object"):
+        await cluster.session.create(DB, db())
 
 
 async def test_a_schema_may_become_stricter_while_objects_live(cluster: Cluster) -> None:

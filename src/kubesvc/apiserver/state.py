@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from random import Random
@@ -77,8 +78,8 @@ class State:
 
     def context(self, subresource: str = "") -> Context:
         user = asking.get()
-        who = (user.name, groups_of(user), user.uid, user.extra) if user is not None else ()
-        return Context(self.cluster, self.clock(), self.random.randrange, subresource, *who)
+        who = (user.name, groups_of(user), user.uid, user.extra) if user is not None else ("", (), "", ())
+        return Context(self.cluster, self.clock(), self.random.randrange, subresource, *who, time.thread_time)
 
     def new_uid(self) -> str:
         """A random UUID (RFC 9562, version 4), not secret: the system's randomness would give up the interpreter's lock

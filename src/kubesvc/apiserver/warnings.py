@@ -12,6 +12,7 @@ from functools import lru_cache
 _collected: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
 
 _MOST = 4096  # bytes in all: more than this and clients refuse the answer's headers
+_MOST_TEXTS = 512  # which is more than _MOST has room for
 
 
 class Collecting:
@@ -30,8 +31,13 @@ class Collecting:
 
 def warn(texts: Iterable[str]) -> None:
     collected = _collected.get()
-    if collected is not None:
-        collected.extend(text for text in texts if text not in collected)
+    if collected is None:
+        return
+    for text in texts:
+        if len(collected) >= _MOST_TEXTS:
+            return
+        if text not in collected:
+            collected.append(text)
 
 
 def header(texts: Iterable[str]) -> str:

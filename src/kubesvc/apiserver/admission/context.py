@@ -31,7 +31,8 @@ class Cluster(msgspec.Struct, frozen=True):
 
 
 class Context(msgspec.Struct, frozen=True):
-    """One request. `choose(n)` is a random integer in [0, n). `user` to `extra` are whose it is; "" is the server."""
+    """One request. `choose(n)` is a random integer in [0, n). `user` to `extra` are whose it is; "" is the server.
+    `spent` tells the seconds of the processor that this thread has taken."""
 
     cluster: Cluster
     now: datetime
@@ -41,6 +42,7 @@ class Context(msgspec.Struct, frozen=True):
     groups: tuple[str, ...] = ()
     uid: str = ""
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    spent: Callable[[], float] = lambda: 0.0
 
 
 class Taken(Protocol):

@@ -72,5 +72,5 @@ def validate(kind: CustomKind, new: JSON, old: JSON | None, context: Context) ->
     before: Any = ABSENT if old is None else old
     found = validation.validate(kind.schema, new, before, cel.match)
     if not found and kind.rules:
-        found = rules.validate(kind.schema, new, before)
+        found = rules.validate(kind.schema, new, before, context.spent)
     return causes + found

@@ -8,7 +8,8 @@ string. Follows KEP-2876 and apiextensions-apiserver pkg/apiserver/schema/cel.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from kubesvc.api.errors import Cause
@@ -21,6 +22,8 @@ from kubesvc.apiserver.custom.validation import ABSENT, correlated, type_name
 _OLD = re.compile(r"\boldSelf\b")
 _OPTIONAL_OLD = "(size(oldSelf) == 0 ? optional.none() : optional.of(oldSelf[0]))"
 _MOST_ASKED = 20_000  # rules in one request
+_LONGEST_ASKED = 0.5  # seconds of the processor that they may take together
+_MOST_CAUSES = 100
 _LONGEST = 8 * 1024  # bytes of one expression
 _REASONS = ("FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate")
 _PREFIXES = {
@@ -35,9 +38,10 @@ _RESERVED = frozenset(
 _SPELLED = (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__"))
 
 
-def validate(schema: JSON, value: Any, old: Any) -> list[Cause]:
-    """Why the rules of `schema` refuse an object; `old` is what it was, or ABSENT."""
-    return list(_Asking().at(schema, value, old, "", root=True))
+def validate(schema: JSON, value: Any, old: Any, spent: Callable[[], float]) -> list[Cause]:
+    """Why the rules of `schema` refuse an object; `old` is what it was, or ABSENT. `spent` tells the seconds of the
+    processor that this thread has taken."""
+    return list(islice(_Asking(spent).at(schema, value, old, "", root=True), _MOST_CAUSES))
 
 
 def program(rule: JSON) -> cel.Program:
@@ -97,8 +101,9 @@ def unenforced(schema: JSON, path: str) -> list[str]:
 
 
 class _Asking:
-    def __init__(self) -> None:
+    def __init__(self, spent: Callable[[], float]) -> None:
         self._asked = 0
+        self._spent, self._until = spent, spent() + _LONGEST_ASKED
 
     def at(self, schema: JSON, value: Any, old: Any, path: str, *, root: bool = False) -> Iterator[Cause]:
         if value is None:
@@ -130,6 +135,10 @@ class _Asking:
             self._asked += 1
             if self._asked > _MOST_ASKED:
                 yield invalid(path, type_name(value), "validation failed: the object has too many values with rules")
+                return
+            if self._spent() > self._until:
+                why = f"validation failed: the rules take more than {_LONGEST_ASKED:g} s for this object"
+                yield invalid(path, type_name(value), why)
                 return
             before = [] if old is ABSENT else [shaped(schema, old, root=root)]
             variables["oldSelf"] = before if optional else (before[0] if before else None)
