@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 from support.box import fresh_box
+
+# Everybody's run tries the same examples, however slow the machine; `--hypothesis-profile=explore` tries others.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=2000)
+settings.load_profile("same")
 
 NAMES = (
     *("--dns-domain", "cluster.local,corp.internal"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,27 +33,10 @@ from kubesvc.apiserver.access.grants import Grants
 from kubesvc.apiserver.access.rbac import Rbac
 from kubesvc.apiserver.server import ApiServer
 from kubesvc.client.session import Session
-from kubesvc.client.transport import LocalTransport, Request, User
-from support.apiserver import ADMIN, local_server
+from kubesvc.client.transport import Request, User
+from support.apiserver import ADMIN
 
 Open = Callable[..., Session]
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ApiServer]:
-    async with local_server() as server:
-        yield server
-
-
-@pytest.fixture
-def of(server: ApiServer) -> Open:
-    """A session as NAME, of these groups."""
-    return lambda name, *groups: Session(LocalTransport(server.handler, User(name, groups)))
-
-
-@pytest.fixture
-def admin(of: Open) -> Session:
-    return of(ADMIN.name, *ADMIN.groups)
 
 
 def rule(verbs: str, resources: str = "", group: str = "", **more: Any) -> JSON:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import msgspec
 import pytest
 
@@ -18,12 +16,6 @@ from support.apiserver import local_server
 ALICE = User("alice", ("system:masters", "system:authenticated"))
 RESOURCE = {"resourceAttributes": {"namespace": "default", "verb": "delete", "resource": "services"}}
 PATH = {"nonResourceAttributes": {"path": "/metrics", "verb": "get"}}
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ApiServer]:
-    async with local_server() as server:
-        yield server
 
 
 async def ask(

@@ -21,13 +21,11 @@ from kubesvc.api.registry import CERTIFICATE_SIGNING_REQUEST as CSR
 from kubesvc.api.registry import CLUSTER_ROLE, CLUSTER_ROLE_BINDING
 from kubesvc.apiserver.server import ApiServer
 from kubesvc.client.session import Session
-from kubesvc.client.transport import LocalTransport, User
 from kubesvc.controllers.certificates.plan import Plan, plan
 from kubesvc.controllers.certificates.signing import lifetime
 from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.main import run
 from support.admission import texts
-from support.apiserver import ADMIN, local_server
 from support.certificates import Authority, request_for
 from support.watching import Watcher, running, watching
 
@@ -39,22 +37,6 @@ Open = Callable[..., Session]
 def asking(name: str = "r", /, request: str = "", usages: Any = ("client auth",), **spec: Any) -> JSON:
     wanted = {"request": request or request_for("alice"), "usages": list(usages), "signerName": "example.com/s"}
     return {"apiVersion": CSR.api_version, "kind": CSR.kind, "metadata": {"name": name}, "spec": wanted | spec}
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ApiServer]:
-    async with local_server() as server:
-        yield server
-
-
-@pytest.fixture
-def of(server: ApiServer) -> Open:
-    return lambda name, *groups: Session(LocalTransport(server.handler, User(name, groups)))
-
-
-@pytest.fixture
-def admin(of: Open) -> Session:
-    return of(ADMIN.name, *ADMIN.groups)
 
 
 async def approve(session: Session, name: str, of: str = "Approved") -> JSON:

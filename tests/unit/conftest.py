@@ -1,0 +1,31 @@
+"""An API server in the test's own loop, and sessions of whom one likes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from kubesvc.apiserver.server import ApiServer
+from kubesvc.client.session import Session
+from kubesvc.client.transport import LocalTransport, User
+from support.apiserver import ADMIN, local_server
+
+Open = Callable[..., Session]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ApiServer]:
+    async with local_server() as server:
+        yield server
+
+
+@pytest.fixture
+def of(server: ApiServer) -> Open:
+    """A session as NAME, of these groups."""
+    return lambda name, *groups: Session(LocalTransport(server.handler, User(name, groups)))
+
+
+@pytest.fixture
+def admin(of: Open) -> Session:
+    return of(ADMIN.name, *ADMIN.groups)
