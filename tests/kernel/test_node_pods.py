@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from kubesvc.api import registry
 from kubesvc.api.pods import Pod
+from kubesvc.client.session import STRATEGIC_PATCH
 from kubesvc.kernel import mounts
 from kubesvc.kernel.links import PROTO_KUBESVC, Links
 from kubesvc.node import cgroups, routes
@@ -204,6 +205,16 @@ async def test_a_missing_config_map_is_waited_for_and_named(bed: NodeBed) -> Non
         registry.CONFIG_MAP, {"metadata": {"name": "late", "namespace": "default"}, "data": {"x": "1"}}
     )
     await bed.running("waits")
+
+
+async def test_another_image_in_a_running_pod_starts_its_container_again(bed: NodeBed) -> None:
+    await bed.create("p", FOREVER)
+    await bed.running("p")
+    change = {"spec": {"containers": [{"name": "main", "image": "docker.io/host:latest"}]}}
+    await bed.session.patch(registry.POD, "default", "p", change, patch_type=STRATEGIC_PATCH)
+    pod = await bed.until("p", lambda p: p.status.container_statuses[0].restart_count == 1 and is_ready(p))
+    assert pod.status.container_statuses[0].image == "docker.io/host:latest"
+    await bed.until_event("p", "Killing", "Container main definition changed, will be restarted")
 
 
 async def test_an_exit_is_published_at_once_and_the_container_runs_again(bed: NodeBed) -> None:

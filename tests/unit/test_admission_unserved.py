@@ -35,6 +35,8 @@ def test_all_of_a_service_is_acted_on(spec):
         ({"volumes": [{"name": "v", "nfs": {"path": "/x"}}]}, "volumes[0].nfs is not served yet"),
         ({"containers": [CONTAINER | {"resources": {"requests": {"cpu": "1"}}}]}, None),
         ({"securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}}, None),
+        ({"volumes": [{"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]}, None),
+        ({"volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}]}, "volumes[0].emptyDir.sizeLimit is stored"),
         ({"hostUsers": False}, "hostUsers is stored, but not acted on yet: the pod's users are the machine's"),
         (
             {"containers": [CONTAINER | {"securityContext": {"seccompProfile": {"type": "Localhost"}}}]},
@@ -61,6 +63,11 @@ def test_a_pod_is_told_also_through_a_template(spec, told):
     ("kind", "spec", "told"),
     [
         (STATEFUL_SET, {"serviceName": "db", "volumeClaimTemplates": [{"metadata": {"name": "data"}}]}, None),
+        (
+            STATEFUL_SET,
+            {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"}},
+            "whenDeleted is stored, but not acted on yet: claims stay until somebody deletes them",
+        ),
         (JOB, {"backoffLimit": 3, "completionMode": "Indexed"}, None),
         (JOB, {"podFailurePolicy": {"rules": []}}, "every failure of a pod counts the same"),
         (JOB, {"backoffLimitPerIndex": 0}, "failures are counted over all indexes"),

@@ -66,6 +66,12 @@ class ContainerRunner:
         while self._tasks:
             await asyncio.wait(set(self._tasks))
 
+    def wanted(self, container: Container, grace: float) -> None:
+        """What the pod's spec says by now: another image ends what runs of this one, within `grace` seconds."""
+        self.retry()
+        if self.view.running and container.image != self.container.image and self._grace is None:
+            self._spawn(self.stop(grace, f"Container {container.name} definition changed, will be restarted"))
+
     def retry(self) -> None:
         """Something the start was waiting for may be there now: forget the wait."""
         self.view = replace(self.view, retry_at=0.0)

@@ -69,8 +69,8 @@ class PodWorker:
             if container.name not in self.runners:
                 self.runners[container.name] = self._runner(container)
         if before.spec != pod.spec:
-            for runner in self.runners.values():
-                runner.retry()
+            for container in pod.spec.every_container:
+                self.runners[container.name].wanted(container, float(pod.spec.termination_grace_period_seconds))
         if self.going and (grace := pod.metadata.deletion_grace_period_seconds) is not None:
             for runner in self.runners.values():
                 runner.hurry(grace)

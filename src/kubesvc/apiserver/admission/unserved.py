@@ -30,6 +30,15 @@ _SECURITY: dict[str, tuple[Callable[[Any], bool], str]] = {
     "procMount": (lambda value: value == "Unmasked", "/proc is masked as ever"),
 }
 
+_EMPTY_DIR: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "sizeLimit": (bool, "it may grow as long as the disk has room"),
+}
+
+_RETENTION: dict[str, tuple[Callable[[Any], bool], str]] = {
+    name: (lambda value: value == "Delete", "claims stay until somebody deletes them")
+    for name in ("whenDeleted", "whenScaled")
+}
+
 _MOUNT: dict[str, tuple[Callable[[Any], bool], str]] = {
     "mountPropagation": (
         lambda value: value in ("HostToContainer", "Bidirectional"),
@@ -45,6 +54,12 @@ _JOB: dict[str, tuple[Callable[[Any], bool], str]] = {
     "backoffLimitPerIndex": (lambda value: value is not None, "failures are counted over all indexes"),
     "managedBy": (bool, "the Job is carried out all the same"),
 }
+
+
+def in_stateful_set_spec(spec: JSON, path: str) -> Iterator[str]:
+    """`spec` is a StatefulSetSpec at `path`."""
+    policy = spec.get("persistentVolumeClaimRetentionPolicy") or {}
+    yield from _told(_RETENTION, policy, f"{path}.persistentVolumeClaimRetentionPolicy")
 
 
 def in_job_spec(spec: JSON, path: str) -> Iterator[str]:
@@ -64,6 +79,9 @@ def in_pod_spec(spec: JSON, path: str) -> Iterator[str]:
             for number, mount in enumerate(container.get("volumeMounts") or ()):
                 yield from _told(_MOUNT, mount, f"{where}.volumeMounts[{number}]")
     for index, volume in enumerate(spec.get("volumes") or ()):
+        empty = volume.get("emptyDir") or {}
+        if empty.get("medium") != "Memory":
+            yield from _told(_EMPTY_DIR, empty, f"{path}.volumes[{index}].emptyDir")
         for source in volume:
             if source not in _SERVED_VOLUMES:
                 yield f"{path}.volumes[{index}].{source} is not served yet: the pod can't start with it"

@@ -215,13 +215,17 @@ def warnings(tree: JSON) -> list[str]:
     return list(unserved.in_pod_spec(template.get("spec") or {}, "spec.template.spec"))
 
 
+def stateful_set_warnings(tree: JSON) -> list[str]:
+    return [*warnings(tree), *unserved.in_stateful_set_spec(tree.get("spec") or {}, "spec")]
+
+
 def job_warnings(tree: JSON) -> list[str]:
     return [*warnings(tree), *unserved.in_job_spec(tree.get("spec") or {}, "spec")]
 
 
 DEPLOYMENT = Rules(default=default_deployment, validate=validate_deployment, warnings=warnings, counted=True)
 REPLICA_SET = Rules(default=default_replica_set, validate=validate, warnings=warnings, counted=True)
-STATEFUL_SET = Rules(default=default_stateful_set, validate=validate, warnings=warnings, counted=True)
+STATEFUL_SET = Rules(default=default_stateful_set, validate=validate, warnings=stateful_set_warnings, counted=True)
 DAEMON_SET = Rules(default=default_daemon_set, validate=validate, warnings=warnings, counted=True)
 JOB = Rules(default=default_job, prepare=prepare_job, validate=validate_job, warnings=job_warnings, counted=True)
 ADMITS = (
