@@ -73,6 +73,7 @@ async def test_who_gives_up_waiting_leaves_no_seat_behind() -> None:
 
 DEEP = b"[" * 100_000
 LAUGHS = b"a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+LARGE_AND_INVALID = msgspec.json.encode({"metadata": {"name": "m"}, "data": {"no key!": "x" * (1 << 20)}})
 DOUBLING = msgspec.json.encode([{"op": "copy", "from": "/data", "path": f"/data/x{n}"} for n in range(60)])
 
 
@@ -88,6 +89,7 @@ DOUBLING = msgspec.json.encode([{"op": "copy", "from": "/data", "path": f"/data/
         pytest.param("POST", "application/yaml", b"metadata: !!set {a, b}", 400, id="what JSON can't say"),
         pytest.param("POST", "application/yaml", LAUGHS, 400, id="YAML aliases"),
         pytest.param("POST", "application/yaml", b"a: " + b"x" * 300_000, 413, id="much YAML"),
+        pytest.param("POST", "application/json", LARGE_AND_INVALID, 413, id="large, before it is found wrong"),
         pytest.param("PATCH", "application/json-patch+json", DOUBLING, 413, id="copies of copies"),
         pytest.param("PATCH", "application/json-patch+json", b"[" + b'{"op":"test","path":""},' * 10_001 + b"{}]", 413,
                      id="many operations"),

@@ -19,6 +19,7 @@ from kubesvc.apiserver.custom import structural
 from kubesvc.apiserver.custom.kind import CustomKind
 from kubesvc.apiserver.routing import Target
 from kubesvc.client.transport import Request
+from kubesvc.store.protocol import MAX_BYTES
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -140,7 +141,10 @@ def check_shape(kind: Kind, tree: JSON) -> None:
 def read_known(request: Request, target: Target, options: WriteOptions) -> tuple[JSON, list[str]]:
     """`read_object` without the fields that the schema doesn't know, and the warnings about them."""
     tree = read_object(request, target)
-    return tree, check_fields(target.kind, tree, options, request)
+    remarks = check_fields(target.kind, tree, options, request)
+    if len(request.body) > MAX_BYTES and (size := len(_encode(tree))) > MAX_BYTES:  # sooner than the store would say so
+        raise TooLarge(f"Request entity too large: {size} bytes, of at most {MAX_BYTES} that can be stored")
+    return tree, remarks
 
 
 def check_fields(kind: Kind, tree: JSON, options: WriteOptions, request: Request) -> list[str]:
