@@ -91,6 +91,7 @@ class Sticky:
             while time.monotonic() < begun + 2.5 * RENEWED:
                 found |= self.asks(client, address, port, times=1)
                 longest, last = max(longest, time.monotonic() - last), time.monotonic()
+                time.sleep(RENEWED / 20)  # a masqueraded port that comes again too soon waits a second: TIME_WAIT
             if longest < RENEWED / 2:
                 return len(found)
             assert time.monotonic() < deadline, f"the machine pauses for {longest:.1f} s"
