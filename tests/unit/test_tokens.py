@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,17 +21,11 @@ from kubesvc.apiserver.admission import accounts
 from kubesvc.apiserver.server import ApiServer
 from kubesvc.client.session import Session
 from kubesvc.client.transport import LocalTransport, Request, User
-from support.apiserver import ADMIN, local_server
+from support.apiserver import ADMIN
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 NODE1 = User("system:node:n1", ("system:nodes",))
 As = Callable[[User], Session]
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ApiServer]:
-    async with local_server() as server:
-        yield server
 
 
 @pytest.fixture
