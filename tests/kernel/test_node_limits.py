@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,13 +14,6 @@ from kubesvc.node import cgroups, runtime
 from support.node import NodeBed, node_bed
 
 FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
-
-
-@pytest.fixture
-async def bed() -> AsyncIterator[NodeBed]:
-    async with node_bed() as made:
-        await made.start_agent()
-        yield made
 
 
 def main_status(pod: Pod) -> Any:

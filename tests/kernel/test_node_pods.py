@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
@@ -32,13 +32,6 @@ from support.watching import DEADLINE
 
 SERVER = ["/usr/bin/python3", "-S", "-m", "http.server", "8000"]
 FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
-
-
-@pytest.fixture
-async def bed() -> AsyncIterator[NodeBed]:
-    async with node_bed() as made:
-        await made.start_agent()
-        yield made
 
 
 def main_status(pod: Pod) -> Any:

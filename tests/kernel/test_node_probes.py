@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from kubesvc.api import registry
 from kubesvc.api.pods import Pod
 from kubesvc.client.session import STRATEGIC_PATCH
-from support.node import NodeBed, is_ready, node_bed
+from support.node import NodeBed, is_ready
 
 FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 
@@ -40,13 +39,6 @@ class Threads(socketserver.ThreadingTCPServer):
 pathlib.Path("/tmp/health").write_text("1")
 Threads(("", 9000), Server).serve_forever()
 """
-
-
-@pytest.fixture
-async def bed() -> AsyncIterator[NodeBed]:
-    async with node_bed() as made:
-        await made.start_agent()
-        yield made
 
 
 def main_status(pod: Pod) -> Any:

@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from kubesvc.api import registry
-from support.node import NodeBed, node_bed
+from support.node import NodeBed
 
 FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 DATA = {"name": "data", "mountPath": "/data"}
-
-
-@pytest.fixture
-async def bed() -> AsyncIterator[NodeBed]:
-    async with node_bed() as made:
-        await made.start_agent()
-        yield made
-
-
-async def printed(bed: NodeBed, name: str, script: str) -> list[str]:
-    code, out, error = await bed.execute(name, ["sh", "-c", script])
-    assert code == 0, error
-    return out.decode().splitlines()
 
 
 async def test_what_must_not_run_as_root_waits_and_says_why(bed: NodeBed) -> None:
@@ -48,8 +31,8 @@ async def test_files_belong_to_the_pods_group(bed: NodeBed) -> None:
     await bed.create("p", FOREVER, volumes=volumes, container={"volumeMounts": mounts}, securityContext=context)
     await bed.running("p")
     script = "id -G; stat -c '%a %g' /data /memory; stat -Lc '%a %g' /files/a; touch /data/x; stat -c %g /data/x"
-    assert await printed(bed, "p", script) == ["3000 2000", "2777 2000", "3777 2000", "440 2000", "2000"]
-    assert await printed(bed, "p", "cat /files/a") == ["1"]
+    assert await bed.printed("p", script) == ["3000 2000", "2777 2000", "3777 2000", "440 2000", "2000"]
+    assert await bed.printed("p", "cat /files/a") == ["1"]
 
 
 async def test_a_privileged_container_mounts_and_an_ordinary_one_gains_nothing(bed: NodeBed) -> None:
@@ -58,8 +41,8 @@ async def test_a_privileged_container_mounts_and_an_ordinary_one_gains_nothing(b
     await bed.running("all")
     await bed.running("less")
     grep = "grep NoNewPrivs /proc/self/status"
-    assert await printed(bed, "all", f"mount -t tmpfs none /mnt && {grep}") == ["NoNewPrivs:\t0"]
-    assert await printed(bed, "less", grep) == ["NoNewPrivs:\t1"]
+    assert await bed.printed("all", f"mount -t tmpfs none /mnt && {grep}") == ["NoNewPrivs:\t0"]
+    assert await bed.printed("less", grep) == ["NoNewPrivs:\t1"]
     assert (await bed.execute("less", ["mount", "-t", "tmpfs", "none", "/mnt"]))[0] != 0
 
 
@@ -70,8 +53,8 @@ async def test_sysctls_are_set_in_the_pod_alone(bed: NodeBed) -> None:
     await bed.running("own")
     await bed.running("other")
     read = "cat /proc/sys/net/ipv4/ip_local_port_range"
-    assert await printed(bed, "own", read) == ["40000\t40100"]
-    assert await printed(bed, "other", read) != ["40000\t40100"]
+    assert await bed.printed("own", read) == ["40000\t40100"]
+    assert await bed.printed("other", read) != ["40000\t40100"]
 
 
 async def test_a_sub_path_is_made_of_the_containers_variables(bed: NodeBed) -> None:
@@ -80,7 +63,7 @@ async def test_a_sub_path_is_made_of_the_containers_variables(bed: NodeBed) -> N
     volumes = [{"name": "data", "emptyDir": {}}]
     await bed.create("p", FOREVER, volumes=volumes, container={"env": [name], "volumeMounts": mounts})
     await bed.running("p")
-    assert await printed(bed, "p", "touch /data/x; cd /all; find . -type f") == ["./logs/p/x"]
+    assert await bed.printed("p", "touch /data/x; cd /all; find . -type f") == ["./logs/p/x"]
     unknown = {"volumeMounts": [DATA | {"subPathExpr": "$(NOBODY)"}]}
     await bed.create("q", FOREVER, volumes=volumes, container=unknown)
     pod = await bed.until("q", lambda p: p.status.container_statuses and p.status.container_statuses[0].state.waiting)

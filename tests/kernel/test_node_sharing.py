@@ -5,24 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
-
-import pytest
 
 from kubesvc.api import registry
 from kubesvc.node import processes, reaper
 from kubesvc.node.teardown import teardown
-from support.node import NodeBed, node_bed
+from support.node import NodeBed
 
 FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 SLEEPER = {"name": "other", "image": "host", "command": ["/bin/sleep", "31536"]}
-
-
-@pytest.fixture
-async def bed() -> AsyncIterator[NodeBed]:
-    async with node_bed() as made:
-        await made.start_agent()
-        yield made
 
 
 async def printed(bed: NodeBed, name: str, script: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,23 +11,10 @@ import pytest
 from kubesvc.api import registry
 from kubesvc.node import tokens
 from support.box import eventually
-from support.node import NodeBed, node_bed
+from support.node import NodeBed
 
 FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-
-
-@pytest.fixture
-async def bed() -> AsyncIterator[NodeBed]:
-    async with node_bed() as made:
-        await made.start_agent()
-        yield made
-
-
-async def printed(bed: NodeBed, name: str, script: str) -> list[str]:
-    code, out, error = await bed.execute(name, ["sh", "-c", script])
-    assert code == 0, error
-    return out.decode().splitlines()
 
 
 async def who(bed: NodeBed, token: str) -> dict[str, Any]:
@@ -41,13 +27,13 @@ async def who(bed: NodeBed, token: str) -> dict[str, Any]:
 async def test_a_pod_finds_its_token_its_ca_and_its_namespace(bed: NodeBed) -> None:
     await bed.create("p", FOREVER)
     pod = await bed.running("p")
-    token, namespace, *ca = await printed(bed, "p", f"cd {MOUNT}; cat token; echo; cat namespace; echo; cat ca.crt")
+    token, namespace, *ca = await bed.printed("p", f"cd {MOUNT}; cat token; echo; cat namespace; echo; cat ca.crt")
     assert namespace == "default"
     assert "\n".join(ca) + "\n" == (bed.directory / "ca.crt").read_text()
     found = await who(bed, token)
     assert found["user"]["username"] == "system:serviceaccount:default:default"
     assert found["user"]["extra"]["authentication.kubernetes.io/pod-uid"] == [pod.metadata.uid]
-    assert await printed(bed, "p", f"stat -Lc %a {MOUNT}/token; readlink {MOUNT}/token") == ["644", "..data/token"]
+    assert await bed.printed("p", f"stat -Lc %a {MOUNT}/token; readlink {MOUNT}/token") == ["644", "..data/token"]
     assert (await bed.execute("p", ["sh", "-c", f"echo x > {MOUNT}/token"]))[0] != 0
     await bed.delete("p", grace_seconds=0)
     await bed.until_gone("p")
@@ -72,7 +58,7 @@ async def test_a_pod_without_automount_has_none(bed: NodeBed) -> None:
 async def test_a_token_is_for_whom_the_pod_runs_as(bed: NodeBed, context: dict[str, int], expected: str) -> None:
     await bed.create("p", FOREVER, securityContext=context)
     await bed.running("p")
-    assert await printed(bed, "p", f"stat -Lc '%a %u %g' {MOUNT}/token; cat {MOUNT}/token > /dev/null") == [expected]
+    assert await bed.printed("p", f"stat -Lc '%a %u %g' {MOUNT}/token; cat {MOUNT}/token > /dev/null") == [expected]
 
 
 async def test_a_token_is_replaced_before_it_expires(bed: NodeBed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +72,7 @@ async def test_a_token_is_replaced_before_it_expires(bed: NodeBed, monkeypatch: 
     loop = (
         'first=$(cat /vault/token); while [ "$first" = "$(cat /vault/token)" ]; do sleep 0.05; done; cat /vault/token'
     )
-    (second,) = await printed(bed, "p", loop)
+    (second,) = await bed.printed("p", loop)
     assert second.count(".") == 2
     body = json.dumps({"spec": {"token": second, "audiences": ["vault"]}}).encode()
     found = json.loads((await bed.session.raw("POST", registry.TOKEN_REVIEW.path(), body=body)).body)

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from kubesvc.api import registry
 from kubesvc.api.pods import ContainerStateTerminated, Pod
-from support.node import NodeBed, node_bed
+from support.node import NodeBed
 
 FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
-
-
-@pytest.fixture
-async def bed() -> AsyncIterator[NodeBed]:
-    async with node_bed() as made:
-        await made.start_agent()
-        yield made
 
 
 async def test_downward_and_projected_volumes(bed: NodeBed) -> None:

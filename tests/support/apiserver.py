@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_network
 from pathlib import Path
@@ -44,6 +44,10 @@ def config(
         node_client_key=directory / "apiserver-node.key",
         **more,
     )
+
+
+Open = Callable[..., Session]
+"""A session as NAME, of these groups."""
 
 
 @asynccontextmanager

@@ -193,6 +193,12 @@ class NodeBed:
         code = 0 if status["status"] == "Success" else int(status["details"]["causes"][0]["message"])
         return code, out[1], out[2]
 
+    async def printed(self, name: str, script: str) -> list[str]:
+        """The lines that a shell's script prints in container main."""
+        code, out, error = await self.execute(name, ["sh", "-c", script])
+        assert code == 0, error
+        return out.decode().splitlines()
+
     async def until_event(self, name: str, reason: str, start: str) -> None:
         """Wait for an event about a pod whose message begins with `start`."""
         wanted = lambda: any(r == reason and m.startswith(start) for r, m in self.events(name))  # noqa: E731

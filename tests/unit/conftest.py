@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
 from kubesvc.apiserver.server import ApiServer
 from kubesvc.client.session import Session
 from kubesvc.client.transport import LocalTransport, User
-from support.apiserver import ADMIN, local_server
-
-Open = Callable[..., Session]
+from support.apiserver import ADMIN, Open, local_server
 
 
 @pytest.fixture
@@ -22,7 +20,6 @@ async def server() -> AsyncIterator[ApiServer]:
 
 @pytest.fixture
 def of(server: ApiServer) -> Open:
-    """A session as NAME, of these groups."""
     return lambda name, *groups: Session(LocalTransport(server.handler, User(name, groups)))
 
 

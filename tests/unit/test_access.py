@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,9 +34,7 @@ from kubesvc.apiserver.access.rbac import Rbac
 from kubesvc.apiserver.server import ApiServer
 from kubesvc.client.session import Session
 from kubesvc.client.transport import Request, Response, User
-from support.apiserver import ADMIN
-
-Open = Callable[..., Session]
+from support.apiserver import ADMIN, Open
 
 
 def rule(verbs: str, resources: str = "", group: str = "", **more: Any) -> JSON:

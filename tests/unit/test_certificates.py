@@ -26,12 +26,12 @@ from kubesvc.controllers.certificates.signing import lifetime
 from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.main import run
 from support.admission import texts
+from support.apiserver import Open
 from support.certificates import Authority, request_for
 from support.watching import Watcher, running, watching
 
 CLIENT_USAGES = ["digital signature", "key encipherment", "client auth"]
 SERVER_USAGES = ["digital signature", "server auth"]
-Open = Callable[..., Session]
 
 
 def asking(name: str = "r", /, request: str = "", usages: Any = ("client auth",), **spec: Any) -> JSON:
