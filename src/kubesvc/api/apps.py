@@ -5,8 +5,6 @@ A pod template stays a JSON tree: it is compared and copied whole, so every fiel
 
 from __future__ import annotations
 
-import msgspec
-
 from kubesvc.api.meta import JSON, Condition, LabelSelector, Object, Struct
 
 
@@ -33,7 +31,7 @@ class ReplicaSetStatus(Struct, frozen=True):
     ready_replicas: int = 0
     available_replicas: int = 0
     observed_generation: int = 0
-    conditions: list[Condition] = msgspec.field(default_factory=list)
+    conditions: list[Condition] = []
 
 
 class ReplicaSet(Object, frozen=True):
@@ -60,7 +58,7 @@ class DeploymentStatus(Struct, frozen=True):
     available_replicas: int = 0
     unavailable_replicas: int = 0
     collision_count: int = 0
-    conditions: list[Condition] = msgspec.field(default_factory=list)
+    conditions: list[Condition] = []
 
 
 class Deployment(Object, frozen=True):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from kubesvc.api.meta import JSON, Condition, LabelSelector, Object, Struct
 
 
@@ -30,7 +28,7 @@ class JobStatus(Struct, frozen=True):
     start_time: str | None = None
     completion_time: str | None = None
     completed_indexes: str = ""
-    conditions: list[Condition] = msgspec.field(default_factory=list)
+    conditions: list[Condition] = []
 
 
 class Job(Object, frozen=True):

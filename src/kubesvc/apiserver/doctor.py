@@ -38,13 +38,11 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class _World(msgspec.Struct):
-    services: dict[str, JSON] = msgspec.field(default_factory=dict)  # namespace/name -> Service
-    addresses: dict[str, Versioned] = msgspec.field(default_factory=dict)  # address -> its IPAddress
-    ports: dict[str, Versioned] = msgspec.field(default_factory=dict)  # number -> its claim
-    ranges: list[str] = msgspec.field(default_factory=list)  # CIDRs
-    holders: dict[str, list[str]] = msgspec.field(
-        default_factory=dict
-    )  # address or port -> namespace/name of its Services
+    services: dict[str, JSON] = {}  # namespace/name -> Service
+    addresses: dict[str, Versioned] = {}  # address -> its IPAddress
+    ports: dict[str, Versioned] = {}  # number -> its claim
+    ranges: list[str] = []  # CIDRs
+    holders: dict[str, list[str]] = {}  # address or port -> namespace/name of its Services
 
 
 def examine(items: Iterable[Versioned]) -> list[Finding]:

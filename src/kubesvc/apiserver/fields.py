@@ -22,7 +22,7 @@ from kubesvc.api.schema import Field, Type
 from kubesvc.apiserver.compiled import QUANTITY, fits
 
 _QUANTITY = re.compile(QUANTITY)
-_MOST_CAUSES = 100  # who sends a million wrong values needn't hear of each
+MOST_CAUSES = 100  # who sends a million wrong values needn't hear of each
 _RANGES = {"int32": 2**31, "int64": 2**63, "": 2**63}
 
 
@@ -74,7 +74,7 @@ def drop_unknown_in_metadata(tree: JSON) -> list[str]:
 
 def check_metadata(tree: JSON) -> list[Cause]:
     """A cause for each value of the metadata that isn't of its field's type."""
-    return list(islice(_wrong_in(tree.get("metadata"), _METADATA, "metadata"), _MOST_CAUSES))
+    return list(islice(_wrong_in(tree.get("metadata"), _METADATA, "metadata"), MOST_CAUSES))
 
 
 _METADATA = Field(ref="io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
@@ -82,7 +82,7 @@ _METADATA = Field(ref="io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
 
 def check_types(kind: Kind, tree: JSON) -> list[Cause]:
     """A cause for each value of `tree` that isn't of its field's type."""
-    return [] if fits(kind, tree) else list(islice(_wrong(tree, schema.type_of(kind), ""), _MOST_CAUSES))
+    return [] if fits(kind, tree) else list(islice(_wrong(tree, schema.type_of(kind), ""), MOST_CAUSES))
 
 
 def refuse_mistyped(kind: Kind, tree: JSON) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
+from kubesvc.api.names import parse_address
 from kubesvc.api.registry import SERVICE_CIDR
 from kubesvc.apiserver import stored
-from kubesvc.apiserver.admission.names import parse_address
 from kubesvc.apiserver.state import State
 from kubesvc.store.protocol import Check, Versioned
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
 
-from kubesvc.api import labels
+from kubesvc.api import labels, names
 from kubesvc.api.errors import NotFound
 from kubesvc.api.nodes import Node
 from kubesvc.api.registry import NODE
@@ -22,10 +21,6 @@ from kubesvc.client.session import Unreachable
 
 PATIENCE = 60.0  # seconds
 LARGEST = 1 << 16
-
-_PART = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_VALUE = re.compile("[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-_KEY = re.compile(rf"({_PART}(\.{_PART})*/)?{_VALUE.pattern}")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -42,7 +37,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 def parse_label(text: str) -> tuple[str, str]:
     """KEY=VALUE. Raises BoxError."""
     key, equals, value = text.partition("=")
-    if not equals or not _KEY.fullmatch(key) or (value and not _VALUE.fullmatch(value)):
+    if not equals or names.qualified_name(key) or names.label_value(value):
         raise BoxError(f"--label {text!r}: expected KEY=VALUE, such as disk=ssd")
     if labels.is_restricted(key):
         raise BoxError(
@@ -53,7 +48,7 @@ def parse_label(text: str) -> tuple[str, str]:
 
 def parse_zone(text: str) -> str:
     """A zone, the value of a label; "" is none. Raises BoxError."""
-    if text and not _VALUE.fullmatch(text):
+    if names.label_value(text):
         raise BoxError(f"--zone {text!r}: expected up to 63 letters, digits, '-', '_' and '.', such as eu-west-1a")
     return text
 

@@ -63,15 +63,13 @@ class PublishedLine(msgspec.Struct, frozen=True):
 class Overview(msgspec.Struct):
     running: bool
     ready: bool = False
-    processes: list[ProcessLine] = msgspec.field(default_factory=list)
-    nodes: list[NodeLine] = msgspec.field(default_factory=list)
-    services: list[ServiceLine] = msgspec.field(default_factory=list)
-    public_records: list[str] = msgspec.field(default_factory=list)  # in a zone file's form
-    dns_records: list[tuple[str, str]] = msgspec.field(
-        default_factory=list
-    )  # Service, the record that leads a name to it
+    processes: list[ProcessLine] = []
+    nodes: list[NodeLine] = []
+    services: list[ServiceLine] = []
+    public_records: list[str] = []  # in a zone file's form
+    dns_records: list[tuple[str, str]] = []  # Service, the record that leads a name to it
     name_server: str = ""  # who knows the host names among them, where this machine's resolver doesn't
-    published: list[PublishedLine] = msgspec.field(default_factory=list)
+    published: list[PublishedLine] = []
     trouble: str = ""  # why the API couldn't be asked
 
 

@@ -28,8 +28,8 @@ class Serving(msgspec.Struct, frozen=True):
     `doubtful`: what is likely to be one, and needn't be."""
 
     ready: str = ""
-    wrong: list[str] = msgspec.field(default_factory=list)
-    doubtful: list[str] = msgspec.field(default_factory=list)
+    wrong: list[str] = []
+    doubtful: list[str] = []
 
 
 def serving(service: Service, slices: Iterable[EndpointSlice], pods: Mapping[tuple[str, str], Pod]) -> Serving:

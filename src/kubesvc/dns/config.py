@@ -32,18 +32,14 @@ class DnsConfig(msgspec.Struct, frozen=True):
     tcp_sockets: tuple[socket.socket, ...]
     dns_domain: str = "cluster.local"  # the cluster's own zone, the one in pods' search paths
     more_domains: tuple[str, ...] = ()  # zones with the same names again
-    public_zones: Mapping[str, tuple[str, ...]] = msgspec.field(
-        default_factory=dict
-    )  # zone -> its name servers; none: ours
+    public_zones: Mapping[str, tuple[str, ...]] = {}  # zone -> its name servers; none: ours
     transfer_to: tuple[str, ...] = ()  # networks whose clients may fetch whole zones
     notify: tuple[str, ...] = ()  # ADDRESS or ADDRESS:PORT of secondaries that are told of changes
     ttl: int = 5  # seconds, of records and of negative answers
     upstreams: tuple[str, ...] = ()  # ADDRESS, ADDRESS:PORT, [ADDRESS]:PORT or tls://ADDRESS#NAME; see `upstreams`
     find_upstreams: Callable[[], tuple[str, ...]] | None = None  # whom the machine asks now: looked at again and again
-    zones: Mapping[str, tuple[str, ...]] = msgspec.field(
-        default_factory=dict
-    )  # stub zone -> who is asked for its names
-    hosts: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)  # name outside the zone -> its addresses
+    zones: Mapping[str, tuple[str, ...]] = {}  # stub zone -> who is asked for its names
+    hosts: Mapping[str, tuple[str, ...]] = {}  # name outside the zone -> its addresses
     random_case: bool = False  # 0x20: draw the letters' case in questions to upstreams
     pod_mode: PodMode = "insecure"  # a-b-c-d.ns.pod: never, always, or when a pod has the address
     complete_search: bool = True  # answer a pod's first search-path question with what it leads to

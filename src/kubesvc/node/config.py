@@ -46,7 +46,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     identity: Path | None = None  # PEM, certificate and key: what the node renews itself with; None: somebody else does
     port: int = 10250
     zone: str = ""
-    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
+    labels: Mapping[str, str] = {}
     lease_renewal: float = 10.0  # seconds between two renewals of the node's Lease
     health_interval: float = 10.0  # seconds between two looks at the machine's disk, memory and programs
     log_max_size: int = 10 << 20  # bytes, as the kubelet's containerLogMaxSize; a larger log is put aside

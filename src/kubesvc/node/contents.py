@@ -25,12 +25,10 @@ Fields = Callable[[str | ResourceFieldSelector], str]
 class Files(msgspec.Struct):
     """path -> bytes, path -> mode where one is given, and the mode of the rest."""
 
-    data: dict[str, bytes] = msgspec.field(default_factory=dict)
-    modes: dict[str, int] = msgspec.field(default_factory=dict)
+    data: dict[str, bytes] = {}
+    modes: dict[str, int] = {}
     default: int = 0o644
-    owners: dict[str, tuple[int, int]] = msgspec.field(
-        default_factory=dict
-    )  # path -> (user, group), -1 for what it is anyway
+    owners: dict[str, tuple[int, int]] = {}  # path -> (user, group), -1 for what it is anyway
 
     def give(self, group: int) -> None:
         """Whoever is in `group` may read every one of them."""

@@ -31,7 +31,7 @@ class _Wanted(NamedTuple):
 class _Watch(msgspec.Struct):
     informer: Informer[Any]
     task: asyncio.Task[None]
-    changed: dict[str, Callable[[], None]] = msgspec.field(default_factory=dict)  # pod uid -> whom to tell
+    changed: dict[str, Callable[[], None]] = {}  # pod uid -> whom to tell
 
 
 _KINDS: dict[str, tuple[Kind, type[ConfigMap] | type[Secret]]] = {

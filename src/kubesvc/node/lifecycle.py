@@ -92,7 +92,7 @@ class Plan(msgspec.Struct, frozen=True):
     """`start` now; `backing_off` maps the name of what waits -> its delay in seconds; look again at `wake`."""
 
     start: tuple[str, ...] = ()
-    backing_off: Mapping[str, float] = msgspec.field(default_factory=dict)
+    backing_off: Mapping[str, float] = {}
     wake: float | None = None
     finished: bool = False  # nothing will ever run again: the pod has succeeded or failed
 

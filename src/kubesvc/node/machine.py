@@ -48,7 +48,7 @@ class Machine(msgspec.Struct):
     followed: Followed
     host_ports: HostPorts
     cni: Attachments | None = None  # None: pods' networks are podnet.py's
-    allocatable: Mapping[str, str] = msgspec.field(default_factory=dict)  # resource -> quantity, of the node
+    allocatable: Mapping[str, str] = {}  # resource -> quantity, of the node
     creating: asyncio.Semaphore = msgspec.field(default_factory=_slots)
 
     @property

@@ -64,10 +64,10 @@ class Frontend(msgspec.Struct, frozen=True, gc=False):
 class Changes(msgspec.Struct):
     """What is new, and what is gone. Addresses are packed; None and False remove."""
 
-    frontends: dict[bytes, Frontend | None] = msgspec.field(default_factory=dict)
-    service_ips: dict[bytes, bool] = msgspec.field(default_factory=dict)
+    frontends: dict[bytes, Frontend | None] = {}
+    service_ips: dict[bytes, bool] = {}
     """Addresses that only Services have: a port of one that no Service has is refused at once."""
-    local_endpoints: dict[bytes, bool] = msgspec.field(default_factory=dict)
+    local_endpoints: dict[bytes, bool] = {}
     """Addresses of pods on this node that may be sent back to themselves."""
 
     def __bool__(self) -> bool:

@@ -29,7 +29,7 @@ class ProxyConfig(msgspec.Struct, frozen=True):
     pods_by_node: bool = False
     """Count as pods only sources in the podCIDRs of this Node, once it has any: answers to other nodes' pods don't come
     back by this node, so they are as any source outside."""
-    node_port_addresses: tuple[IPv4Network | IPv6Network, ...] = msgspec.field(default=())
+    node_port_addresses: tuple[IPv4Network | IPv6Network, ...] = ()
     localhost_node_ports: bool = False
     """Node ports answer on 127.0.0.1 and ::1 too, for programs of the node itself."""
     load_balancer_ranges: tuple[tuple[IPv4Address | IPv6Address, IPv4Address | IPv6Address], ...] = ()

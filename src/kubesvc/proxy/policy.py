@@ -67,7 +67,7 @@ class Manner(msgspec.Struct, frozen=True):
     affinity: int  # seconds, 0: none
     balance: Balance | None = None
     draw: Draw = Draw.RANDOM
-    weights: Mapping[bytes, int] = msgspec.field(default_factory=dict)
+    weights: Mapping[bytes, int] = {}
     slot_table: int = SLOT_TABLE
 
     def slots(self, wanted: tuple[bytes, ...], before: tuple[bytes, ...] | None) -> tuple[bytes, ...]:

@@ -31,9 +31,9 @@ ENTRY_BYTES = 200  # what an event costs beside its key and value, about
 class Topic(msgspec.Struct):
     """All keys of one GROUP/PLURAL, and their events; `first` is the position of events[0] since the beginning."""
 
-    keys: list[str] = msgspec.field(default_factory=list)  # sorted
-    items: dict[str, Versioned] = msgspec.field(default_factory=dict)
-    events: list[StoreEvent] = msgspec.field(default_factory=list)
+    keys: list[str] = []  # sorted
+    items: dict[str, Versioned] = {}
+    events: list[StoreEvent] = []
     first: int = 0
     changed: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 

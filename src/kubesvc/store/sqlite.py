@@ -70,9 +70,9 @@ class _Probe(msgspec.Struct, frozen=True):
 
 
 class _Batch(msgspec.Struct):
-    commits: list[_Commit] = msgspec.field(default_factory=list)
-    probes: list[_Probe] = msgspec.field(default_factory=list)
-    compactions: list[_Compaction] = msgspec.field(default_factory=list)
+    commits: list[_Commit] = []
+    probes: list[_Probe] = []
+    compactions: list[_Compaction] = []
     last: bool = False
 
 

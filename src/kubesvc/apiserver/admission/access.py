@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kubesvc.api import names
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, RBAC, ROLE, ROLE_BINDING
-from kubesvc.apiserver.admission import names
 from kubesvc.apiserver.admission.causes import invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.metadata import path_segment, validate_selector

@@ -12,10 +12,10 @@ from typing import Any
 
 from cryptography import x509
 
+from kubesvc.api import names
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON, format_time
 from kubesvc.api.registry import CERTIFICATE_SIGNING_REQUEST
-from kubesvc.apiserver.admission import names
 from kubesvc.apiserver.admission.causes import duplicate, forbidden, invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.rules import Rules

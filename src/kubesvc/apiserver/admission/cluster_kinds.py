@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from kubesvc.api import labels, registry
+from kubesvc.api import labels, names, registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import names
 from kubesvc.apiserver.admission.causes import duplicate, forbidden, invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.rules import Rules, keep_status

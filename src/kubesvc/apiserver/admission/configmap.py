@@ -9,10 +9,10 @@ import base64
 import binascii
 from collections.abc import Iterator
 
-from kubesvc.api import registry
+from kubesvc.api import names, registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import accounts, names
+from kubesvc.apiserver.admission import accounts
 from kubesvc.apiserver.admission.causes import forbidden, invalid, required, too_long
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.rules import Rules

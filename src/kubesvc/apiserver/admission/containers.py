@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from kubesvc.api import names
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
 from kubesvc.api.quantity import quantity
-from kubesvc.apiserver.admission import names
 from kubesvc.apiserver.admission.causes import duplicate, forbidden, invalid, not_found, not_supported, required
 
 NEGATIVE = "must be greater than or equal to 0"

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
-from kubesvc.api import registry
+from kubesvc.api import names, registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import names
 from kubesvc.apiserver.admission.causes import duplicate, invalid, not_supported, required, too_many
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.rules import Rules

@@ -6,10 +6,10 @@ Source: pkg/apis/core/validation/events.go, pkg/apis/coordination/validation.
 
 from __future__ import annotations
 
-from kubesvc.api import registry
+from kubesvc.api import names, registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import metadata, names
+from kubesvc.apiserver.admission import metadata
 from kubesvc.apiserver.admission.causes import IMMUTABLE, invalid, required
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.rules import Rules

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from kubesvc.api import names
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON, format_time
-from kubesvc.apiserver.admission import names
 from kubesvc.apiserver.admission.causes import duplicate, forbidden, invalid
 
 FIELD = "schedulingGates"

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from kubesvc.api import names
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import names
 from kubesvc.apiserver.admission.causes import IMMUTABLE, forbidden, invalid, required, too_long
 
 NameRule = Callable[[str], list[str]]

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from kubesvc.api import labels, registry
+from kubesvc.api import labels, names, registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON, format_time
-from kubesvc.apiserver.admission import metadata, names
+from kubesvc.apiserver.admission import metadata
 from kubesvc.apiserver.admission.causes import IMMUTABLE, invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.rules import Rules, keep_status

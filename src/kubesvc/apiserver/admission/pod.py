@@ -9,10 +9,10 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from kubesvc.api import registry
+from kubesvc.api import names, registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import containers, ephemeral, gates, metadata, names, pod_defaults, unserved
+from kubesvc.apiserver.admission import containers, ephemeral, gates, metadata, pod_defaults, unserved
 from kubesvc.apiserver.admission.causes import duplicate, forbidden, invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.rules import Rules, keep_status

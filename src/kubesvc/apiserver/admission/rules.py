@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from kubesvc.api import names
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import names
 from kubesvc.apiserver.admission.context import Context
 
 

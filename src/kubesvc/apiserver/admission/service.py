@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ipaddress import ip_interface
 
-from kubesvc.api import registry
+from kubesvc.api import names, registry
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import names
 from kubesvc.apiserver.admission import service_spec as ask
 from kubesvc.apiserver.admission.rules import Rules
 from kubesvc.apiserver.admission.service_defaults import default

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kubesvc.api import names
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import names
 from kubesvc.apiserver.admission import service_spec as ask
 from kubesvc.apiserver.admission.causes import duplicate, invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Cluster

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from ipaddress import ip_address
 
+from kubesvc.api import names
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import names
 
 EXTERNAL_NAME, CLUSTER_IP, NODE_PORT, LOAD_BALANCER = "ExternalName", "ClusterIP", "NodePort", "LoadBalancer"
 NONE = "None"  # clusterIP of a headless Service

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from kubesvc.api import names
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import metadata, names
+from kubesvc.apiserver.admission import metadata
 from kubesvc.apiserver.admission import service_addresses as addresses
 from kubesvc.apiserver.admission import service_spec as ask
 from kubesvc.apiserver.admission.causes import duplicate, forbidden, invalid, not_supported, required

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from kubesvc.api import names
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON, format_time
-from kubesvc.apiserver.admission import names
 from kubesvc.apiserver.admission.causes import IMMUTABLE, duplicate, forbidden, invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.custom import cel, jsonpath, rules, structural, validation

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from kubesvc.api import names
 from kubesvc.api.errors import Cause, MethodNotAllowed
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import metadata, names
+from kubesvc.apiserver.admission import metadata
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.custom import cel, rules, structural, validation
 from kubesvc.apiserver.custom.kind import CustomKind

@@ -18,12 +18,12 @@ from kubesvc.apiserver.admission.causes import invalid, not_supported, required
 from kubesvc.apiserver.custom import cel, structural
 from kubesvc.apiserver.custom.structural import EMBEDDED, RULES
 from kubesvc.apiserver.custom.validation import ABSENT, correlated, type_name
+from kubesvc.apiserver.fields import MOST_CAUSES
 
 _OLD = re.compile(r"\boldSelf\b")
 _OPTIONAL_OLD = "(size(oldSelf) == 0 ? optional.none() : optional.of(oldSelf[0]))"
 _MOST_ASKED = 20_000  # rules in one request
 _LONGEST_ASKED = 0.5  # seconds of the processor that they may take together
-_MOST_CAUSES = 100
 _LONGEST = 8 * 1024  # bytes of one expression
 _REASONS = ("FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate")
 _PREFIXES = {
@@ -41,7 +41,7 @@ _SPELLED = (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/"
 def validate(schema: JSON, value: Any, old: Any, spent: Callable[[], float]) -> list[Cause]:
     """Why the rules of `schema` refuse an object; `old` is what it was, or ABSENT. `spent` tells the seconds of the
     processor that this thread has taken."""
-    return list(islice(_Asking(spent).at(schema, value, old, "", root=True), _MOST_CAUSES))
+    return list(islice(_Asking(spent).at(schema, value, old, "", root=True), MOST_CAUSES))
 
 
 def program(rule: JSON) -> cel.Program:

@@ -141,7 +141,7 @@ def judges(schema: JSON, path: str) -> Iterator[tuple[JSON, str]]:
 
 def check(schema: Any, path: str) -> list[Cause]:
     """Why `schema` can't be a version's; empty when it can. Everything else here may take a checked one for granted."""
-    causes = list(mistyped(schema, path)) or list(_check(schema, path, 0))
+    causes = list(mistyped(schema, path)) or list(_check(schema, path))
     if not causes and (found := schema.get("type", "")) != "object":
         causes.append(invalid(f"{path}.type", found, "must be object at the root"))
     return causes
@@ -175,22 +175,22 @@ def _inside(schema: JSON, path: str) -> Iterator[tuple[str, Any]]:
             yield f"{path}.{word}", schema[word]
 
 
-def _check(schema: JSON, path: str, depth: int) -> Iterator[Cause]:
+def _check(schema: JSON, path: str) -> Iterator[Cause]:
     yield from _check_words(schema, path)
     yield from _check_lists(schema, path)
     properties = schema.get("properties")
     for name, field in (properties or {}).items():
-        yield from _check(field, f"{path}.properties[{name}]", depth + 1)
+        yield from _check(field, f"{path}.properties[{name}]")
     values = schema.get("additionalProperties")
     if values is not None and not isinstance(values, bool):
-        yield from _check(values, f"{path}.additionalProperties", depth + 1)
+        yield from _check(values, f"{path}.additionalProperties")
     if values is not None and properties:
         yield forbidden(f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive")
     items = schema.get("items")
     if isinstance(items, list):
         yield forbidden(f"{path}.items", "items must be a schema object and not an array")
     elif items is not None:
-        yield from _check(items, f"{path}.items", depth + 1)
+        yield from _check(items, f"{path}.items")
     elif schema.get("type") == "array":
         yield required(f"{path}.items", "must be specified")
 

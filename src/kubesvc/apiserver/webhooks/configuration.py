@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from kubesvc.api import names
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON, LabelSelector, Struct
 from kubesvc.api.selectors import Selector, from_label_selector
-from kubesvc.apiserver.admission import metadata, names
+from kubesvc.apiserver.admission import metadata
 from kubesvc.apiserver.admission.causes import duplicate, invalid, not_supported, required, too_many
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.custom import cel

@@ -27,9 +27,9 @@ class Plan(msgspec.Struct):
     """`create` names nodes; `finished` are pods whose containers ended and that are replaced."""
 
     status: DaemonSetStatus
-    create: list[str] = msgspec.field(default_factory=list)
-    delete: list[Pod] = msgspec.field(default_factory=list)
-    finished: list[Pod] = msgspec.field(default_factory=list)
+    create: list[str] = []
+    delete: list[Pod] = []
+    finished: list[Pod] = []
     again: float | None = None
 
 

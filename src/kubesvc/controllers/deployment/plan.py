@@ -24,10 +24,10 @@ class Plan(msgspec.Struct):
 
     status: DeploymentStatus
     create: JSON | None = None
-    resize: dict[str, int] = msgspec.field(default_factory=dict)
-    annotate: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
-    min_ready: dict[str, int] = msgspec.field(default_factory=dict)
-    delete: list[ReplicaSet] = msgspec.field(default_factory=list)
+    resize: dict[str, int] = {}
+    annotate: dict[str, dict[str, str]] = {}
+    min_ready: dict[str, int] = {}
+    delete: list[ReplicaSet] = []
     revision: str | None = None
     again: float | None = None
 

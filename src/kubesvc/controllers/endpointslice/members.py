@@ -33,9 +33,9 @@ class Members(msgspec.Struct, frozen=True):
     `complaints` are weights that are none."""
 
     groups: dict[Group, list[Endpoint]]
-    missing_nodes: frozenset[str] = msgspec.field(default_factory=frozenset)
-    weights: dict[str, int] = msgspec.field(default_factory=dict)
-    complaints: list[tuple[Pod, str]] = msgspec.field(default_factory=list)
+    missing_nodes: frozenset[str] = frozenset()
+    weights: dict[str, int] = {}
+    complaints: list[tuple[Pod, str]] = []
 
 
 def address_types(service: Service) -> list[str]:

@@ -44,9 +44,9 @@ class Draft(msgspec.Struct):
 
 
 class Plan(msgspec.Struct):
-    create: list[Draft] = msgspec.field(default_factory=list)
-    update: list[Draft] = msgspec.field(default_factory=list)
-    delete: list[EndpointSlice] = msgspec.field(default_factory=list)
+    create: list[Draft] = []
+    update: list[Draft] = []
+    delete: list[EndpointSlice] = []
 
 
 def labels_for(service: Service) -> dict[str, str]:

@@ -29,11 +29,11 @@ class Plan(msgspec.Struct):
     the Job itself, whose time to live is over. `happened`: (reason, message) of events."""
 
     status: JobStatus
-    create: list[int | None] = msgspec.field(default_factory=list)
-    delete: list[Pod] = msgspec.field(default_factory=list)
+    create: list[int | None] = []
+    delete: list[Pod] = []
     again: float | None = None
     remove: bool = False
-    happened: list[tuple[str, str]] = msgspec.field(default_factory=list)
+    happened: list[tuple[str, str]] = []
 
 
 class _Pods(msgspec.Struct, frozen=True):

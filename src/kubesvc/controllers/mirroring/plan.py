@@ -37,9 +37,9 @@ class Plan(msgspec.Struct):
     """`create` and the second of each `update` are trees; `invalid` texts were left out, `skipped` counts these and
     those beyond the limit."""
 
-    create: list[JSON] = msgspec.field(default_factory=list)
-    update: list[tuple[EndpointSlice, JSON]] = msgspec.field(default_factory=list)
-    delete: list[EndpointSlice] = msgspec.field(default_factory=list)
+    create: list[JSON] = []
+    update: list[tuple[EndpointSlice, JSON]] = []
+    delete: list[EndpointSlice] = []
     skipped: int = 0
     invalid: tuple[str, ...] = ()
 

@@ -24,11 +24,11 @@ from kubesvc.api.storage import (
 
 
 class Plan(msgspec.Struct):
-    bind: list[tuple[PersistentVolumeClaim, PersistentVolume]] = msgspec.field(default_factory=list)
-    make: list[tuple[PersistentVolumeClaim, JSON]] = msgspec.field(default_factory=list)
-    phases: list[tuple[PersistentVolume, str]] = msgspec.field(default_factory=list)
-    remove: list[PersistentVolume] = msgspec.field(default_factory=list)
-    waiting: list[tuple[PersistentVolumeClaim, str, str]] = msgspec.field(default_factory=list)
+    bind: list[tuple[PersistentVolumeClaim, PersistentVolume]] = []
+    make: list[tuple[PersistentVolumeClaim, JSON]] = []
+    phases: list[tuple[PersistentVolume, str]] = []
+    remove: list[PersistentVolume] = []
+    waiting: list[tuple[PersistentVolumeClaim, str, str]] = []
     """Claims that get nothing now, an Event's reason, and why."""
 
 

@@ -25,8 +25,8 @@ class Candidate(msgspec.Struct, frozen=True):
     node: Node
     siblings: int = 0
     pods: int = 0
-    host_ports: frozenset[HostPort] = msgspec.field(default_factory=frozenset)
-    requested: Mapping[str, Decimal] = msgspec.field(default_factory=dict)
+    host_ports: frozenset[HostPort] = frozenset()
+    requested: Mapping[str, Decimal] = {}
     there: Sequence[Pod] = ()
 
 

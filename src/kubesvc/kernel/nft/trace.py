@@ -32,17 +32,17 @@ class Packet(msgspec.Struct):
     outgoing: str = ""  # the link it leaves by
     translated: bool = False
     verdict: str = ""  # drop, reject, dnat, masquerade: how the last chain ended
-    matched: list[str] = msgspec.field(default_factory=list)
+    matched: list[str] = []
 
 
 class State(msgspec.Struct):
     """All of one table: its maps, chains and elements."""
 
     comment: str
-    maps: dict[str, Map] = msgspec.field(default_factory=dict)
-    chains: dict[str, Chain] = msgspec.field(default_factory=dict)
-    elements: dict[str, dict[bytes, bytes]] = msgspec.field(default_factory=dict)  # map -> key -> data
-    expiry: dict[str, dict[bytes, float]] = msgspec.field(default_factory=dict)  # dynamic map -> key -> when it ends
+    maps: dict[str, Map] = {}
+    chains: dict[str, Chain] = {}
+    elements: dict[str, dict[bytes, bytes]] = {}  # map -> key -> data
+    expiry: dict[str, dict[bytes, float]] = {}  # dynamic map -> key -> when it ends
 
     def expressions(self) -> list[nft.Expression]:
         return [e for chain in self.chains.values() for rule in chain.rules for e in rule.expressions]

@@ -54,7 +54,7 @@ class Route(msgspec.Struct, frozen=True):
     network: Network
     peers: frozenset[str] | None = None
     local_pref: int | None = None
-    communities: tuple[str, ...] = msgspec.field(default=())
+    communities: tuple[str, ...] = ()
 
 
 def rules(

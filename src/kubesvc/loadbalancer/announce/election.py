@@ -42,7 +42,7 @@ class Member(msgspec.Struct, frozen=True):
     name: str
     interface: str = "eth0"
     cordoned: bool = False
-    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
+    labels: Mapping[str, str] = {}
 
 
 def elect(address: Address, nodes: Iterable[str]) -> str | None:

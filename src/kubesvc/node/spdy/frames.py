@@ -33,20 +33,20 @@ class SpdyError(Exception):
 
 class SynStream(msgspec.Struct, frozen=True):
     stream: int
-    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     fin: bool = False
     unidirectional: bool = False
 
 
 class SynReply(msgspec.Struct, frozen=True):
     stream: int
-    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     fin: bool = False
 
 
 class Headers(msgspec.Struct, frozen=True):
     stream: int
-    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     fin: bool = False
 
 

@@ -90,8 +90,8 @@ class Wanted(msgspec.Struct, frozen=True):
 
 class FoundSecurityGroup(msgspec.Struct):
     id: str
-    permissions: set[Permission] = msgspec.field(default_factory=set)
-    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    permissions: set[Permission] = set()
+    tags: dict[str, str] = {}
 
 
 class FoundBalancer(msgspec.Struct):
@@ -102,17 +102,17 @@ class FoundBalancer(msgspec.Struct):
     ip_address_type: str
     places: dict[str, Place]  # subnet -> place
     security_groups: tuple[str, ...]
-    attributes: dict[str, str] = msgspec.field(default_factory=dict)
-    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    attributes: dict[str, str] = {}
+    tags: dict[str, str] = {}
 
 
 class FoundGroup(msgspec.Struct):
     arn: str
     key: str
     health: Health
-    attributes: dict[str, str] = msgspec.field(default_factory=dict)
-    targets: set[Target] = msgspec.field(default_factory=set)
-    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    attributes: dict[str, str] = {}
+    targets: set[Target] = set()
+    tags: dict[str, str] = {}
 
 
 class FoundListener(msgspec.Struct):
@@ -122,7 +122,7 @@ class FoundListener(msgspec.Struct):
     certificates: tuple[str, ...] = ()
     policy: str = ""
     alpn: str = ""
-    attributes: dict[str, str] = msgspec.field(default_factory=dict)
+    attributes: dict[str, str] = {}
 
 
 class Found(msgspec.Struct):
@@ -130,8 +130,8 @@ class Found(msgspec.Struct):
 
     security_group: FoundSecurityGroup | None = None
     balancer: FoundBalancer | None = None
-    groups: dict[str, FoundGroup] = msgspec.field(default_factory=dict)  # arn -> group
-    listeners: dict[int, FoundListener] = msgspec.field(default_factory=dict)  # port -> listener
+    groups: dict[str, FoundGroup] = {}  # arn -> group
+    listeners: dict[int, FoundListener] = {}  # port -> listener
 
     def group(self, key: str) -> FoundGroup | None:
         return next((g for g in self.groups.values() if g.key == key), None)

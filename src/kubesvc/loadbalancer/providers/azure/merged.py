@@ -19,7 +19,7 @@ class Merged(msgspec.Struct, frozen=True):
 
     document: JSON | None
     changed: bool
-    refused: Mapping[str, tuple[str, str]] = msgspec.field(default_factory=dict)
+    refused: Mapping[str, tuple[str, str]] = {}
     freed: bool = False
     """Something was given up that another Service may wait for."""
 

@@ -65,8 +65,8 @@ class Site(msgspec.Struct, frozen=True):
 class Found(msgspec.Struct, frozen=True):
     """What there is. `members`: ZONE/NAME of a group -> names of its VMs."""
 
-    objects: Mapping[Kind, Mapping[str, JSON]] = msgspec.field(default_factory=dict)
-    members: Mapping[str, frozenset[str]] = msgspec.field(default_factory=dict)
+    objects: Mapping[Kind, Mapping[str, JSON]] = {}
+    members: Mapping[str, frozenset[str]] = {}
 
     def of(self, kind: Kind) -> Mapping[str, JSON]:
         return self.objects.get(kind, {})
