@@ -100,7 +100,8 @@ def test_a_pod_pulls_from_a_registry_on_this_machine(box, tmp_path):
         box.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=60s")
         status = box.get("pod", "web")["status"]["containerStatuses"][0]
         assert status["imageID"].startswith(f"{served.host}/shop/web@sha256:")
-        assert f'Successfully pulled image "{name}"' in box.kubectl("describe", "pod", "web")
+        told = f'Successfully pulled image "{name}"'
+        eventually(lambda: told in box.kubectl("describe", "pod", "web"), what=told)
         pulled = box.kubesvc("image", "pull", name)
         assert pulled.stdout.splitlines()[-1] == status["imageID"]
         missing = box.kubesvc("image", "pull", f"{served.host}/none:1", check=False)

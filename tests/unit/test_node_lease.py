@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -14,6 +16,7 @@ from kubesvc.api.coordination import NODE_LEASES, Lease
 from kubesvc.api.errors import NotFound
 from kubesvc.api.meta import JSON, Condition
 from kubesvc.api.nodes import Node
+from kubesvc.api.pods import Pod, PodStatus
 from kubesvc.api.registry import LEASE, NODE, POD
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
@@ -70,24 +73,61 @@ async def test_a_node_taken_for_lost_says_at_once_that_it_is_ready(session: Sess
         await session.get(LEASE, NODE_LEASES, "n1")
 
 
-async def test_a_pods_ready_that_was_overruled_is_said_again(session: Session) -> None:
-    """As after the node was taken for lost: the same status is written once more, and only then."""
+SAID: JSON = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+OVERRULED = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+
+
+async def new_pod(session: Session) -> Pod:
     spec = {"containers": [{"name": "c", "image": "host"}]}
     made = await session.create(POD, {"metadata": {"name": "p", "namespace": "default"}, "spec": spec})
-    said: JSON = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
-    publisher = Publisher(session, "default", "p", made["metadata"]["uid"], lambda: (said, False))
+    return msgspec.convert(made, Pod)
 
-    async def shown() -> str:
-        conditions = (await session.get(POD, "default", "p"))["status"]["conditions"]
-        return next(c["status"] for c in conditions if c["type"] == "Ready")
 
-    async with running(publisher.run()), asyncio.timeout(20):
+async def overrule(session: Session) -> Pod:
+    """As a controller does that takes the node for lost: what the API shows then."""
+    return msgspec.convert(await session.patch(POD, "default", "p", OVERRULED, subresource="status"), Pod)
+
+
+async def ready(session: Session) -> str:
+    conditions = (await session.get(POD, "default", "p"))["status"]["conditions"]
+    return next(c["status"] for c in conditions if c["type"] == "Ready")
+
+
+async def test_a_pods_ready_that_was_overruled_is_said_again(session: Session) -> None:
+    """The same status is written once more, and only then."""
+    before = await new_pod(session)
+    publisher = Publisher(session, before, lambda _: (SAID, False))
+    async with running(publisher.run()), asyncio.timeout(60):
         publisher.changed()
         await publisher.settled()
-        assert not publisher.overruled([Condition(type="Ready", status="True")])
-        patch = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
-        await session.patch(POD, "default", "p", patch, subresource="status")
-        assert await shown() == "False"
-        assert publisher.overruled([Condition(type="Ready", status="False")])
+        own = await session.get(POD, "default", "p")
+        not_yet = PodStatus(conditions=[Condition(type="Ready", status="False")])
+        for shown in (replace(before, status=not_yet), msgspec.convert(own, Pod)):  # what it wrote over; what it wrote
+            publisher.shown(shown)
+            await publisher.settled()
+        assert await session.get(POD, "default", "p") == own
+        publisher.shown(await overrule(session))
+        assert await ready(session) == "False"
         await publisher.settled()
-        assert await shown() == "True"
+        assert await ready(session) == "True"
+
+
+async def test_a_pods_ready_that_was_overruled_while_it_was_written_is_said_again(session: Session) -> None:
+    """The watch tells of another's write before the answer to the agent's own, older one has come."""
+    publisher = Publisher(session, await new_pod(session), lambda _: (SAID, False))
+    patch, writes = session.patch, 0
+
+    async def slow(*args: Any, **options: Any) -> JSON:
+        nonlocal writes
+        writes += 1
+        answer = await patch(*args, **options)
+        if writes == 1:
+            publisher.shown(await overrule(session))
+        return answer
+
+    session.patch = slow  # type: ignore[method-assign]
+    async with running(publisher.run()), asyncio.timeout(60):
+        publisher.changed()
+        await publisher.settled()
+        assert await ready(session) == "True"
+    assert writes == 3  # its own, the other, its own again

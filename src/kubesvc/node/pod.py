@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 
 from kubesvc.api import registry
 from kubesvc.api.errors import ApiError, Conflict, NotFound
@@ -48,13 +49,12 @@ class PodWorker:
         self._wake = asyncio.Event()
         self._sandbox = Sandbox(machine, self.paths, self._wake.set, record)
         self._started_at = record.started_at if record else time.time()
-        self._conditions: list[Condition] = list(pod.status.conditions)
         self._gone = False  # no longer in the API
         self._forced = asyncio.Event()  # whoever deletes it wants no waiting
         self._ended = False
         self._expired = pod.status.reason == status.DEADLINE  # it was active for longer than it may
         self.runners = {c.name: self._runner(c) for c in pod.spec.every_container}
-        self._publisher = Publisher(machine.session, pod.namespace, pod.name, self.uid, self._status)
+        self._publisher = Publisher(machine.session, pod, self._status)
         self._finished = record is None and pod.status.phase in ("Succeeded", "Failed")
         self._stale = record is None and pod.status.phase == "Running"  # as the API has it: nothing of it is here
 
@@ -80,11 +80,9 @@ class PodWorker:
             self._wake.set()
         if (before.metadata.labels, before.metadata.annotations) != (pod.metadata.labels, pod.metadata.annotations):
             self._sandbox.outdated()  # they may be in a volume
-        if before.status.conditions != pod.status.conditions:
-            if self._publisher.overruled(pod.status.conditions):  # as by a controller that took this node for lost
-                self._conditions = list(pod.status.conditions)
-            elif pod.spec.readiness_gates:
-                self._publisher.changed()
+        self._publisher.shown(pod)
+        if before.status.conditions != pod.status.conditions and pod.spec.readiness_gates:
+            self._publisher.changed()
 
     def remove(self) -> None:
         """The object is gone from the API: end what runs."""
@@ -224,7 +222,7 @@ class PodWorker:
     def _views(self) -> dict[str, lifecycle.View]:
         return {name: runner.view for name, runner in self.runners.items()}
 
-    def _status(self) -> tuple[JSON, bool]:
+    def _status(self, standing: Sequence[Condition]) -> tuple[JSON, bool]:
         views = self._views()
         found = status.build(
             self.pod,
@@ -235,11 +233,8 @@ class PodWorker:
             started_at=self._started_at,
             ended=self._ended,
             expired=self._expired,
-            before=self._conditions,
+            before=standing,
         )
-        self._conditions = [
-            Condition(c["type"], c["status"], last_transition_time=c["lastTransitionTime"]) for c in found["conditions"]
-        ]
         creating = all(not v.id and v.reason == "ContainerCreating" and not v.message for v in views.values())
         return found, creating and not self.going and not self._stale
 
