@@ -162,6 +162,30 @@ def test_a_peer_some_hops_away_is_watched(net: Network) -> None:
         gone_by_bfd(net, router)
 
 
+def test_a_router_sees_the_session_that_its_peer_describes(net: Network) -> None:
+    """Its port, the address that the node speaks from, the router's id, and the times of the session."""
+    net.nodes["node1"].ip("addr", "add", "10.9.0.21/24", "dev", "eth0")
+    with frr(net.router, configuration("10.9.0.21"), port=1179) as router:
+        spec = {"myASN": 64512, "peerASN": 64513, "peerAddress": "10.9.0.1", "peerPort": 1179, "password": "hush"}
+        more = {"sourceAddress": "10.9.0.21", "routerID": "192.0.2.77", "holdTime": "30s", "keepaliveTime": "1s"}
+        net.create(BGP_PEER, "router", spec | more)
+        net.create(BGP_ADVERTISEMENT, "all", {})
+        net.announce("node1")
+        net.service("web", VIP)
+        until_routed(router, VIP, "10.9.0.21")
+
+        def neighbour() -> JSON:
+            found: JSON = json.loads(router.show("show bgp neighbors 10.9.0.21 json"))["10.9.0.21"]
+            return found
+
+        found = neighbour()
+        assert (found["remoteRouterId"], found["bgpTimerHoldTimeMsecs"]) == ("192.0.2.77", 30_000)
+        before = found["messageStats"]["keepalivesRecv"]
+        eventually(
+            lambda: neighbour()["messageStats"]["keepalivesRecv"] >= before + 10, 60, "more than the hold time asks for"
+        )
+
+
 def gone_by_bfd(net: Network, router: Frr) -> None:
     """The router forgets the node's routes when its link goes, long before the hold time."""
 

@@ -169,10 +169,10 @@ def network(label: str, directory: Path, nodes: int = 2) -> Iterator[Network]:
 
 
 class Frr:
-    """FRR's zebra, bgpd and bfdd in a namespace."""
+    """FRR's zebra, bgpd and bfdd in a namespace. `port`: bgpd's."""
 
-    def __init__(self, where: Namespace, config: str) -> None:
-        self._where = where
+    def __init__(self, where: Namespace, config: str, port: int = 179) -> None:
+        self._where, self._port = where, port
         self._directory = Path(tempfile.mkdtemp(prefix="frr-"))
         (self._directory / "frr.conf").write_text(config)
         run("chown", "-R", "frr:frr", str(self._directory))
@@ -193,6 +193,8 @@ class Frr:
         command = ["ip", "netns", "exec", self._where.name, str(FRR / daemon), "-f", "/dev/null"]
         command += ["-i", str(at / f"{daemon}.pid"), "-z", str(at / "zserv.api"), "--vty_socket", str(at)]
         command += ["-A", "127.0.0.1", "--log", f"file:{at / daemon}.log"]
+        if daemon == "bgpd":
+            command += ["-p", str(self._port)]
         if daemon == "bfdd":
             command += ["--bfdctl", str(at / "bfdd.sock")]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -206,8 +208,8 @@ class Frr:
 
 
 @contextmanager
-def frr(where: Namespace, config: str) -> Iterator[Frr]:
-    running = Frr(where, config)
+def frr(where: Namespace, config: str, port: int = 179) -> Iterator[Frr]:
+    running = Frr(where, config, port)
     try:
         yield running
     finally:
