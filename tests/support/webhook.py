@@ -21,21 +21,23 @@ Decide = Callable[[JSON], JSON | Awaitable[JSON]]
 
 class Webhook:
     """`asked` are the requests of the reviews that came; `decide` makes each into the response, without its uid. Its
-    certificate is for `host`."""
+    certificate is for `host`, by default the `address` it listens at."""
 
-    def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
+    def __init__(self, directory: Path, host: str = "", address: str = "127.0.0.1") -> None:
+        self.address = address
         self.asked: list[JSON] = []
         self.decide: Decide = lambda request: {"allowed": True}
         self.status = 200
+        self.keeps = True  # connections, for the next question
         authority = Authority(directory, "webhook-ca")
-        authority.serving("webhook", host)
+        authority.serving("webhook", host or address)
         self.bundle = base64.b64encode(authority.path.read_bytes()).decode()
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(directory / "webhook.crt", directory / "webhook.key")
         self.port = 0
 
     def client(self, path: str = "/") -> JSON:
-        return {"url": f"https://127.0.0.1:{self.port}{path}", "caBundle": self.bundle}
+        return {"url": f"https://{self.address}:{self.port}{path}", "caBundle": self.bundle}
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         review = msgspec.json.decode(await request.read())
@@ -46,13 +48,16 @@ class Webhook:
             response = await response
         body = {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
                 "response": {"uid": asked["uid"], **response}}  # type: ignore[dict-item]  # fmt: skip
-        return web.Response(status=self.status, body=msgspec.json.encode(body), content_type="application/json")
+        answer = web.Response(status=self.status, body=msgspec.json.encode(body), content_type="application/json")
+        if not self.keeps:
+            answer.force_close()
+        return answer
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Webhook]:
         runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls)
+        site = web.TCPSite(runner, self.address, 0, ssl_context=self._tls)
         await site.start()
         self.port = runner.addresses[0][1]
         try:

@@ -41,15 +41,17 @@ async def delete(state: State, request: Request, target: Target) -> Response:
     return encode.success(details)
 
 
-async def remove(state: State, target: Target, options: DeleteOptions) -> tuple[bool, Versioned]:
-    """(whether it is gone, the object as it last was)."""
+async def remove(
+    state: State, target: Target, options: DeleteOptions, *, asked: bool = False
+) -> tuple[bool, Versioned]:
+    """(whether it is gone, the object as it last was). `asked`: webhooks have been, about what leads to it."""
     dry_run = bool(options.dry_run)
     for _ in range(ATTEMPTS):
         current = await state.read(target)
         old = stored.tree_of(current, target.kind)
         _check_preconditions(target, old, options)
         await _refuse_in_use(state, target, old)
-        if asking.concerns(state, target.kind):
+        if not asked and asking.concerns(state, target.kind):
             await asking.deleting(state, target, old, dry_run=dry_run)
         new = _marked(state, target, stored.copy(old), options)
         try:

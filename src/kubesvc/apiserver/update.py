@@ -73,12 +73,14 @@ async def modify(
     writer: Writer | None = None,
     dry_run: bool = False,
     admitted: bool = True,
+    view: asking.View | None = None,
 ) -> Versioned:
     """Read, change, admit, commit; again when somebody was faster and the change isn't tied to one revision.
 
     A change that leaves everything as it was writes nothing. One that takes the last finalizer from an object being
     deleted deletes it. What is changed is `writer`'s from then on; None: the change itself says so, or it is nobody's.
-    `admitted` is False for changes that are the server's own. Raises NotFound, Conflict, Invalid.
+    `admitted` is False for changes that are the server's own; `view` is what webhooks are shown, where that isn't the
+    object. Raises NotFound, Conflict, Invalid.
     """
     for _ in range(ATTEMPTS):
         current = await state.read(target)
@@ -91,14 +93,14 @@ async def modify(
         if target.kind is SECRET and admitted:
             await accounts.fill_secret(state, target.namespace, new)
         if asked := admitted and asking.concerns(state, target.kind):
-            await asking.mutate(state, target, new, old, dry_run=dry_run)
+            await asking.mutate(state, target, new, old, dry_run=dry_run, view=view)
         if admitted:
             admit(target.kind, new, old, state.context(target.subresource))
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         if new == old:
             return current
         if asked:
-            await asking.validate(state, target, new, old, dry_run=dry_run)
+            await asking.validate(state, target, new, old, dry_run=dry_run, view=view)
         if writer is not None:
             record_update(target.kind, old, new, writer)
         try:

@@ -9,6 +9,7 @@ from kubesvc.apiserver import body, encode, fields, stored
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.update import modify
+from kubesvc.apiserver.webhooks import asking
 from kubesvc.apiserver.writers import writer_of
 from kubesvc.client.transport import Request, Response
 
@@ -21,6 +22,7 @@ async def create(state: State, request: Request, target: Target) -> Response:
     body.check_shape(BINDING, binding)
     fields.refuse_mistyped(BINDING, binding)
     options = body.write_options(request)
+    await asking.submitted(state, target, BINDING, binding, dry_run=options.dry_run)
     wanted = binding.get("target") or {}
     node = wanted.get("name", "")
     if wanted.get("kind") not in (None, "", "Node") or not node:

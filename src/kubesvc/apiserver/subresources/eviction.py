@@ -17,6 +17,7 @@ from kubesvc.apiserver.delete import remove
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.warnings import warn
+from kubesvc.apiserver.webhooks import asking
 from kubesvc.client.transport import Request, Response
 
 EVICTION = Kind("policy", "v1", "Eviction", "evictions", "eviction", True)
@@ -31,13 +32,14 @@ async def create(state: State, request: Request, target: Target) -> Response:
     name = eviction["metadata"].get("name") or target.name
     if name != target.name:
         raise BadRequest("name in URL does not match name in Eviction object: BadRequest")
+    pod = stored.tree_of(await state.read(target))
+    await asking.submitted(state, target, EVICTION, eviction, dry_run=options.dry_run)
     wanted = eviction.get("deleteOptions") or {}
     if options.dry_run:
         wanted = {**wanted, "dryRun": ["All"]}
-    pod = stored.tree_of(await state.read(target))
     warn(await _budgets(state, target, pod))
     whole = Target(target.kind, target.namespace, target.name)
-    await remove(state, whole, body.convert_delete_options(wanted))
+    await remove(state, whole, body.convert_delete_options(wanted), asked=True)
     return encode.success(status=201)
 
 

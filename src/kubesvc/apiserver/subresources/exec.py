@@ -8,13 +8,14 @@ The node is asked first, so that its refusal is an ordinary answer with a Status
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 from kubesvc.api.errors import BadRequest
 from kubesvc.api.nodes import Node
 from kubesvc.apiserver.nodes import refusal
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
+from kubesvc.apiserver.subresources import connecting
 from kubesvc.apiserver.subresources.containers import locate, node_of, read_pod, refuse_not_running
 from kubesvc.client.transport import Request, Response
 from kubesvc.client.tunnel import wants_upgrade
@@ -25,6 +26,7 @@ _HEADERS = ("connection", "upgrade", "x-stream-protocol-version")
 
 async def connect(state: State, request: Request, target: Target) -> Response:
     """exec and attach. Raises BadRequest when the container doesn't run or the client asks for no upgrade."""
+    request = await connecting.admitted(state, request, target)
     place = await locate(state, target, request.query.get("container", ""))
     refuse_not_running(place, target.subresource)
     return await _ask(state, request, place.node, f"/{target.subresource}/{place.path}")
@@ -32,6 +34,7 @@ async def connect(state: State, request: Request, target: Target) -> Response:
 
 async def port_forward(state: State, request: Request, target: Target) -> Response:
     """Raises BadRequest when the pod doesn't run or the client asks for no upgrade."""
+    request = await connecting.admitted(state, request, target)
     pod = await read_pod(state, target)
     node = await node_of(state, pod)
     if pod.status.phase != "Running":
@@ -49,8 +52,7 @@ async def _ask(state: State, request: Request, node: Node, path: str) -> Respons
 
 
 def _query(request: Request) -> str:
-    pairs = parse_qsl(request.raw_query, keep_blank_values=True) or list(request.query.items())
-    return urlencode([(name, value) for name, value in pairs if name in _PASSED_ON])
+    return urlencode([(name, value) for name, value in connecting.pairs(request) if name in _PASSED_ON])
 
 
 def _headers(request: Request) -> list[tuple[str, str]]:

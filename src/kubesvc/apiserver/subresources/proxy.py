@@ -22,7 +22,7 @@ from kubesvc.api.registry import ENDPOINT_SLICE, NODE, POD
 from kubesvc.apiserver import stored
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
-from kubesvc.apiserver.subresources import destination
+from kubesvc.apiserver.subresources import connecting, destination
 from kubesvc.apiserver.subresources.containers import read_node, read_pod
 from kubesvc.apiserver.subresources.destination import Destination
 from kubesvc.client.transport import Request, Response
@@ -38,8 +38,10 @@ async def connect(state: State, request: Request, target: Target) -> Response:
     query = f"?{request.raw_query}" if request.raw_query else ""
     if rest is None and request.method in ("GET", "HEAD"):
         return Response(301, headers={"Location": f"{prefix}/{query}"}, content_type="text/plain")
+    asked = await connecting.admitted_path(state, target, f"/{rest}" if rest is not None else "")
+    rest = asked.removeprefix("/")
     node, begins = await _find(state, target)
-    path = f"{begins}/{rest or ''}{query}"
+    path = f"{begins}/{rest}{query}"
     upgrade = wants_upgrade(request.headers)
     headers = [
         (name, value)
@@ -47,7 +49,7 @@ async def connect(state: State, request: Request, target: Target) -> Response:
         if name not in _KEPT_HERE and not (upgrade and name == "host")
     ]
     if host := request.headers.get("host"):
-        headers += [("X-Forwarded-Host", host), ("X-Forwarded-Uri", f"{prefix}/{rest or ''}")]
+        headers += [("X-Forwarded-Host", host), ("X-Forwarded-Uri", f"{prefix}/{rest}")]
     headers.append(("X-Forwarded-Proto", "https"))
     if upgrade:
         return await state.nodes.upgrade(node, request.method, path, headers)

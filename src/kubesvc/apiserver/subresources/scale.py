@@ -14,6 +14,7 @@ from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.update import Change, modify
 from kubesvc.apiserver.warnings import warn
+from kubesvc.apiserver.webhooks.asking import View
 from kubesvc.apiserver.writers import writer_of
 from kubesvc.client.transport import Request, Response
 
@@ -43,8 +44,8 @@ async def _apply(state: State, request: Request, target: Target, change: Change)
     def rescaled(old: JSON) -> JSON:
         return _rescaled(target, old, change(_scale(target.kind, old)))
 
-    dry_run = body.write_options(request).dry_run
-    item = await modify(state, _whole(target), rescaled, writer=writer_of(state, request, target), dry_run=dry_run)
+    dry_run, writer = body.write_options(request).dry_run, writer_of(state, request, target)
+    item = await modify(state, _whole(target), rescaled, writer=writer, dry_run=dry_run, view=_view(target))
     return encode.tree(_scale(target.kind, stored.tree_of(item)))
 
 
@@ -66,9 +67,19 @@ async def _applying(state: State, request: Request, target: Target) -> Response:
         new["metadata"]["managedFields"] = owners
         return new
 
-    item = await modify(state, _whole(target), applied, dry_run=options.dry_run)
+    item = await modify(state, _whole(target), applied, dry_run=options.dry_run, view=_view(target))
     warn(warnings)
     return encode.tree(_scale(target.kind, stored.tree_of(item)))
+
+
+def _view(target: Target) -> View:
+    """What webhooks are shown."""
+    return View(
+        target.subresource,
+        SCALE,
+        lambda tree: _scale(target.kind, tree),
+        lambda tree, scale: _rescaled(target, tree, scale),
+    )
 
 
 def _whole(target: Target) -> Target:

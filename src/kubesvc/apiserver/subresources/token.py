@@ -17,6 +17,7 @@ from kubesvc.apiserver.admission.causes import invalid as invalid_value
 from kubesvc.apiserver.authentication.claims import Bound, Reference
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
+from kubesvc.apiserver.webhooks import asking
 from kubesvc.client.transport import Request, Response, User
 
 TOKEN_REQUEST = Kind("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests", "tokenrequest", True)
@@ -31,13 +32,15 @@ EXTENDED = 365 * 24 * 3600
 
 async def create(state: State, request: Request, target: Target) -> Response:
     """201, the request with its token in the status. Raises NotFound, Invalid, BadRequest, Conflict, Forbidden."""
-    body.write_options(request)
+    options = body.write_options(request)
     asked = _read(request, target)
     account = stored.tree_of(await state.read(target))
-    metadata, spec = asked["metadata"], asked["spec"]
+    metadata = asked["metadata"]
     metadata.setdefault("name", target.name)
     metadata.setdefault("namespace", target.namespace)
     metadata["creationTimestamp"] = state.now()
+    await asking.submitted(state, target, TOKEN_REQUEST, asked, dry_run=options.dry_run)
+    spec = _spec(asked)
     audiences = spec["audiences"] = spec.get("audiences") or [state.tokens.issuer]
     wanted = spec.get("boundObjectRef")
     seconds = spec["expirationSeconds"]
@@ -63,15 +66,21 @@ def _read(request: Request, target: Target) -> JSON:
         raise BadRequest("the name of the object does not match the name on the URL")
     if (metadata.get("namespace") or target.namespace) != target.namespace:
         raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
+    fields.refuse_mistyped(TOKEN_REQUEST, asked)
+    _spec(asked)
+    return asked
+
+
+def _spec(asked: JSON) -> JSON:
+    """Its spec, with the usual time where it has none. Raises Invalid."""
     if asked.get("spec") is None:
         asked["spec"] = {}
-    fields.refuse_mistyped(TOKEN_REQUEST, asked)
-    spec = asked["spec"]
+    spec: JSON = asked["spec"]
     if spec.get("expirationSeconds") is None:
         spec["expirationSeconds"] = USUAL
     if causes := list(_seconds(spec["expirationSeconds"])):
         raise invalid(TOKEN_REQUEST.kind, "", causes, TOKEN_REQUEST.group)
-    return asked
+    return spec
 
 
 def _seconds(given: int) -> Iterator[Cause]:

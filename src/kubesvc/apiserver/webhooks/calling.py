@@ -43,7 +43,7 @@ class Caller:
         except aiohttp.ClientConnectorCertificateError as error:
             raise Unanswered(_untrusted(config, error.certificate_error)) from error
         except aiohttp.ClientConnectorError as error:
-            raise Unanswered(f"{error.host}:{error.port} can't be reached: {error.os_error.strerror}") from error
+            raise Unanswered(_unreached(config, error)) from error
         except (OSError, aiohttp.ClientError, ApiError, ValueError) as error:
             raise Unanswered(str(error) or type(error).__name__) from error
 
@@ -72,6 +72,13 @@ class Caller:
         if self._http is not None:
             await self._http.close()
             self._http = None
+
+
+def _unreached(config: ClientConfig, error: aiohttp.ClientConnectorError) -> str:
+    why = f"{error.host}:{error.port} can't be reached: {error.os_error.strerror}"
+    if config.url and (error.host == "localhost" or error.host.startswith("127.") or error.host == "::1"):
+        return f"{why}; that is the API server's own loopback: name the webhook's machine as the API server reaches it"
+    return why
 
 
 def _untrusted(config: ClientConfig, error: Exception) -> str:

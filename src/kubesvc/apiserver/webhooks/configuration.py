@@ -21,7 +21,6 @@ from kubesvc.apiserver.custom import cel
 
 _PORT = 443  # of a Service, where none is given
 _MOST_CONDITIONS = 64
-_NOT_ASKED = ("binding", "eviction", "scale", "token")  # subresources whose own objects nobody is shown
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 
 
@@ -233,14 +232,6 @@ def warnings(tree: JSON) -> list[str]:
     found = []
     for webhook in tree.get("webhooks") or ():
         name = webhook.get("name")
-        if any({"CONNECT", "*"} & set(rule.get("operations") or ()) for rule in webhook.get("rules") or ()):
-            found.append(f"webhook {name} is not called for CONNECT (exec, attach, port-forward, proxy)")
-        wanted = {resource for rule in webhook.get("rules") or () for resource in rule.get("resources") or ()}
-        found += [
-            f"webhook {name} is not called for {resource}"
-            for resource in sorted(wanted)
-            if resource.partition("/")[2] in _NOT_ASKED
-        ]
         for index, condition in enumerate(webhook.get("matchConditions") or ()):
             if (error := _uncompiled(condition.get("expression") or "")) is not None:
                 found.append(f"webhook {name}: matchConditions[{index}] can't be evaluated, and so it fails: {error}")

@@ -14,10 +14,12 @@ from kubesvc.apiserver.webhooks.configuration import Rule, Webhook
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What somebody wants: CREATE, UPDATE or DELETE of an object; `new` is None for DELETE, `old` for CREATE."""
+    """What somebody wants: CREATE, UPDATE, DELETE of or CONNECT to an object of `kind`. `new` is None for DELETE, `old`
+    for CREATE and CONNECT. Both are of kind `subject`: another one for subresources with objects of their own."""
 
     operation: str
     kind: Kind
+    subject: Kind
     namespace: str
     name: str
     subresource: str

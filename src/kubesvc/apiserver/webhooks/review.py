@@ -42,31 +42,44 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def question(change: Change, shown: Kind, user: User, uid: str) -> JSON:
-    """The whole AdmissionReview; objects are shown in the version of `shown`."""
-    kind, subresource = change.kind, {"subResource": change.subresource} if change.subresource else {}
-    asked: JSON = {"requestSubResource": change.subresource} if change.subresource else {}
-    options = {"kind": _OPTIONS[change.operation], "apiVersion": "meta.k8s.io/v1"}
-    if change.dry_run:
-        options |= {"dryRun": ["All"]}  # type: ignore[dict-item]
+    """The whole AdmissionReview; the resource, and objects that are its own, are shown in the version of `shown`."""
+    kind, subject = change.kind, change.subject
+    shown_subject = shown if subject is kind else subject
     request: JSON = {
         "uid": uid,
-        "kind": {"group": shown.group, "version": shown.version, "kind": shown.kind},
-        "resource": {"group": shown.group, "version": shown.version, "resource": shown.plural},
-        **subresource,
-        "requestKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
-        "requestResource": {"group": kind.group, "version": kind.version, "resource": kind.plural},
-        **asked,
+        "kind": _kind(shown_subject),
+        "resource": _resource(shown),
+        "requestKind": _kind(subject),
+        "requestResource": _resource(kind),
         "name": change.name,
         "operation": change.operation,
         "userInfo": user_info(user),
-        "object": _in_version(change.new, shown),
-        "oldObject": _in_version(change.old, shown),
+        "object": _in_version(change.new, shown_subject),
+        "oldObject": _in_version(change.old, shown_subject),
         "dryRun": change.dry_run,
-        "options": options,
+        "options": _options(change),
     }
+    if change.subresource:
+        request |= {"subResource": change.subresource, "requestSubResource": change.subresource}
     if change.namespace:
         request["namespace"] = change.namespace
     return {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}
+
+
+def _kind(kind: Kind) -> JSON:
+    return {"group": kind.group, "version": kind.version, "kind": kind.kind}
+
+
+def _resource(kind: Kind) -> JSON:
+    return {"group": kind.group, "version": kind.version, "resource": kind.plural}
+
+
+def _options(change: Change) -> JSON | None:
+    kind = _OPTIONS.get(change.operation)
+    if kind is None:
+        return None
+    options: JSON = {"kind": kind, "apiVersion": "meta.k8s.io/v1"}
+    return options | {"dryRun": ["All"]} if change.dry_run else options
 
 
 def _in_version(tree: JSON | None, kind: Kind) -> JSON | None:
