@@ -17,6 +17,9 @@ import aiohttp
 from aiohttp import web
 
 STDIN, STDOUT, STDERR, ERROR, CLOSE = 0, 1, 2, 3, 255
+BEGINS = 0.2
+"""Seconds until a command prints, as one in a container takes some. Older kubectls lose what comes before they have
+made their streams: https://github.com/kubernetes/kubernetes/issues/131189."""
 
 
 class Agent:
@@ -47,6 +50,7 @@ class Agent:
             raise web.HTTPBadRequest(text="the agent refuses this")
         socket = web.WebSocketResponse(protocols=("v5.channel.k8s.io", "v4.channel.k8s.io"))
         await socket.prepare(request)
+        await asyncio.sleep(BEGINS)
         if request.query.get("stdin") == "true":
             await _echo(socket)
         else:
