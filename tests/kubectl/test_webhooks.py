@@ -56,11 +56,10 @@ def answering(hook: Webhook) -> Iterator[Webhook]:
 
 
 def configuration(kind: str, namespace: str, hook: Webhook) -> str:
-    one = {"name": "guard.example.com", "clientConfig": hook.client(), "rules": RULES, "sideEffects": "None",
-           "admissionReviewVersions": ["v1"],
-           "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}  # fmt: skip
+    inside = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    entry = hook.entry(RULES, name="guard.example.com", namespaceSelector=inside)
     tree = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": namespace}}
-    return json.dumps({**tree, "webhooks": [one]})
+    return json.dumps({**tree, "webhooks": [entry]})
 
 
 def test_exec_scale_and_eviction_are_guarded(three_nodes, namespace, hook):

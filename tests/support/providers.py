@@ -28,7 +28,7 @@ from kubesvc.loadbalancer.providers.gcp.provider import GcpProvider
 from kubesvc.loadbalancer.providers.gcp.wishes import EXTERNAL_CLASS
 from kubesvc.loadbalancer.providers.pool import PoolProvider
 from support import azure as azures
-from support import azure_faults, azure_services
+from support import azure_faults
 from support.aws import cloud
 from support.aws_faults import Look
 from support.gcp import users
@@ -66,7 +66,7 @@ async def pool() -> AsyncIterator[Case]:
     yield Case(
         config.load_balancer_class,
         lambda session: PoolProvider(session, config),
-        azure_services.nodes("10.0.0.4", "10.0.0.5"),
+        azure_faults.NODES,
         wrong,
         left,
     )
@@ -102,7 +102,7 @@ def _desk(cloud: str, load_balancer_class: str) -> Callable[[], AbstractAsyncCon
             yield Case(
                 load_balancer_class,
                 lambda _: DeskProvider(config, Path(directory)),
-                azure_services.nodes("10.0.0.4", "10.0.0.5"),
+                azure_faults.NODES,
                 wrong,
                 left,
             )

@@ -39,6 +39,11 @@ class Webhook:
     def client(self, path: str = "/") -> JSON:
         return {"url": f"https://{self.address}:{self.port}{path}", "caBundle": self.bundle}
 
+    def entry(self, rules: list[JSON], path: str = "/", *, name: str = "a.example.com", **more: Any) -> JSON:
+        """One of a configuration's webhooks."""
+        entry = {"name": name, "clientConfig": self.client(path), "rules": rules, "sideEffects": "None"}
+        return {**entry, "admissionReviewVersions": ["v1"], **more}
+
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         review = msgspec.json.decode(await request.read())
         asked = {**review["request"], "path": request.path, "query": request.query_string, "host": request.host}

@@ -34,9 +34,8 @@ class Setting:
         self.session = Session(LocalTransport(handler, ADMIN))
 
     async def configure(self, kind: Any = VALIDATING, *, called: str = "c", path: str = "/", **more: Any) -> JSON:
-        one = {"name": "a.example.com", "clientConfig": self.hook.client(path), "rules": [RULE], "sideEffects": "None",
-               "admissionReviewVersions": ["v1"], **more}  # fmt: skip
-        return await self.session.create(kind, {"metadata": {"name": called}, "webhooks": [one]})
+        entry = self.hook.entry(**{"rules": [RULE], "path": path, **more})
+        return await self.session.create(kind, {"metadata": {"name": called}, "webhooks": [entry]})
 
     async def make(self, name: str = "m", *, namespace: str = "default", **more: Any) -> JSON:
         tree = {
@@ -252,9 +251,8 @@ async def test_a_configuration_is_refused_in_upstreams_words(setting: Setting, c
 
 async def test_a_condition_that_cannot_be_evaluated_is_told(setting: Setting) -> None:
     conditions = [{"name": "a", "expression": "authorizer.path('/x').check('get').allowed()"}]
-    one = {"name": "a.example.com", "clientConfig": setting.hook.client(), "rules": [RULE], "sideEffects": "None",
-           "admissionReviewVersions": ["v1"], "matchConditions": conditions}  # fmt: skip
-    body = msgspec.json.encode({"metadata": {"name": "c"}, "webhooks": [one]})
+    entry = setting.hook.entry([RULE], matchConditions=conditions)
+    body = msgspec.json.encode({"metadata": {"name": "c"}, "webhooks": [entry]})
     made = await setting.handler(Request("POST", VALIDATING.path(), body=body, user=ADMIN))
     assert made.status == 201, made.body
     assert "webhook a.example.com: matchConditions[0] can't be evaluated" in made.headers["Warning"]

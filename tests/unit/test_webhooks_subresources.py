@@ -47,9 +47,7 @@ class Setting:
 
     async def configure(self, resource: str, operation: str, kind: Any = VALIDATING, group: str = "") -> None:
         rule = {"operations": [operation], "apiGroups": [group], "apiVersions": ["v1"], "resources": [resource]}
-        one = {"name": "a.example.com", "clientConfig": self.hook.client(), "rules": [rule], "sideEffects": "None",
-               "admissionReviewVersions": ["v1"]}  # fmt: skip
-        await self.session.create(kind, {"metadata": {"name": "c"}, "webhooks": [one]})
+        await self.session.create(kind, {"metadata": {"name": "c"}, "webhooks": [self.hook.entry([rule])]})
 
     async def ask(
         self, method: str, path: str, body: JSON | None = None, *, media: str = "application/json"

@@ -142,6 +142,14 @@ def is_plain_ipv4(text: str) -> bool:
     return _IPV4.fullmatch(text) is not None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host, a name or an address with or without brackets, is whoever asks for it."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 @lru_cache(maxsize=16384)
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """The address `text` spells, or None. Leading zeros and zones are not addresses."""

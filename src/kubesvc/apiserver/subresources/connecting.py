@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from kubesvc.api.meta import JSON
 from kubesvc.api.registry import Kind
-from kubesvc.apiserver.routing import PROXY, Target, is_true
+from kubesvc.apiserver.routing import Target, is_true
 from kubesvc.apiserver.served import served
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.webhooks import asking
@@ -29,12 +29,8 @@ _BOOLEANS = ("stdin", "stdout", "stderr", "tty")
 
 async def admitted(state: State, request: Request, target: Target) -> Request:
     """The request as webhooks leave it. Raises what they, or failing them, refuse with."""
-    if not asking.concerns(state, target.kind) or target.subresource == PROXY:
-        return request
     options = _options(pairs(request))
-    before = dict(options)
-    await _ask(state, target, options)
-    if options == before:
+    if not await _changed(state, target, options):
         return request
     left = [(name, text) for name, value in options.items() for text in _texts(value)]
     return replace(request, query=dict(left), raw_query=urlencode(left))
@@ -42,12 +38,8 @@ async def admitted(state: State, request: Request, target: Target) -> Request:
 
 async def admitted_path(state: State, target: Target, path: str) -> str:
     """The path to be asked for behind /proxy, quoted as it came, as webhooks leave it."""
-    if not asking.concerns(state, target.kind):
-        return path
     options: JSON = {"path": unquote(path)} if path else {}
-    before = dict(options)
-    await _ask(state, target, options)
-    return path if options == before else quote(str(options.get("path") or ""))
+    return quote(str(options.get("path") or "")) if await _changed(state, target, options) else path
 
 
 def pairs(request: Request) -> list[tuple[str, str]]:
@@ -55,12 +47,15 @@ def pairs(request: Request) -> list[tuple[str, str]]:
     return parse_qsl(request.raw_query, keep_blank_values=True) or list(request.query.items())
 
 
-async def _ask(state: State, target: Target, options: JSON) -> None:
+async def _changed(state: State, target: Target, options: JSON) -> bool:
+    """Whether webhooks have changed `options`, which is done in place."""
+    if not asking.concerns(state, target.kind):
+        return False
     found = dict(served(target.kind))[target.subresource]
     subject = Kind(found.group, found.version, found.kind, "", "", True)
+    before = dict(options)
     await asking.submitted(state, target, subject, options, operation="CONNECT")
-    for field in ("kind", "apiVersion"):
-        options.pop(field, None)
+    return options != before
 
 
 def _options(given: list[tuple[str, str]]) -> JSON:

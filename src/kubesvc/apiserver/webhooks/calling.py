@@ -15,6 +15,7 @@ from functools import lru_cache
 import aiohttp
 from yarl import URL
 
+from kubesvc.api import names
 from kubesvc.api.errors import ApiError
 from kubesvc.apiserver.state import State
 from kubesvc.apiserver.webhooks import resolving
@@ -76,7 +77,7 @@ class Caller:
 
 def _unreached(config: ClientConfig, error: aiohttp.ClientConnectorError) -> str:
     why = f"{error.host}:{error.port} can't be reached: {error.os_error.strerror}"
-    if config.url and (error.host == "localhost" or error.host.startswith("127.") or error.host == "::1"):
+    if config.url and names.is_loopback(error.host):
         return f"{why}; that is the API server's own loopback: name the webhook's machine as the API server reaches it"
     return why
 

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 
 import msgspec
+
+from kubesvc.api import names
 
 DEFAULT_REGISTRY = "docker.io"
 _HOSTS = {DEFAULT_REGISTRY: "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
@@ -50,10 +51,7 @@ class Reference(msgspec.Struct, frozen=True):
     def is_local(self) -> bool:
         """On this machine: such a registry may speak plain HTTP."""
         host = self.host.rpartition(":")[0] if re.search(r":[0-9]+$", self.host) else self.host
-        try:
-            return ip_address(host.strip("[]")).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return names.is_loopback(host)
 
     def __str__(self) -> str:
         return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
