@@ -60,7 +60,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BoxUnderTest]:
     with fresh_box(tmp_path_factory.mktemp("box") / "box") as running:
         running.up("--nodes", "1")
         running.kubectl("apply", "-f", "-", input=json.dumps(DATABASE))
-        running.kubectl("wait", "--for=condition=Established", "crd/databases.example.com", "--timeout=30s")
+        running.kubectl("wait", "--for=condition=Established", "crd/databases.example.com", "--timeout=60s")
         running.kubectl("apply", "-f", "-", input=json.dumps(WEB))
         running.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=60s")
         yield running

@@ -26,7 +26,7 @@ def operator(box: BoxUnderTest, namespace: str, tmp_path: Path) -> Iterator[Path
                                    env=os.environ | {"KUBECONFIG": str(box.kubeconfig)})  # fmt: skip
     yield log
     running.send_signal(signal.SIGTERM)
-    assert running.wait(30) == 0, log.read_text()
+    assert running.wait(60) == 0, log.read_text()
 
 
 def test_an_operator_reconciles_a_custom_resource(
@@ -46,7 +46,7 @@ def test_an_operator_reconciles_a_custom_resource(
     assert box.get("db", "main", "-n", namespace)["metadata"]["finalizers"] == ["example.com/operator"]
     box.kubectl("scale", "db/main", "-n", namespace, "--replicas=3")
     eventually(lambda: data()["replicas"] == "3", 60, "the change")
-    box.kubectl("delete", "db", "main", "-n", namespace, "--timeout=30s")
+    box.kubectl("delete", "db", "main", "-n", namespace, "--timeout=60s")
     eventually(lambda: "main-settings" not in box.kubectl("get", "cm", "-n", namespace), 60, "its child goes with it")
 
 

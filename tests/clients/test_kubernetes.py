@@ -81,7 +81,7 @@ def test_exec(api: client.ApiClient) -> None:
     core = client.CoreV1Api(api)
     done = stream(core.connect_get_namespaced_pod_exec, "web", "default", command=["sh", "-c", "echo out; exit 3"],
                   stdout=True, stderr=True, stdin=False, tty=False, _preload_content=False)  # fmt: skip
-    done.run_forever(timeout=20)
+    done.run_forever(timeout=60)
     assert (done.read_stdout(), done.returncode) == ("out\n", 3)
 
 

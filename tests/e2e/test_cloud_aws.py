@@ -43,8 +43,8 @@ def test_policy_cluster_hides_the_client_and_local_shows_it(aws: Cloud) -> None:
     aws.service("hidden", PUBLIC)
     aws.service("shown", PUBLIC, externalTrafficPolicy="Local")
     hidden, shown = aws.address("hidden"), aws.address("shown")
-    assert eventually(lambda: aws.asks(hidden)[1], 30) in aws.nodes.values()
-    assert eventually(lambda: aws.asks(shown)[1], 30) == aws.client_address
+    assert eventually(lambda: aws.asks(hidden)[1]) in aws.nodes.values()
+    assert eventually(lambda: aws.asks(shown)[1]) == aws.client_address
     assert aws.machine_asks(shown)[1] == aws.host_address
 
 
@@ -118,7 +118,7 @@ def test_udp_is_balanced_too(aws: Cloud) -> None:
     ports = [{"name": "u", "port": 53, "targetPort": 8080, "protocol": "UDP"}]
     aws.service("udp", PUBLIC, ports=ports, externalTrafficPolicy="Local")
     address = aws.address("udp")
-    assert eventually(lambda: aws.udp(address, 53)[1], 30) == aws.client_address
+    assert eventually(lambda: aws.udp(address, 53)[1]) == aws.client_address
 
 
 def test_source_ranges_are_obeyed_and_followed(aws: Cloud) -> None:
@@ -177,7 +177,7 @@ def test_deleting_leaves_nothing(aws: Cloud) -> None:
     aws.service("gone", PUBLIC | {PREFIX + "proxy-protocol": "*"})
     address, hostname = aws.address("gone"), aws.ingress("gone")["hostname"]
     eventually(lambda: aws.asks(address), 60, "served")
-    aws.box.kubectl("delete", "service", "gone", "--timeout=30s")
+    aws.box.kubectl("delete", "service", "gone", "--timeout=60s")
     eventually(lambda: f"{address}/32" not in aws.box.inside("cloud", "ip", "addr"), 60, "the address is gone")
     eventually(lambda: address not in aws.rules(), 60, "no rule is left")
     assert hostname not in {found["hostname"] for found in aws.ledger()}

@@ -21,17 +21,17 @@ def test_the_status_is_an_address_and_the_client_is_seen(azure: Cloud) -> None:
     azure.service("web", externalTrafficPolicy="Local")
     assert azure.ingress("web")["ipMode"] == "VIP"
     address = azure.address("web")
-    assert eventually(lambda: azure.asks(address)[1], 30) == azure.client_address
+    assert eventually(lambda: azure.asks(address)[1]) == azure.client_address
     assert azure.machine_asks(address)[1] == azure.host_address
     azure.service("hidden")
     hidden = azure.address("hidden")
-    assert eventually(lambda: azure.asks(hidden)[1], 30) in azure.nodes.values()
+    assert eventually(lambda: azure.asks(hidden)[1]) in azure.nodes.values()
 
 
 def test_without_floating_ip_packets_come_to_the_node_port(azure: Cloud) -> None:
     azure.service("ported", {PREFIX + "disable-load-balancer-floating-ip": "true"}, externalTrafficPolicy="Local")
     address = azure.address("ported")
-    assert eventually(lambda: azure.asks(address)[1], 30) == azure.client_address
+    assert eventually(lambda: azure.asks(address)[1]) == azure.client_address
     assert f"dnat ip to {azure.nodes['node1']}" in azure.rules()
 
 

@@ -62,7 +62,7 @@ def client(three_nodes, namespace):
         "spec": {"nodeName": "node1", "containers": [container], "terminationGracePeriodSeconds": 0},
     }
     three_nodes.kubectl("-n", namespace, "apply", "-f", "-", input=json.dumps(pod))
-    three_nodes.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/client", "--timeout=30s")
+    three_nodes.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
     lookups = Lookups(three_nodes, namespace)
     lookups.wait_more(3)
     return lookups
@@ -194,7 +194,7 @@ def stream(three_nodes, namespace):
         "spec": {"nodeName": "node1", "containers": [container], "terminationGracePeriodSeconds": 0},
     }
     three_nodes.kubectl("-n", namespace, "apply", "-f", "-", input=json.dumps(pod))
-    three_nodes.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/stream", "--timeout=30s")
+    three_nodes.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/stream", "--timeout=60s")
     made = Stream(three_nodes, namespace)
     eventually(lambda: made.lines(), what="a line")
     made.wait_calm()

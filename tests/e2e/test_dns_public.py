@@ -35,7 +35,7 @@ def test_a_public_server_follows_the_box(tmp_path):
             soa = ["dig", "+short", "@127.0.0.1", "-p", str(port), "shop.example", "SOA"]
             eventually(lambda: subprocess.run(soa, capture_output=True, check=False).stdout.startswith(b"ns.dns"))
             box.kubectl("apply", "-f", "-", input=json.dumps(SERVICE))
-            box.kubectl("wait", "--for=jsonpath={.status.loadBalancer.ingress}", "service/shop", "--timeout=30s")
+            box.kubectl("wait", "--for=jsonpath={.status.loadBalancer.ingress}", "service/shop", "--timeout=60s")
             address = box.get("service", "shop")["status"]["loadBalancer"]["ingress"][0]["ip"]
             assert eventually(lambda: dig(node, 10053, "www.shop.example")) == address
             began = time.monotonic()

@@ -43,7 +43,7 @@ def test_a_name_of_another_namespace_costs_one_question_a_family(box):
         "spec": {"nodeName": "node1", "containers": [container], "terminationGracePeriodSeconds": 0},
     }
     box.kubectl("-n", "elsewhere", "apply", "-f", "-", input=json.dumps(pod))
-    box.kubectl("-n", "elsewhere", "wait", "--for=condition=Ready", "pod/client", "--timeout=30s")
+    box.kubectl("-n", "elsewhere", "wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
     missing = r'coredns_dns_responses_total.*rcode="NXDOMAIN"'
     questions = r'coredns_dns_requests_total.*zone="cluster\.local\.".*type="A"'
     for name in ("kubernetes.default", "kubernetes.default.svc.cluster.local"):

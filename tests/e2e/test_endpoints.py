@@ -27,7 +27,7 @@ def box(tmp_path_factory):
         client = pod("client", "node1", ["sleep", "1000000"], app="client")
         items = [*servers, client, {"apiVersion": "v1", "kind": "Service", **web}]
         made.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
-        made.kubectl("wait", "pod", "--all", "--for=condition=Ready", "--timeout=30s")
+        made.kubectl("wait", "pod", "--all", "--for=condition=Ready", "--timeout=60s")
         yield made
 
 
@@ -107,7 +107,7 @@ def test_what_ran_on_a_deleted_node_goes_with_it(box: BoxUnderTest) -> None:
     box.kubectl("create", "namespace", "doomed")
     left = pod("left", "node2", ["sleep", "1000000"], app="left")
     box.kubectl("apply", "-n", "doomed", "-f", "-", input=json.dumps(left))
-    box.kubectl("wait", "-n", "doomed", "pod/left", "--for=condition=Ready", "--timeout=30s")
+    box.kubectl("wait", "-n", "doomed", "pod/left", "--for=condition=Ready", "--timeout=60s")
     with stopped(box, "node2/node"):
         box.kubectl("delete", "namespace", "doomed", "--wait=false")
         box.kubectl("delete", "node", "node2")

@@ -121,12 +121,12 @@ def test_a_silent_node_is_left_and_one_that_comes_back_has_its_pods_again(box):
     agent = pid(box, "node2/node")
     os.kill(agent, signal.SIGSTOP)
     try:
-        box.kubectl("wait", "--for=condition=Ready=Unknown", "node/node2", "--timeout=30s")
+        box.kubectl("wait", "--for=condition=Ready=Unknown", "node/node2", "--timeout=60s")
         eventually(lambda: not any(f"{a} " in programmed(box, "node1") for a in lost), 60, "endpoints gone from node1")
         eventually(lambda: list(where(box).values()) == ["node1"] * 4, what="evicted and replaced")
     finally:
         os.kill(agent, signal.SIGCONT)
-    box.kubectl("wait", "--for=condition=Ready", "node/node2", "--timeout=30s")
+    box.kubectl("wait", "--for=condition=Ready", "node/node2", "--timeout=60s")
     eventually(lambda: len(addresses(box)) == 4, what="what was evicted is gone")
 
 
@@ -139,7 +139,7 @@ def test_a_short_silence_restarts_nothing(box):
     agent = pid(box, "node2/node")
     os.kill(agent, signal.SIGSTOP)
     try:
-        box.kubectl("wait", "--for=condition=Ready=Unknown", "node/node2", "--timeout=30s")
+        box.kubectl("wait", "--for=condition=Ready=Unknown", "node/node2", "--timeout=60s")
         eventually(lambda: set(where(box).values()) == {"node1"}, what="the silent node's pods not ready")
     finally:
         os.kill(agent, signal.SIGCONT)

@@ -9,7 +9,7 @@ import time
 from support.box import BoxUnderTest, eventually
 
 RANGE, ADDRESS = "10.107.0.0/24", "10.107.0.10"
-ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=2).read().decode())"
+ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
 SERVE = """
 import http.server
 class Answer(http.server.BaseHTTPRequestHandler):
@@ -34,7 +34,7 @@ def _pod(name: str, node: str, command: list[str]) -> dict:
 
 def _node(box: BoxUnderTest, node: str, *words: str) -> str:
     command = ["ip", "netns", "exec", box.namespace(node), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
 
 
 def test_addresses_of_a_range_that_came_later_answer_until_it_is_gone(

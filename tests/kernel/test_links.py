@@ -58,7 +58,7 @@ def test_a_veth_pair_with_ends_in_two_namespaces_carries_packets(spaces: tuple[P
     with server, client:
         server.bind(("10.1.0.5", 80))
         server.listen()
-        client.settimeout(2)
+        client.settimeout(60)
         client.connect(("10.1.0.5", 80))
         accepted, peer = server.accept()
         accepted.close()

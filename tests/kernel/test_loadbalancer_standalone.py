@@ -38,7 +38,7 @@ def controller(server: ServerThread, *words: str) -> Iterator[None]:
     try:
         yield
         running.send_signal(signal.SIGTERM)
-        _, said = running.communicate(timeout=20)
+        _, said = running.communicate(timeout=60)
         assert running.returncode == 0, said
         assert "Traceback" not in said, said
     finally:

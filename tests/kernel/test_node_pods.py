@@ -123,7 +123,7 @@ async def until_log(bed: NodeBed, name: str, word: str) -> str:
     """Follow the log until `word` is in it."""
     text = ""
     url = bed.url(f"/containerLogs/default/{name}/main?follow=true")
-    async with asyncio.timeout(10), bed.http() as http, http.get(url) as answer:
+    async with asyncio.timeout(60), bed.http() as http, http.get(url) as answer:
         async for piece in answer.content.iter_any():
             text += piece.decode()
             if word in text:
@@ -343,7 +343,7 @@ async def test_exec_with_a_terminal_of_the_clients_size(bed: NodeBed) -> None:
     await bed.create("tty", FOREVER)
     await bed.running("tty")
     query = "command=/bin/sh&stdin=1&stdout=1&tty=1"
-    async with asyncio.timeout(15), bed.http() as http:
+    async with asyncio.timeout(60), bed.http() as http:
         url = bed.url(f"/exec/default/tty/main?{query}")
         async with http.ws_connect(url, protocols=("v5.channel.k8s.io",)) as socket:
             assert socket.protocol == "v5.channel.k8s.io"
@@ -403,7 +403,7 @@ async def test_routes_to_other_nodes_come_and_go(monkeypatch: pytest.MonkeyPatch
 
     plain = routes.apply
     monkeypatch.setattr(routes, "apply", apply)
-    async with asyncio.timeout(20), node_bed() as bed:
+    async with asyncio.timeout(60), node_bed() as bed:
         await bed.start_agent()
         await routed(bed, applied, ours)
 

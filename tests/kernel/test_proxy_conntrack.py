@@ -100,7 +100,6 @@ class Client:
 
     def __init__(self, where: Namespace, address: str, port: int) -> None:
         self._socket = where.socket(socket.SOCK_DGRAM, socket.AF_INET6 if ":" in address else socket.AF_INET)
-        self._socket.settimeout(1.0)
         self._socket.connect((address, port))
 
     def __enter__(self) -> Client:
@@ -109,7 +108,8 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def ask(self) -> str:
+    def ask(self, patience: float = DEADLINE) -> str:
+        self._socket.settimeout(patience)
         self._socket.send(b"?")
         return self._socket.recv(64).decode().split()[0]
 
@@ -210,7 +210,7 @@ async def test_a_deleted_service_ends_its_flows(world: World, source: str, addre
             api.tell("services", "DELETED", DNS)
             await until("the flow ended", lambda: here.metric(FLOWS) == 1)
             with pytest.raises((TimeoutError, ConnectionRefusedError)):
-                client.ask()
+                client.ask(0.5)
 
 
 async def test_flows_of_a_service_deleted_while_no_proxy_ran_are_ended_by_the_next(world: World) -> None:

@@ -14,7 +14,7 @@ from kubesvc.api.registry import ENDPOINT_SLICE, NODE, SERVICE
 from kubesvc.kernel import netns
 from support.apiserver import ServerThread
 from support.box import KUBESVC, eventually
-from support.net import Lab, ask
+from support.net import Lab, ask, look
 
 KILLS = 8
 NODE_TREE = {
@@ -73,7 +73,7 @@ def test_kills_at_random_moments_break_no_connection(tmp_path: Path) -> None:
         running = start()
         thread = threading.Thread(target=load)
         try:
-            eventually(lambda: ask(client, "10.96.0.10", 80)[0] == "one", 60, "answered")
+            eventually(lambda: look(client, "10.96.0.10", 80)[0] == "one", 60, "answered")
             thread.start()
             for kill in range(KILLS):
                 pods = [("10.244.0.1", "10.244.0.2"), ("10.244.0.2", "10.244.0.3"), ("10.244.0.3",)][kill % 3]
@@ -83,7 +83,7 @@ def test_kills_at_random_moments_break_no_connection(tmp_path: Path) -> None:
                 running.wait()
                 running = start()
             server.run(session.patch(ENDPOINT_SLICE, "default", "web-1", slice_tree("10.244.0.2")))
-            eventually(lambda: {ask(client, "10.96.0.10", 80)[0] for _ in range(9)} == {"two"}, 60, "caught up")
+            eventually(lambda: {look(client, "10.96.0.10", 80)[0] for _ in range(9)} == {"two"}, 60, "caught up")
         finally:
             stop.set()
             thread.join()

@@ -28,7 +28,7 @@ from kubesvc.kernel import netns
 from kubesvc.proxy.standalone import Options, StandaloneError, configure
 from support.apiserver import ServerThread
 from support.box import KUBESVC, eventually
-from support.net import Lab, Namespace, ask
+from support.net import DEADLINE, Lab, Namespace, ask, look
 
 KUBE_PROXY_FLAGS = """
 bind-address bind-address-hard-fail boot-id-file cleanup cluster-cidr config config-sync-period conntrack-max-per-core
@@ -83,7 +83,7 @@ class World:
         try:
             yield running
             running.send_signal(signal.SIGTERM)
-            _, said = running.communicate(timeout=20)
+            _, said = running.communicate(timeout=60)
             assert running.returncode == 0, said
             assert "Traceback" not in said, said
         finally:
@@ -93,7 +93,7 @@ class World:
 
     def fetch(self, url: str) -> str:
         def get() -> str:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
                 said: str = answer.read().decode()
                 return said
 
@@ -124,7 +124,7 @@ def test_it_runs_alone_against_any_api(world: World) -> None:
     plane in force, and takes it away when asked."""
     with world.proxy("--hostname-override", "node1"):
         world.server.run(world.server.session().create(NODE, NODE_TREE))
-        eventually(lambda: ask(world.node, "10.96.0.10", 80)[0] == "pod", 60, "answered")
+        eventually(lambda: look(world.node, "10.96.0.10", 80)[0] == "pod", 60, "answered")
         assert ask(world.outside, "10.9.0.2", 30080)[0] == "pod"
         assert '"nodeEligible": true' in world.fetch("http://10.9.0.2:10256/healthz")
         assert world.fetch("http://127.0.0.1:10249/proxyMode") == "nftables"
@@ -140,7 +140,7 @@ def test_it_runs_alone_against_any_api(world: World) -> None:
         slice_ = SLICE_TREE | {"metadata": {"name": "more-1", "namespace": "default", "labels": {
             "kubernetes.io/service-name": "more"}}}  # fmt: skip
         world.server.run(world.server.session().create(ENDPOINT_SLICE, slice_))
-        eventually(lambda: ask(world.node, "10.97.0.10", 80)[0] == "pod", 60, "answered from the new range")
+        eventually(lambda: look(world.node, "10.97.0.10", 80)[0] == "pod", 60, "answered from the new range")
         assert ask(world.node, "10.96.0.10", 80)[0] == "pod", "and from the old one"
         world.server.run(world.server.session().delete(SERVICE, "default", "more"))
         take_away = {"metadata": {"finalizers": None}}
@@ -176,7 +176,7 @@ def test_flags_say_what_the_api_is_not_asked_for(world: World) -> None:
         "--metrics-bind-address": "10.9.0.2:9999",
     }
     with world.proxy(*(word for flag in flags.items() for word in flag)):
-        eventually(lambda: ask(world.outside, "192.0.2.5", 30080)[0] == "pod", 60, "answered")
+        eventually(lambda: look(world.outside, "192.0.2.5", 30080)[0] == "pod", 60, "answered")
         with pytest.raises(ConnectionRefusedError):
             ask(world.outside, "10.9.0.2", 30080)
         with pytest.raises(ConnectionRefusedError):
@@ -184,7 +184,7 @@ def test_flags_say_what_the_api_is_not_asked_for(world: World) -> None:
         assert world.fetch("http://10.9.0.2:9999/proxyMode") == "nftables"
         world.node.ip("addr", "add", "192.0.2.6/32", "dev", "eth0")  # an address that moves here
         world.outside.ip("route", "add", "192.0.2.6/32", "via", "10.9.0.2")
-        eventually(lambda: ask(world.outside, "192.0.2.6", 30080)[0] == "pod", 60, "answered on the new address")
+        eventually(lambda: look(world.outside, "192.0.2.6", 30080)[0] == "pod", 60, "answered on the new address")
         world.node.ip("addr", "del", "192.0.2.5/32", "dev", "eth0")
         table = ("nft", "list", "table", "inet", "kubesvc")
         eventually(lambda: "192.0.2.5 ." not in world.node.run(*table), 60, "gone with its address")
@@ -237,7 +237,7 @@ def test_what_kube_proxy_asks_of_connection_tracking(world: World) -> None:
     world.server.run(world.server.session().create(NODE, NODE_TREE))
     flags = ("--masquerade-all", "--report-programmed", "--conntrack-udp-timeout-stream=2m30s", "--proxy-mode=nftables")
     with world.proxy("--hostname-override", "node1", *flags):
-        eventually(lambda: ask(world.node, "10.96.0.10", 80)[0] == "pod", 60, "answered")
+        eventually(lambda: look(world.node, "10.96.0.10", 80)[0] == "pod", 60, "answered")
         found = {
             name: world.node.run("sysctl", "-n", f"net.netfilter.nf_conntrack_{name}").strip()
             for name in ("tcp_timeout_established", "tcp_timeout_close_wait", "udp_timeout_stream")
@@ -325,7 +325,7 @@ def test_localhost_node_ports_come_and_go_with_the_flag(world: World) -> None:
     assert world.node.run(*route_localnet) == "0\n"
     with world.proxy("--hostname-override", "node1", "--localhost-nodeports"):
         for address in ("127.0.0.1", "::1"):
-            eventually(lambda address=address: ask(world.node, address, 30080) == ("pod", "10.9.0.2"), 20, address)
+            eventually(lambda address=address: look(world.node, address, 30080) == ("pod", "10.9.0.2"), 60, address)
         assert world.node.run(*route_localnet) == "1\n"
         assert "127.0.0.0/8" in world.node.run("nft", "list", "chain", "inet", "kubesvc", "martians")
     with world.proxy("--hostname-override", "node1"):
@@ -335,7 +335,7 @@ def test_localhost_node_ports_come_and_go_with_the_flag(world: World) -> None:
         with pytest.raises(ConnectionRefusedError):
             ask(world.node, "::1", 30080)
     with world.proxy("--hostname-override", "node1", "--nodeport-addresses", "localhost"):
-        eventually(lambda: ask(world.node, "127.0.0.1", 30080)[0] == "pod", 60, "localhost alone")
+        eventually(lambda: look(world.node, "127.0.0.1", 30080)[0] == "pod", 60, "localhost alone")
         with pytest.raises(ConnectionRefusedError):
             ask(world.outside, "10.9.0.2", 30080)
     assert world.kubesvc("--cleanup").stdout == "the data plane is gone\n"

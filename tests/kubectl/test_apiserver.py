@@ -249,7 +249,7 @@ def test_delete_waits_for_finalizers(kubectl: Kubectl) -> None:
     assert deleting.stdout is not None
     assert "deleted" in deleting.stdout.readline()  # asked for, and now it waits
     kubectl("patch", "configmap", "x", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-    printed, _ = deleting.communicate(timeout=30)
+    printed, _ = deleting.communicate(timeout=60)
     assert deleting.returncode == 0, printed
     assert "NotFound" in kubectl.fails("get", "configmap", "x")
 
@@ -281,11 +281,11 @@ def test_wait_for_a_condition_and_for_deletion(kubectl: Kubectl) -> None:
     waiting = kubectl.start("wait", "deployment/web", "--for=condition=Available", "--timeout=60s")
     status = {"status": {"conditions": [{"type": "Available", "status": "True", "reason": "x", "message": ""}]}}
     kubectl("patch", "deployment", "web", "--subresource=status", "--type=merge", "-p", json.dumps(status))
-    printed, _ = waiting.communicate(timeout=30)
+    printed, _ = waiting.communicate(timeout=60)
     assert "condition met" in printed
     gone = kubectl.start("wait", "deployment/web", "--for=delete", "--timeout=60s")
     kubectl("delete", "deployment", "web")
-    printed, _ = gone.communicate(timeout=30)
+    printed, _ = gone.communicate(timeout=60)
     assert gone.returncode == 0, printed
 
 
@@ -306,7 +306,7 @@ def test_rollout_status_says_when_it_is_done(kubectl: Kubectl) -> None:
     counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 2)
     status = {"status": {"observedGeneration": generation, **counts}}
     kubectl("patch", "deployment", "web", "--subresource=status", "--type=merge", "-p", json.dumps(status))
-    printed, _ = following.communicate(timeout=30)
+    printed, _ = following.communicate(timeout=60)
     assert 'deployment "web" successfully rolled out' in printed
 
 

@@ -61,7 +61,7 @@ def test_a_route_is_applied_changed_diffed_and_printed(defined: Kubectl) -> None
     assert "front" in defined("get", "gateway-api")
     patch = '{"status":{"conditions":[{"type":"Programmed","status":"True"}]}}'
     defined("patch", "gateway", "front", "--subresource=status", "--type=merge", "-p", patch)
-    defined("wait", "gateway/front", "--for=condition=Programmed", "--timeout=10s")
+    defined("wait", "gateway/front", "--for=condition=Programmed", "--timeout=60s")
 
 
 def test_server_side_apply_names_the_conflict(defined: Kubectl) -> None:

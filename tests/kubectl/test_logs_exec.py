@@ -79,7 +79,7 @@ def test_logs_are_followed_as_they_come(kubectl: Kubectl, node: Agent, server: S
     assert following.stdout is not None
     assert [following.stdout.readline() for _ in range(2)] == ["one\n", "two\n"]
     server.loop.call_soon_threadsafe(node.more.set)
-    rest, _ = following.communicate(timeout=30)
+    rest, _ = following.communicate(timeout=60)
     assert (rest, following.returncode) == ("three\n", 0)
 
 
@@ -149,6 +149,6 @@ def test_a_caller_without_a_certificate_is_not_let_in(server: ServerThread, node
         ["curl", "--silent", "--cacert", str(server.directory / "ca.crt"), f"https://127.0.0.1:{node.port}/"],
         capture_output=True,
         check=False,
-        timeout=30,
+        timeout=60,
     )
     assert done.returncode != 0

@@ -140,13 +140,13 @@ def test_a_pod_is_deleted_in_every_way(kubectl: Kubectl, words: tuple[str, ...],
 def test_wait_for_creation_a_field_and_deletion(kubectl: Kubectl) -> None:
     waiting = kubectl.start("wait", "--for=create", "service/web", "--timeout=60s")
     kubectl("create", "service", "clusterip", "web", "--tcp=80")
-    printed, _ = waiting.communicate(timeout=30)
+    printed, _ = waiting.communicate(timeout=60)
     assert (waiting.returncode, printed) == (0, "service/web condition met\n")
     field = "--for=jsonpath={.spec.type}=ClusterIP"
     assert kubectl("wait", field, "service/web", "--timeout=60s") == "service/web condition met\n"
     waiting = kubectl.start("wait", "--for=delete", "service/web", "--timeout=60s")
     kubectl("delete", "service", "web")
-    waiting.communicate(timeout=30)
+    waiting.communicate(timeout=60)
     assert waiting.returncode == 0
     error = kubectl.fails("wait", "--for=condition=Ready", "service/web", "--timeout=1s")
     assert 'services "web" not found' in error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kubesvc.kernel import netns
 from support.box import BoxUnderTest, eventually, fresh_box
-from support.net import Lab, Namespace, ask
+from support.net import Lab, Namespace, look
 
 SERVER = r"""
 import os, socket, struct, threading
@@ -109,7 +109,8 @@ class Cloud:
         return False
 
     def udp(self, address: str, port: int = 80) -> tuple[str, str]:
-        return ask(self.client, address, port, udp=True)
+        """Who answers a datagram, and who it thinks asks. To be asked again: a balancer loses what comes too early."""
+        return look(self.client, address, port, udp=True)
 
     def from_pod(self, name: str, host: str, port: int = 80) -> list[str]:
         return self.box.kubectl("exec", name, "--", "python3", "-c", CLIENT, host, str(port)).split()

@@ -143,7 +143,7 @@ class Registry:
         if self._login:
             request.add_header("authorization", "Basic " + base64.b64encode(":".join(self._login).encode()).decode())
         with netns.entered(self._network):
-            return urllib.request.urlopen(request, timeout=10)
+            return urllib.request.urlopen(request, timeout=60)
 
     def close(self) -> None:
         os.close(self._network)
@@ -197,7 +197,7 @@ def registry(directory: Path, login: tuple[str, str] | None = None) -> Iterator[
         found.close()
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(60)
         shutil.rmtree(data, ignore_errors=True)
 
 

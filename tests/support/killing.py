@@ -149,7 +149,7 @@ async def kill_under_load(
             outcome.kills += 1
             progress(kill + 1)
             await served.start()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             last = max(ledger.acknowledged)
             while int(since[0]) < last:
                 await asyncio.wait([following], timeout=0.02)

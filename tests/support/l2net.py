@@ -38,7 +38,7 @@ class Member:
 def run_in(member: Member, *command: str) -> str:
     """The output of a command run inside the member's namespace. Raises CalledProcessError."""
     whole = ["ip", "netns", "exec", member.name, *command]
-    return subprocess.run(whole, check=True, capture_output=True, text=True, timeout=10).stdout
+    return subprocess.run(whole, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
 async def call_in(member: Member, *command: str) -> tuple[int, str]:
@@ -74,4 +74,4 @@ def segment(names: Sequence[str], network: str = "172.29.7") -> Iterator[list[Me
 
 
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=10)
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=60)

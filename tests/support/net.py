@@ -183,3 +183,8 @@ def ask(where: Namespace, address: str, port: int, *, udp: bool = False, timeout
                 break
     name, _, seen = said.decode().partition(" ")
     return name, seen
+
+
+def look(where: Namespace, address: str, port: int, *, udp: bool = False) -> tuple[str, str]:
+    """`ask` for what is asked again and again: soon over, for a datagram or a connection may be lost for good."""
+    return ask(where, address, port, udp=udp, timeout=2)

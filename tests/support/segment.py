@@ -49,7 +49,7 @@ class Announcer:
         """Send the signal and wait."""
         if self._process.poll() is None:
             self._process.send_signal(number)
-            self._process.wait(20)
+            self._process.wait(60)
 
 
 class Network:
@@ -131,7 +131,7 @@ class Network:
         except OSError:
             return ""
 
-    def until_answered(self, where: Namespace, address: str, by: str, seconds: float = 20) -> None:
+    def until_answered(self, where: Namespace, address: str, by: str, seconds: float = 60) -> None:
         eventually(lambda: self.answers(where, address) == by, seconds, f"{address} is answered by {by or 'nobody'}")
 
 
@@ -185,7 +185,7 @@ class Frr:
     def close(self) -> None:
         for process in reversed(self._processes):
             process.terminate()
-            process.wait(20)
+            process.wait(60)
         run("rm", "-r", str(self._directory))
 
     def _start(self, daemon: str) -> subprocess.Popen[bytes]:

@@ -43,7 +43,7 @@ async def test_a_session_from_a_kubeconfig_reads_writes_and_watches(server: Serv
     made = await session.create(CONFIG_MAP, {"metadata": {"name": "tls", "namespace": "default"}})
     events = session.watch(CONFIG_MAP, since=made["metadata"]["resourceVersion"], timeout_seconds=5)
     await session.delete(CONFIG_MAP, "default", "tls")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert (await anext(events)).type == "DELETED"
     await events.aclose()  # type: ignore[attr-defined]
     await session.close()
@@ -82,7 +82,7 @@ def test_without_a_certificate_only_health_and_version_answer(server: ServerThre
     """Whatever the path is made to look like, and whatever method, it is one of these or 401."""
     for method in ("GET", "POST", "DELETE"):
         with (
-            socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain,
+            socket.create_connection(("127.0.0.1", server.port), timeout=60) as plain,
             client_tls(server.directory).wrap_socket(plain, server_hostname="127.0.0.1") as connection,
         ):
             head = f"{method} {path} HTTP/1.1\r\nhost: x\r\nimpersonate-user: admin\r\nconnection: close\r\n\r\n"
@@ -100,7 +100,7 @@ def test_an_expired_certificate_is_not_let_in(server: ServerThread) -> None:
 
 def first_byte(port: int, tls: ssl.SSLContext) -> bytes:
     """Of the answer to a request; b"" when the connection ends instead, by an alert, a reset or in order."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as plain:
         try:
             with tls.wrap_socket(plain, server_hostname="127.0.0.1") as connection:
                 connection.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -145,7 +145,7 @@ async def test_who_asks_comes_from_the_certificate_and_a_watcher_that_leaves_is_
         answer = await http.get(f"https://127.0.0.1:{port}/x")
         assert await answer.content.readline() == b"first\n"
         answer.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await closed.wait()
     await listening.close()
     assert asked == [User("jo", ("developers", "readers"))]

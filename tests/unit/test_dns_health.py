@@ -45,7 +45,7 @@ async def test_what_isnt_http_is_hung_up_on(url: str) -> None:
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"x" * 100_000)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         try:
             assert await reader.read() == b""
         except ConnectionError:  # reset, because we didn't read all it sent

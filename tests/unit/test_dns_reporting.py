@@ -51,7 +51,7 @@ async def set_ingress(session: Session, name: str, *ingress: JSON) -> None:
 
 async def said(session: Session, name: str, reason: str, *, namespace: str = "default") -> str:
     """The message of the newest Event about a Service for this reason, waited for."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             found = await session.list_raw(EVENT, namespace=namespace)
             events = [msgspec.json.decode(raw) for raw in found.items]

@@ -58,8 +58,8 @@ class Running:
     port: int
     http: int
 
-    def ask(self, name: str, kind: str = "A") -> dns.message.Message:
-        return dns.query.udp(dns.message.make_query(name, kind), "127.0.0.1", port=self.port, timeout=2)
+    def ask(self, name: str, kind: str = "A", timeout: float = 60) -> dns.message.Message:
+        return dns.query.udp(dns.message.make_query(name, kind), "127.0.0.1", port=self.port, timeout=timeout)
 
     def get(self, path: str) -> tuple[int, str]:
         try:
@@ -93,7 +93,7 @@ def running(kubeconfig_: Path, *words: str) -> Iterator[Running]:
     try:
         yield Running(process, port, http)
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
         assert process.returncode == 0, said
         assert "Traceback" not in said, said
     finally:
@@ -202,7 +202,7 @@ def test_not_ready_before_the_api_has_been_read(tmp_path: Path) -> None:
 
         def answered() -> dns.message.Message | None:
             try:
-                return one.ask("web.default.svc.cluster.local")
+                return one.ask("web.default.svc.cluster.local", timeout=2)
             except dns.exception.Timeout:
                 return None
 
@@ -228,7 +228,7 @@ def test_what_is_wrong_is_named(server: ServerThread, words: list[str], message:
     """One line, no traceback."""
     given = words if not words or "--kubeconfig" in words else ["--kubeconfig", str(server.kubeconfig), *words]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("KUBERNETES_")}
-    found = subprocess.run([*COMMAND, *given], capture_output=True, text=True, timeout=30, check=False, env=environment)
+    found = subprocess.run([*COMMAND, *given], capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert found.returncode != 0
     assert message in " ".join(found.stderr.split()), found.stderr
     assert "Traceback" not in found.stderr
@@ -237,7 +237,7 @@ def test_what_is_wrong_is_named(server: ServerThread, words: list[str], message:
 def test_records_are_listed(server: ServerThread) -> None:
     """`kubesvc dns records`: what to create, and what is served."""
     words = ["records", "--kubeconfig", str(server.kubeconfig), "--public-zone", "example.com"]
-    found = subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=30, check=True)
+    found = subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=60, check=True)
     assert found.stdout.splitlines() == [
         "; create these where their domains are hosted",
         "shop.example.org. 300 IN A 192.0.2.7  ; default/shop",
@@ -280,7 +280,7 @@ def allowed() -> set[tuple[str, str, str, str]]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 (a state of the code under test, which has no event for it)
             await asyncio.sleep(0.01)
 

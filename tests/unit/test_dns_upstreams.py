@@ -133,7 +133,7 @@ class Machine:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 (a state of the code under test, which has no event for it)
             await asyncio.sleep(0.005)  # between two looks
 

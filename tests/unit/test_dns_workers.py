@@ -86,7 +86,7 @@ class Service:
         with ExitStack() as stack:
             asking = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(ASKED)]
             for one in asking:
-                one.settimeout(10)
+                one.settimeout(60)
                 one.connect(("127.0.0.1", self.port))
                 one.send(query)
             return [texts(dns.message.from_wire(one.recv(512))) for one in asking]
@@ -101,7 +101,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
             yield one
         finally:
             one.process.terminate()
-            one.process.wait(20)
+            one.process.wait(60)
 
 
 def test_workers_share_the_questions_and_lose_none(service: Service) -> None:
@@ -116,4 +116,4 @@ def test_workers_share_the_questions_and_lose_none(service: Service) -> None:
     assert second not in service.workers()
     assert len(service.workers()) == 2
     service.process.terminate()
-    assert service.process.wait(20) == 0
+    assert service.process.wait(60) == 0

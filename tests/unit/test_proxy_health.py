@@ -193,7 +193,7 @@ async def listening(port: int) -> bool:
 
 
 async def eventually(port: int, expected: bool) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await listening(port) is not expected:  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # between two looks
 

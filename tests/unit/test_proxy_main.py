@@ -47,7 +47,7 @@ class Recording(FakeBackend):
         self._called.set()
 
     async def reaches(self, count: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.calls) < count:
                 self._called.clear()
                 await self._called.wait()
