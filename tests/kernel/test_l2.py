@@ -15,7 +15,8 @@ from kubesvc.loadbalancer.announce import l2
 from kubesvc.loadbalancer.announce.arp import ARPOP_REPLY, ARPOP_REQUEST, BROADCAST, NOBODY, ArpFrame
 from kubesvc.loadbalancer.announce.l2 import Responder
 from kubesvc.loadbalancer.announce.packets import open_arp
-from support.l2net import Member, call_in, run_in, segment
+from support.box import eventually
+from support.l2net import Member, call_in, run_in, segment, until_joined
 
 VIP, OTHER = IPv4Address("172.29.7.200"), IPv4Address("172.29.7.201")
 DEADLINE = 60.0  # seconds
@@ -72,7 +73,7 @@ async def test_debians_arping_gets_our_answer(members: list[Member]) -> None:
     node1, _, client = members
     async with responding(node1) as responder:
         responder.claim(frozenset({VIP}))
-        status, output = await call_in(client, "arping", "-c", "1", "-w", "5", "-I", "eth0", str(VIP))
+        status, output = await call_in(client, "arping", "-c", "1", "-w", "60", "-I", "eth0", str(VIP))
     assert status == 0, output
     assert f"Unicast reply from {VIP} [{node1.mac.upper()}]" in output
 
@@ -122,7 +123,8 @@ async def test_neighbours_follow_a_take_over(members: list[Member], client: sock
     async with responding(node1) as first, responding(node2) as second:
         first.claim(frozenset({VIP}))
         await call_in(neighbour, "ping", "-c", "1", "-W", "1", "-q", str(VIP))  # nobody replies: ARP is what we want
-        assert node1.mac in run_in(neighbour, "ip", "neigh", "show", str(VIP))
+        known = lambda: node1.mac in run_in(neighbour, "ip", "neigh", "show", str(VIP))  # noqa: E731
+        await asyncio.to_thread(eventually, known, what="the first is known")
         run_in(neighbour, "ip", "neigh", "change", str(VIP), "dev", "eth0", "lladdr", node1.mac, "nud", "stale")
         first.claim(frozenset())
         second.claim(frozenset({VIP}))
@@ -150,6 +152,7 @@ async def test_an_interface_that_goes_down_and_comes_back_is_answered_on_again(
         with netns.entered(node1.path):  # where the responder opens its next socket
             run_in(node1, "ip", "link", "set", "eth0", "down")
             run_in(node1, "ip", "link", "set", "eth0", "up")
+            until_joined(node1)
             while (told := await hear(client)).sender_ip != VIP:
                 pass
         assert told.operation == ARPOP_REQUEST  # announced again

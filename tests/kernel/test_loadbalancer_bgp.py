@@ -15,7 +15,7 @@ from kubesvc.api.meta import JSON
 from kubesvc.api.registry import BGP_ADVERTISEMENT, BGP_PEER, NODE, SECRET
 from kubesvc.kernel import netns
 from support.box import eventually
-from support.net import Namespace, look
+from support.net import Namespace, ask
 from support.segment import Frr, Network, frr, network
 
 VIP, VIP6 = "10.7.0.1", "fd00:7::1"
@@ -25,6 +25,7 @@ bfd
  profile fast
   receive-interval 100
   transmit-interval 100
+  detect-multiplier 20
  exit
 exit
 router bgp 64513
@@ -47,6 +48,10 @@ NODE4 = """
 """
 
 
+WATCHED = {"receiveInterval": 100, "transmitInterval": 100, "detectMultiplier": 20}
+"""Two seconds: a machine that is busy with other things for less takes no session down."""
+
+
 def configuration(*addresses: str, asn: int = 64512) -> str:
     sessions = (NODE4.format(address=a, asn=asn, version=6 if ":" in a else 4) for a in addresses)
     return ROUTER + "".join(sessions) + "exit\n"
@@ -65,8 +70,7 @@ def router(net: Network) -> Iterator[Frr]:
 
 
 def peer(net: Network, **more: object) -> None:
-    bfd = {"receiveInterval": 100, "transmitInterval": 100, "detectMultiplier": 3}
-    spec = {"myASN": 64512, "peerASN": 64513, "password": "hush", "bfd": bfd, "connectTime": "1s", **more}
+    spec = {"myASN": 64512, "peerASN": 64513, "password": "hush", "bfd": WATCHED, "connectTime": "1s", **more}
     net.create(BGP_PEER, "router", spec | {"peerAddress": "10.9.0.1"})
     net.create(BGP_PEER, "router6", spec | {"peerAddress": "fd00:9::1"})
 
@@ -83,12 +87,18 @@ def until_routed(router: Frr, address: str, *peers: str) -> None:
 
 
 def states(net: Network) -> dict[str, str]:
-    shown = net.get(BGP_PEER, "router")["status"]["sessions"]
+    shown = net.get(BGP_PEER, "router").get("status", {}).get("sessions", {})
     return {node: session["state"] for node, session in shown.items()}
 
 
 def reached(net: Network, address: str, times: int = 40) -> set[str]:
-    return {net.answers(net.client, address) for _ in range(times)}
+    """Who answers; no further questions once nobody does."""
+    found: set[str] = set()
+    for _ in range(times):
+        found.add(net.answers(net.client, address))
+        if "" in found:
+            break
+    return found
 
 
 def test_every_node_announces_and_connections_are_spread(net: Network, router: Frr) -> None:
@@ -128,9 +138,6 @@ def test_every_node_announces_and_connections_are_spread(net: Network, router: F
     until_routed(router, "10.7.0.2")
     net.ready("node1", "False")
     until_routed(router, VIP, "10.9.0.12")
-
-
-WATCHED = {"receiveInterval": 100, "transmitInterval": 100, "detectMultiplier": 3}
 
 
 def test_an_internal_peer_hears_preferences_and_is_watched(net: Network) -> None:
@@ -306,7 +313,7 @@ def test_a_graceful_restart_keeps_the_routes(net: Network, router: Frr) -> None:
     eventually(lambda: net.answers(net.client, VIP) == "node1", 60, "answered")
     first.end()
     eventually(lambda: "stale" in router.show(f"show bgp ipv4 unicast {VIP}"), 60, "kept as stale")
-    assert look(net.client, VIP, 80)[0] == "node1"
+    assert ask(net.client, VIP, 80)[0] == "node1"
     net.announce("node1")
     eventually(lambda: "stale" not in router.show(f"show bgp ipv4 unicast {VIP}"), 60, "refreshed")
     assert routes(router, VIP) == {"10.9.0.11"}

@@ -55,8 +55,8 @@ def holder(server: ServerThread) -> str:
     return lease["spec"].get("holderIdentity") or ""
 
 
-ELECT = ("--pool", "198.51.100.0/28", "--leader-elect", "--leader-elect-lease-duration", "3",
-         "--leader-elect-renew-deadline", "2", "--leader-elect-retry-period", "0.2")  # fmt: skip
+ELECT = ("--pool", "198.51.100.0/28", "--leader-elect", "--leader-elect-lease-duration", "6",
+         "--leader-elect-renew-deadline", "5", "--leader-elect-retry-period", "0.2")  # fmt: skip
 
 
 def test_of_two_controllers_one_leads_and_the_other_takes_over(server: ServerThread) -> None:
@@ -108,7 +108,7 @@ def test_it_serves_from_pools_and_says_why_it_can_not(server: ServerThread) -> N
         eventually(lambda: address(server, "first") == "192.0.2.1", 60, "served")
         create(server, "second")
         eventually(
-            lambda: "PoolExhausted: the pool small (192.0.2.1-192.0.2.1)" in describe(server, "second"), 20, "why"
+            lambda: "PoolExhausted: the pool small (192.0.2.1-192.0.2.1)" in describe(server, "second"), 60, "why"
         )
         eventually(lambda: "192.0.2.1-192.0.2.1" in status(server), 60, "the pool is shown")
         shown = status(server)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ from msgspec.structs import replace
 
 from kubesvc.api.pods import Pod
 from kubesvc.node import cgroups, runtime
+from support.box import eventually
 from support.node import NodeBed, node_bed
+from support.watching import DEADLINE
 
 FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 
@@ -93,20 +97,21 @@ async def test_init_containers_and_sidecars_start_in_order_and_end_in_reverse(be
     """A sidecar starts between its neighbours, is there for all that follows, and outlives the main container."""
     share = {"volumeMounts": [{"name": "told", "mountPath": "/told"}], "image": "host"}
 
-    def step(name: str, more: str = "") -> dict[str, Any]:
-        return {"name": name, "command": ["/bin/sh", "-c", f"echo {name} >> /told/order; {more}"], **share}
+    def step(name: str, *, first: str = "", then: str = "") -> dict[str, Any]:
+        return {"name": name, "command": ["/bin/sh", "-c", f"{first} echo {name} >> /told/order; {then}"], **share}
 
     wait = "while :; do sleep 0.1; done"
     until_told = "while ! grep -q side /told/order; do sleep 0.05; done"
-    side = step("side", f"trap 'echo side-ends >> /told/order; exit 0' TERM; {wait}") | {"restartPolicy": "Always"}
-    inits = [step("first"), side, step("last", until_told)]
+    side = step("side", first="trap 'echo side-ends >> /told/order; exit 0' TERM;", then=wait)
+    inits = [step("first"), side | {"restartPolicy": "Always"}, step("last", then=until_told)]
     told = bed.directory / "told"
-    main = f"echo main >> /told/order; trap 'echo main-ends >> /told/order; exit 0' TERM; {wait}"
+    main = f"trap 'echo main-ends >> /told/order; exit 0' TERM; echo main >> /told/order; {wait}"
     volumes = [{"name": "told", "hostPath": {"path": str(told), "type": "DirectoryOrCreate"}}]
     await bed.create("ordered", ["/bin/sh", "-c", main], container=share, volumes=volumes, initContainers=inits)
     pod = await bed.running("ordered")
     assert [s.name for s in pod.status.init_container_statuses] == ["first", "side", "last"]
     assert [bool(s.state.running) for s in pod.status.init_container_statuses] == [False, True, False]
+    await asyncio.to_thread(eventually, lambda: "main" in (told / "order").read_text(), what="it would hear a SIGTERM")
     await bed.delete("ordered")
     await bed.until_gone("ordered")
     assert (told / "order").read_text().split() == ["first", "side", "last", "main", "main-ends", "side-ends"]
@@ -117,12 +122,12 @@ async def test_a_pod_that_has_done_its_work_ends_its_sidecars_the_last_one_first
     share = {"volumeMounts": [{"name": "told", "mountPath": "/told"}], "image": "host"}
 
     def side(name: str) -> dict[str, Any]:
-        script = f"trap 'echo {name} >> /told/order; exit 0' TERM; while :; do sleep 0.1; done"
+        script = f"trap 'echo {name} >> /told/order; exit 0' TERM; touch /told/{name}; while :; do sleep 0.1; done"
         return {"name": name, "command": ["/bin/sh", "-c", script], "restartPolicy": "Always", **share}
 
     await bed.create(
         "works",
-        ["/bin/sh", "-c", "echo main >> /told/order"],
+        ["/bin/sh", "-c", "until [ -e /told/one ] && [ -e /told/two ]; do sleep 0.05; done; echo main >> /told/order"],
         container=share,
         volumes=[{"name": "told", "hostPath": {"path": str(told), "type": "DirectoryOrCreate"}}],
         initContainers=[side("one"), side("two")],
@@ -136,13 +141,29 @@ async def test_a_pod_that_has_done_its_work_ends_its_sidecars_the_last_one_first
 async def test_a_log_begins_anew_when_it_is_full_and_a_follower_misses_nothing(
     bed: NodeBed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One that keeps up: what a second new beginning took away before it was read, nobody has."""
     monkeypatch.setattr(runtime, "MAX_LOG", 64 << 10)
-    script = "i=0; while [ $i -lt 4000 ]; do echo line $i; i=$((i + 1)); [ $((i % 50)) = 0 ] && sleep 0.01; done"
-    await bed.create("talker", ["/bin/sh", "-c", f"sleep 0.5; {script}; sleep 0.5"], restartPolicy="Never")
+    told = bed.directory / "told"
+    volumes = [{"name": "told", "hostPath": {"path": str(told), "type": "DirectoryOrCreate"}}]
+    mount = {"volumeMounts": [{"name": "told", "mountPath": "/told"}]}
+    until_told = "[ $((i % 500)) != 0 ] || until [ -e /told/$i ]; do sleep 0.01; done"
+    script = f"i=0; while [ $i -lt 4000 ]; do echo line $i; i=$((i + 1)); {until_told}; done"
+    await bed.create("talker", ["/bin/sh", "-c", script], container=mount, volumes=volumes, restartPolicy="Never")
     await bed.until("talker", lambda p: main_status(p) and main_status(p).state.running)
-    followed = (await bed.log("talker", "follow=true")).splitlines()
-    assert followed == [f"line {number}" for number in range(4000)]
+    assert await followed(bed, "talker", told) == [f"line {number}" for number in range(4000)]
     assert len((await bed.log("talker")).splitlines()) < 4000
+
+
+async def followed(bed: NodeBed, name: str, told: Path) -> list[str]:
+    """The log as a follower sees it, who says in `told` how much it has: after every 500 lines, half a file."""
+    lines: list[str] = []
+    url = bed.url(f"/containerLogs/default/{name}/main?follow=true")
+    async with asyncio.timeout(DEADLINE), bed.http() as http, http.get(url) as answer:
+        async for line in answer.content:
+            lines.append(line.decode().rstrip("\n"))
+            if len(lines) % 500 == 0:
+                (told / str(len(lines))).touch()
+    return lines
 
 
 async def test_large_logs_are_put_aside_and_read_all_the_same() -> None:

@@ -105,6 +105,8 @@ async def test_pre_stop_hooks_run_before_sigterm(
         assert (tmp_path / "hook").read_text() == "done\n"
     if "sleep" in hook:
         assert asyncio.get_running_loop().time() - begun >= 1.0
+    if not seen:
+        await bed.until_event("stopped", "FailedPreStopHook", "PreStopHook failed: ")
     told = [message for reason, message in bed.events("stopped") if reason == "FailedPreStopHook"]
     assert bool(told) is not seen, told
     assert seen or "statuscode: 404" in told[0]

@@ -168,8 +168,16 @@ class Registry:
 @contextmanager
 def registry(directory: Path, login: tuple[str, str] | None = None) -> Iterator[Registry]:
     """Debian's docker-registry on a free port, with a name and a password if `login` says so."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    with socket.socket() as held:
+        # Bound and not listening: nobody else is given the port, and who may reuse an address can listen there.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        with _serving(directory, held.getsockname()[1], login) as found:
+            yield found
+
+
+@contextmanager
+def _serving(directory: Path, port: int, login: tuple[str, str] | None) -> Iterator[Registry]:
     data = Path(tempfile.mkdtemp(prefix="registry", dir=directory))
     auth = ""
     if login:

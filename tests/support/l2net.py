@@ -8,6 +8,7 @@ client eth0 ─┘
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import subprocess
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubesvc.kernel import netns
+from support.box import eventually
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Member:
 
     name: str  # as `ip netns` lists it
     address: str
+    hub: str  # the namespace of the bridge
+    port: str  # its end of `eth0`'s link
 
     @property
     def path(self) -> Path:
@@ -39,6 +43,17 @@ def run_in(member: Member, *command: str) -> str:
     """The output of a command run inside the member's namespace. Raises CalledProcessError."""
     whole = ["ip", "netns", "exec", member.name, *command]
     return subprocess.run(whole, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def until_joined(*members: Member) -> None:
+    """Wait until the bridge forwards what the members say: the kernel lets a port in a moment after its link is up, and
+    what comes before is lost."""
+
+    def forwards(member: Member) -> bool:
+        shown = json.loads(_ip("-n", member.hub, "-json", "-details", "link", "show", member.port))
+        return bool(shown[0]["linkinfo"]["info_slave_data"]["state"] == "forwarding")
+
+    eventually(lambda: all(map(forwards, members)), what="the bridge forwards")
 
 
 async def call_in(member: Member, *command: str) -> tuple[int, str]:
@@ -56,22 +71,22 @@ def segment(names: Sequence[str], network: str = "172.29.7") -> Iterator[list[Me
     """Members with the addresses .1, .2, … of a /24."""
     unique = f"{os.getpid()}-{secrets.token_hex(3)}"
     hub = f"kstest-{unique}-hub"
-    members = [Member(f"kstest-{unique}-{name}", f"{network}.{n}") for n, name in enumerate(names, 1)]
+    members = [Member(f"kstest-{unique}-{name}", f"{network}.{n}", hub, f"port{n}") for n, name in enumerate(names, 1)]
     try:
         netns.create_named(hub)
         _ip("-n", hub, "link", "add", "br0", "up", "type", "bridge")
-        for number, member in enumerate(members):
+        for member in members:
             netns.create_named(member.name)
-            port = f"port{number}"
-            _ip("-n", hub, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", member.name)
-            _ip("-n", hub, "link", "set", port, "master", "br0", "up")
+            _ip("-n", hub, "link", "add", member.port, "type", "veth", "peer", "name", "eth0", "netns", member.name)
+            _ip("-n", hub, "link", "set", member.port, "master", "br0", "up")
             _ip("-n", member.name, "address", "add", f"{member.address}/24", "dev", "eth0")
             _ip("-n", member.name, "link", "set", "eth0", "up")
+        until_joined(*members)
         yield members
     finally:
         for name in (*(m.name for m in members), hub):
             netns.delete(netns.named(name))
 
 
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=60)
+def _ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=60).stdout

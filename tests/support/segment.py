@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -88,8 +89,6 @@ class Network:
             node.ip("route", "add", "local", network, "dev", "lo")
         node.sysctl("ipv6/ip_nonlocal_bind", "1")
         self.lab.serve(node, 80, name)
-        import socket
-
         self.lab.serve(node, 80, name, family=socket.AF_INET6)
         addresses = [{"type": "InternalIP", "address": f"10.9.0.{number}"}]
         self.server.run(self.server.session().create(NODE, {"metadata": {"name": name}}))
@@ -199,12 +198,19 @@ class Frr:
             command += ["--bfdctl", str(at / "bfdd.sock")]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            eventually((at / f"{daemon}.vty").exists, 60, f"{daemon} runs")
+            eventually(lambda: _listens(at / f"{daemon}.vty"), 60, f"{daemon} runs")
         except BaseException:
             process.kill()
             process.wait()
             raise
         return process
+
+
+def _listens(path: Path) -> bool:
+    """Raises OSError while nobody does: vtysh passes over a daemon that it can't reach."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(str(path))
+    return True
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kubesvc.node.logs import Options, read
+from kubesvc.node.logs import Options, is_there, read
 
 DEADLINE = 60.0
 
@@ -91,3 +91,22 @@ async def test_a_follower_reads_every_log_that_was_put_aside_meanwhile(tmp_path:
     ended.set()
     pieces += [piece async for piece in follower]
     assert pieces == [b"one\n", b"two\n", b"three\n"]
+
+
+async def test_a_log_that_was_just_put_aside_is_read_before_there_is_a_next_one(tmp_path: Path) -> None:
+    """Conmon begins it a moment after the rename."""
+    path, ended = tmp_path / "0.log", asyncio.Event()
+    assert not is_there(path)
+    (tmp_path / "0.log.20261122-100001.000000").write_text(line(1, "older"))
+    (tmp_path / "0.log.20261122-100002.000000").write_text(line(2, "aside"))
+    assert is_there(path)
+    assert await all_of(path, Options()) == "older\naside\n"
+    assert await all_of(path, Options(tail=1)) == "aside\n"
+    follower = read(path, Options(follow=True, tail=1), ended)
+    assert await asyncio.wait_for(anext(follower), DEADLINE) == b"aside\n"
+    fresh = tmp_path / "fresh"
+    fresh.write_text(line(3, "new"))
+    fresh.rename(path)
+    assert await asyncio.wait_for(anext(follower), DEADLINE) == b"new\n"
+    ended.set()
+    assert [piece async for piece in follower] == []

@@ -61,6 +61,20 @@ def rotated(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{path.name}.[0-9]*"))
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is anything to read. Between a rotation and conmon's next file nothing has the log's own name."""
+    return path.exists() or bool(rotated(path))
+
+
+def _open(path: Path) -> int:
+    """The log, or what was put aside last while there is no next one yet. Raises FileNotFoundError."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        older = rotated(path)
+        return os.open(older[-1] if older else path, os.O_RDONLY | os.O_CLOEXEC)
+
+
 def tail_offset(file: int, lines: int) -> int:
     """Where the last `lines` lines of an open file begin."""
     return _tail(file, lines)[0]
@@ -152,7 +166,7 @@ def _watch(watch: Inotify, file: int) -> None:
 
 def _opened(path: Path, tail: int | None) -> tuple[list[int], int]:
     """The files to read, in order, and where to begin in the first."""
-    files = [os.open(path, os.O_RDONLY | os.O_CLOEXEC)]
+    files = [_open(path)]
     try:
         offset, missing = (0, 1) if tail is None else _tail(files[0], tail)
         for older in reversed(rotated(path)):

@@ -114,7 +114,7 @@ class NodeServer:
             attempt, ended = attempt - 1, asyncio.Event()
             ended.set()
         path = worker.paths.log(runner.container.name, attempt)
-        if not path.exists():
+        if not logs.is_there(path):
             which = "previous terminated container" if attempt < runner.view.attempt else "container"
             raise BadRequest(f'{which} "{runner.container.name}" in pod "{worker.pod.name}" not found')
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
