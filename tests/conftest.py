@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import settings
 
@@ -19,6 +21,8 @@ NAMES = (
 )
 """As the guide's pages on names have it."""
 
+_numbers = itertools.count()
+
 
 @pytest.fixture(scope="session")
 def three_nodes(tmp_path_factory):
@@ -29,9 +33,9 @@ def three_nodes(tmp_path_factory):
 
 
 @pytest.fixture
-def namespace(three_nodes, request):
+def namespace(three_nodes):
     """A fresh namespace in the shared box, deleted afterwards without waiting."""
-    name = "n" + str(abs(hash(request.node.nodeid)) % 10**9)
+    name = f"n{next(_numbers)}"
     three_nodes.kubectl("create", "namespace", name)
     yield name
     three_nodes.kubectl("delete", "namespace", name, "--wait=false")

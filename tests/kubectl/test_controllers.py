@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.apiserver import ServerThread
+from support.box import eventually
 from support.controlled import controlled_server
 from support.kubectl import Kubectl
 
@@ -85,13 +86,13 @@ def test_describe_shows_what_happened(kubectl: Kubectl) -> None:
     assert "3 desired | 3 updated | 3 total | 3 available | 0 unavailable" in shown
     assert "NewReplicaSet:   web-" in shown
     assert "(3/3 replicas created)" in shown
-    kubectl("wait", "--for=jsonpath={.endpoints[2].conditions.ready}=true", "endpointslices", "--all", "--timeout=60s")
-    kubectl("wait", "--for=jsonpath={.reason}=ScalingReplicaSet", "events", "--field-selector=reason=ScalingReplicaSet")
-    shown = kubectl("describe", "deployment", "web")
-    assert "Scaled up replica set web-" in shown
+    eventually(lambda: "Scaled up replica set web-" in kubectl("describe", "deployment", "web"), what="its event")
+    ready = "jsonpath={.items[*].endpoints[?(@.conditions.ready==true)].addresses[0]}"
+    eventually(lambda: len(kubectl("get", "endpointslices", "-o", ready).split()) == 3, what="three in its slice")
+    old = "jsonpath={.subsets[0].addresses[*].ip}"  # which older kubectls describe
+    eventually(lambda: len(kubectl("get", "endpoints", "web", "-o", old).split()) == 3, what="three in its Endpoints")
     endpoints = next(line for line in kubectl("describe", "service", "web").splitlines() if "Endpoints:" in line)
     assert endpoints.count(":8080") == 3
-    kubectl("wait", "--for=jsonpath={.subsets[0].addresses[2]}", "endpoints/web", "--timeout=60s")
 
 
 def test_scale_and_delete(kubectl: Kubectl) -> None:

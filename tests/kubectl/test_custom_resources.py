@@ -8,6 +8,7 @@ import json
 import pytest
 
 from support.apiserver import ServerThread
+from support.box import eventually
 from support.custom import DATABASE, GATEWAY, HTTP_ROUTE
 from support.kubectl import Kubectl
 
@@ -110,4 +111,4 @@ def test_deleting_a_definition_deletes_its_objects(defined: Kubectl, server: Ser
     one = {"apiVersion": "example.com/v1", "kind": "Jitter", "metadata": {"name": "x"}, "spec": {"engine": "mysql"}}
     defined("create", "-f", "-", stdin=json.dumps(one))
     defined("delete", "crd", "jitters.example.com", "--timeout=60s")
-    assert "jitters" in defined.fails("get", "jitters")
+    eventually(lambda: "jitters" in defined.fails("get", "jitters"), what="the kind is served no more")

@@ -48,6 +48,7 @@ def kubectl(request, three_nodes, namespace):
     run("apply", "-f", "-", input=PODS)
     run("wait", "--for=condition=Ready", "pod", "-l", "app=told", "--timeout=60s")
     eventually(lambda: "second" in run("logs", "web", "-c", "main"), what="the second line")
+    eventually(lambda: "side" in run("logs", "web", "-c", "side"), what="the other's line")
     eventually(lambda: "second run" in run("logs", "again"), what="the second run")
     return run
 
@@ -82,7 +83,7 @@ def test_a_container_is_debugged_from_beside_it(kubectl):
     """The debugger sees the target's processes; it ends by itself, isn't started again, and the pod stays as it was."""
     script = "ps -o args= -C sleep; echo here"
     kubectl("debug", "web", "--image=host", "--target=main", "-c", "look", "--", "sh", "-c", script)
-    eventually(lambda: "here" in kubectl("logs", "web", "-c", "look", check=False), what="the debugger's words")
+    eventually(lambda: "here" in kubectl("logs", "web", "-c", "look"), what="the debugger's words")
     assert kubectl("logs", "web", "-c", "look") == "sleep 1000\nhere\n"
 
     def ended():
@@ -102,7 +103,7 @@ def test_a_container_is_debugged_from_beside_it(kubectl):
 
 def test_a_debugger_without_a_target_has_processes_of_its_own(kubectl):
     kubectl("debug", "web", "--image=host", "-c", "alone", "--", "sh", "-c", "cat /proc/1/cmdline; exec sleep 1000")
-    eventually(lambda: "cmdline" in kubectl("logs", "web", "-c", "alone", check=False), what="its own first process")
+    eventually(lambda: "cmdline" in kubectl("logs", "web", "-c", "alone"), what="its own first process")
     assert kubectl("exec", "web", "-c", "alone", "--", "hostname") == "web\n"
 
 
@@ -118,5 +119,5 @@ def test_ephemeral_containers_are_only_added(kubectl):
 
 def test_a_followed_log_ends_with_its_container(kubectl):
     kubectl("run", "brief", "--image=host", "--restart=Never", "--", "sh", "-c", "echo one; sleep 1; echo two")
-    eventually(lambda: "one" in kubectl("logs", "brief", check=False), what="its first word")
+    eventually(lambda: "one" in kubectl("logs", "brief"), what="its first word")
     assert kubectl("logs", "-f", "brief") == "one\ntwo\n"

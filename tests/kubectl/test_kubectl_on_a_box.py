@@ -59,8 +59,8 @@ def test_a_deployment_from_apply_to_delete(kubectl):
     assert "10.244." in pods
     assert "node" in pods
     assert kubectl("get", "pods", "-o", "name").count("pod/hello-") == 2
-    assert "hello" in kubectl("get", "endpoints", "hello")
-    assert "hello" in kubectl("get", "endpointslices", "-l", "kubernetes.io/service-name=hello")
+    eventually(lambda: "hello" in kubectl("get", "endpoints", "hello"))
+    eventually(lambda: "hello" in kubectl("get", "endpointslices", "-l", "kubernetes.io/service-name=hello"))
 
     kubectl("scale", "deployment/hello", "--replicas=3")
     kubectl("rollout", "status", "deployment/hello", "--timeout=60s")
@@ -71,9 +71,8 @@ def test_a_deployment_from_apply_to_delete(kubectl):
     kubectl("rollout", "undo", "deployment/hello")
     kubectl("rollout", "status", "deployment/hello", "--timeout=60s")
 
-    described = kubectl("describe", "service", "hello")
-    assert "Endpoints:" in described
-    assert ":8080" in described
+    assert "Endpoints:" in kubectl("describe", "service", "hello")
+    eventually(lambda: ":8080" in kubectl("describe", "service", "hello"))
     newest = kubectl("get", "pods", "-l", "app=hello", "--sort-by=.metadata.creationTimestamp", "-o", "name").split()[
         -1
     ]

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from support.box import KUBESVC, BoxUnderTest, fresh_box
+from support.box import KUBESVC, BoxUnderTest, eventually, fresh_box
 
 MANIFEST = """
 apiVersion: v1
@@ -52,7 +52,7 @@ def theirs(box: BoxUnderTest, *words: str, stdin: str | None = None) -> tuple[in
 
 def ageless(part: object) -> object:
     """An AGE grows between the two, and with it what separates it from the next column."""
-    return re.sub(r"\b(AGE|\d+m?\d*s)\b *", "AGE ", part) if isinstance(part, str) else part
+    return re.sub(r"\b(AGE|(\d+[dhms])+)\b *", "AGE ", part) if isinstance(part, str) else part
 
 
 def test_apply_and_delete_say_what_kubectl_says(box):
@@ -102,6 +102,7 @@ def test_get_says_what_kubectl_says(box, words):
 def test_logs_and_exec_say_what_kubectl_says(box):
     ours(box, "apply", "-n", "other", "-f", "-", stdin=MANIFEST)
     box.kubectl("rollout", "status", "deployment/web", "-n", "other", "--timeout=60s")
+    eventually(lambda: box.kubectl("logs", "deployment/web", "-n", "other") == "one\ntwo\n")  # a pod is ready before
     for words in (("logs", "deployment/web"), ("logs", "deployment/web", "--tail=1"), ("logs", "absent")):
         assert ours(box, *words, "-n", "other") == theirs(box, *words, "-n", "other"), words
     for command in (["sh", "-c", "echo out; echo err >&2; exit 3"], ["cat", "/none"], ["true"]):
@@ -126,6 +127,8 @@ spec:
 def test_of_several_containers_one_is_chosen_as_kubectl_does(box):
     box.kubectl("apply", "-f", "-", input=TWO)
     box.kubectl("wait", "--for=condition=Ready", "pod/two", "--timeout=60s")
+    for name in "ab":
+        eventually(lambda name=name: box.kubectl("logs", "two", "-c", name) == f"from {name}\n")
     for words in (
         ("logs", "two"),
         ("logs", "two", "-c", "b"),

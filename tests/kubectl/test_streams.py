@@ -173,6 +173,9 @@ def streams_namespace(three_nodes: BoxUnderTest) -> Iterator[str]:
     three_nodes.kubectl("-n", "streams", "rollout", "status", "deployment/web", "--timeout=60s")
     pods = ("pod/tool", "pod/reader", "pod/shell", "pod/two")
     three_nodes.kubectl("-n", "streams", "wait", "--for=condition=Ready", "--timeout=60s", *pods)
+    for container, last in (("one", "one 5\n"), ("other", "other\n")):
+        words = ("-n", "streams", "logs", "two", "-c", container)
+        eventually(lambda words=words, last=last: three_nodes.kubectl(*words).endswith(last))
     yield "streams"
     three_nodes.kubectl("delete", "namespace", "streams", "--wait=false")
 
@@ -389,7 +392,7 @@ def test_port_forward_to_a_closed_port_says_so(kubectl: Streams) -> None:
         assert process.stdout is not None
         found = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
         assert found
-        with socket.create_connection(("127.0.0.1", int(found[1])), 10) as client:
+        with socket.create_connection(("127.0.0.1", int(found[1])), 60) as client:
             client.recv(1)
         assert process.stdout.readline().startswith("Handling connection")
         assert "failed to connect to 127.0.0.1:4 inside the pod" in process.stdout.readline()
@@ -405,7 +408,7 @@ def test_connections_into_the_pod_end_with_the_client(kubectl: Streams) -> None:
         )
 
     with kubectl.forwarded(f"pod/{name}", 8080) as url:
-        clients = [socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 10) for _ in range(3)]
+        clients = [socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 60) for _ in range(3)]
         eventually(lambda: established() == 6, what="both ends of three connections inside the pod")
     for client in clients:
         client.close()
@@ -485,7 +488,7 @@ def test_an_upgrade_passes_through_to_the_pod(kubectl: Streams) -> None:
     with proxy(kubectl) as url:
         host, _, path = url.removeprefix("http://").partition("/")
         address, _, port = host.partition(":")
-        with socket.create_connection((address, int(port)), 20) as client, client.makefile("rwb") as file:
+        with socket.create_connection((address, int(port)), 60) as client, client.makefile("rwb") as file:
             lines = [f"GET /{path}/pods/{name}:http/proxy/ws HTTP/1.1", f"Host: {host}"]
             lines += ["Connection: Upgrade", "Upgrade: echo", "", ""]
             file.write("\r\n".join(lines).encode())

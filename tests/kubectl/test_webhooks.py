@@ -57,7 +57,7 @@ def answering(hook: Webhook) -> Iterator[Webhook]:
 
 def configuration(kind: str, namespace: str, hook: Webhook) -> str:
     inside = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
-    entry = hook.entry(RULES, name="guard.example.com", namespaceSelector=inside)
+    entry = hook.entry(RULES, name="guard.example.com", namespaceSelector=inside, timeoutSeconds=30)
     tree = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": namespace}}
     return json.dumps({**tree, "webhooks": [entry]})
 

@@ -60,10 +60,15 @@ def replace(kubectl: Kubectl, name: str) -> None:
 
 
 def happened(kubectl: Kubectl, reason: str, name: str = "db") -> list[str]:
-    """Messages of events about an object, in their order; waits for the first."""
+    """Messages of events about an object, in their order; waits for the first. (`kubectl wait` fails at once while
+    there is none.)"""
     selector = f"--field-selector=reason={reason},involvedObject.name={name}"
-    kubectl("wait", f"--for=jsonpath={{.reason}}={reason}", "events", selector, "--timeout=60s")
-    return [e["message"] for e in kubectl.json("get", "events", selector)["items"]]
+
+    def messages() -> list[str]:
+        return [e["message"] for e in kubectl.json("get", "events", selector)["items"]]
+
+    eventually(messages, what=f"an event {reason} about {name}")
+    return messages()
 
 
 def revisions(kubectl: Kubectl, resource: str) -> list[str]:
@@ -159,7 +164,11 @@ def test_a_daemon_set_has_a_pod_on_every_node_it_fits(kubectl: Kubectl) -> None:
     kubectl("patch", "daemonset/agent", "-p", json.dumps(selector))
     kubectl("rollout", "status", "daemonset/agent", "--timeout=60s")
     kubectl("wait", "--for=jsonpath={.status.desiredNumberScheduled}=1", "daemonset/agent", "--timeout=60s")
-    assert {p["spec"]["nodeName"] for p in kubectl.json("get", "pods")["items"]} == {"n1"}
+
+    def places() -> set[str]:
+        return {p["spec"]["nodeName"] for p in kubectl.json("get", "pods")["items"]}
+
+    eventually(lambda: places() == {"n1"}, what="the pod of n2 is gone")
 
 
 def test_a_daemon_set_with_surge_is_never_a_pod_short(kubectl: Kubectl) -> None:
@@ -199,12 +208,12 @@ def test_a_job_past_its_deadline_is_stopped_and_one_past_its_time_is_removed(kub
         "Job",
         name="slow",
         activeDeadlineSeconds=1,
-        ttlSecondsAfterFinished=1,
         pod={"restartPolicy": "Never"},
     )
-    kubectl("wait", "--for=jsonpath={.status.active}=1", "job/slow", "--timeout=60s")
     kubectl("wait", "--for=condition=failed", "job/slow", "--timeout=60s")
+    assert len(happened(kubectl, "SuccessfulCreate", "slow")) == 1
     assert happened(kubectl, "DeadlineExceeded", "slow") == ["Job was active longer than specified deadline"]
+    kubectl("patch", "job/slow", "-p", '{"spec":{"ttlSecondsAfterFinished":1}}')
     kubectl("wait", "--for=delete", "job/slow", "--timeout=60s")
     assert pods(kubectl) == {}
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -33,8 +31,15 @@ def controlled_server(directory: Path) -> Iterator[ServerThread]:
             async with running(run(session, replace(CONFIG, signer=directory)), Agent(session).run()):
                 await asyncio.Event().wait()
 
-        alive: Future[Any] = asyncio.run_coroutine_threadsafe(live(), thread.loop)
+        async def start() -> asyncio.Task[None]:
+            return asyncio.create_task(live())
+
+        async def end(task: asyncio.Task[None]) -> None:
+            """The server is closed only when nobody asks it any more."""
+            task.cancel()
+            await asyncio.wait([task])
+
+        alive = thread.run(start())
         yield thread
         assert not alive.done(), alive.exception()
-        alive.cancel()
-        thread.run(asyncio.sleep(0))
+        thread.run(end(alive))

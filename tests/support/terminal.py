@@ -12,7 +12,7 @@ import termios
 import time
 from collections.abc import Mapping, Sequence
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Terminal:

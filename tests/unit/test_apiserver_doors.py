@@ -77,9 +77,9 @@ class Served:
 
 @pytest.fixture
 async def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
-    """A listener that lets in four connections of one address, three of them shaking hands, for a second at most."""
+    """A listener that lets in four connections of one address, three of them shaking hands, for seconds at most."""
     monkeypatch.setattr(listener, "Doors", lambda: Doors(of_one=4, shaking=3, total=200))
-    monkeypatch.setattr(listener, "Porter", lambda *args: Porter(*args, handshake=1.0))
+    monkeypatch.setattr(listener, "Porter", lambda *args: Porter(*args, handshake=3.0))
     authority = Authority(tmp_path)
     authority.serving("server", "127.0.0.1", "localhost")
     authority.client("admin", "admin", "system:masters")

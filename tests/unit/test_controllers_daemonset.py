@@ -107,6 +107,14 @@ def test_counts() -> None:
     assert status.updated_number_scheduled == 1
 
 
+def test_a_node_is_up_to_date_once_its_old_pod_is_gone() -> None:
+    """Else `kubectl rollout status` would call a surge done while its last pod isn't ready yet."""
+    pods = [on("n1"), on("n2"), on("n3", "old"), on("n3", ready=False)]
+    status = decide(agent(SURGE), pods, NODES).status
+    assert (status.updated_number_scheduled, status.number_available) == (2, 3)
+    assert decide(agent(SURGE), [on("n1"), on("n2"), on("n3")], NODES).status.updated_number_scheduled == 3
+
+
 def test_a_pod_that_ended_is_replaced_when_it_is_gone() -> None:
     decided = decide(agent(), [on("n1", phase="Failed"), on("n2"), on("n3")], NODES)
     assert ([p.name for p in decided.finished], decided.create) == (["agent-n1-new"], [])

@@ -20,7 +20,9 @@ async def relayed(handler: Handler | None) -> AsyncIterator[int]:
     """A relay in front of a server that handles connections so; None: nobody listens behind it. Gives its port."""
     loop = asyncio.get_running_loop()
     server = await asyncio.start_server(handler, "127.0.0.1", 0) if handler else None
-    port = server.sockets[0].getsockname()[1] if server else unused()
+    unheard = socket.socket()  # bound, so that nobody else comes to listen there
+    unheard.bind(("127.0.0.1", 0))
+    port = (server.sockets[0] if server else unheard).getsockname()[1]
 
     async def dial(_client: socket.socket) -> socket.socket:
         target = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -40,14 +42,9 @@ async def relayed(handler: Handler | None) -> AsyncIterator[int]:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         listener.close()
+        unheard.close()
         if server is not None:
             server.close()
-
-
-def unused() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_each_direction_ends_by_itself() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from kubesvc.api import registry
 from kubesvc.api.meta import JSON
+from kubesvc.apiserver import listener
 from kubesvc.apiserver.authentication import claims, jwt
 from kubesvc.apiserver.authentication.claims import Bound, Reference
 from kubesvc.apiserver.authentication.keys import SigningKey, text
@@ -121,7 +122,7 @@ WRONG: dict[str, JSON] = {
     "expired": {"exp": int(time.time()) - 120},
     "never expiring": {"exp": None},
     "an expiry that is text": {"exp": "tomorrow"},
-    "not valid yet": {"nbf": int(time.time()) + 3600},
+    "not valid yet": {"nbf": int(time.time()) + 86400},
     "another audience": {"aud": ["https://vault.example"]},
     "no audience": {"aud": []},
     "audience of no kind": {"aud": 7},
@@ -255,11 +256,12 @@ def reviewed(server: ServerThread, token: str, *audiences: str) -> JSON:
     return status
 
 
-async def test_what_a_stranger_sends_is_not_waited_for(server: ServerThread) -> None:
+async def test_what_a_stranger_sends_is_not_waited_for(server: ServerThread, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor kept: the answer is there before the body."""
+    monkeypatch.setattr(listener, "_BODY_SECONDS", 3600.0)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=tls(server))
     writer.write(b"POST /api/v1/namespaces HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n{")
-    answer = await asyncio.wait_for(reader.readuntil(b'"code":401}'), 20)
+    answer = await asyncio.wait_for(reader.readuntil(b'"code":401}'), 60)
     writer.transport.abort()
     assert answer.startswith(b"HTTP/1.1 401 ")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,6 @@ from kubesvc.client.transport import LocalTransport, Request, User
 from kubesvc.store.memory import MemoryStore
 from kubesvc.store.protocol import Write
 from support.apiserver import ADMIN, local_server
-from support.ports import free_port
 from support.webhook import JSON, Webhook, patch
 
 RULE: JSON = {"operations": ["CREATE", "UPDATE", "DELETE"], "apiGroups": [""], "apiVersions": ["v1"],
@@ -50,6 +51,14 @@ class Setting:
 async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
     async with local_server() as server, Webhook(tmp_path).serving() as hook:
         yield Setting(server.handler, hook)
+
+
+@contextmanager
+def unheard() -> Iterator[int]:
+    """A port that nobody listens at, nor can meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 async def test_a_refusal_is_the_clients_answer(setting: Setting) -> None:
@@ -168,9 +177,10 @@ async def test_one_that_hangs_is_given_up_after_its_timeout(setting: Setting) ->
 
 
 async def test_a_loopback_address_is_said_to_be_the_servers_own(setting: Setting) -> None:
-    await setting.configure(clientConfig={"url": f"https://127.0.0.1:{free_port()}/", "caBundle": setting.hook.bundle})
-    with pytest.raises(InternalError, match="can't be reached: .*; that is the API server's own loopback"):
-        await setting.make()
+    with unheard() as port:
+        await setting.configure(clientConfig={"url": f"https://127.0.0.1:{port}/", "caBundle": setting.hook.bundle})
+        with pytest.raises(InternalError, match="can't be reached: .*; that is the API server's own loopback"):
+            await setting.make()
 
 
 async def test_a_certificate_of_another_authority_is_not_believed(setting: Setting, tmp_path: Path) -> None:
@@ -395,11 +405,12 @@ async def test_what_a_service_lacks_is_said_with_the_remedy(shop: Shop, opened: 
 
 async def test_a_service_whose_endpoint_is_gone_is_said_by_its_address(shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
-    async with Webhook(tmp_path / "gone", HOST).serving() as gone:
+    gone = Webhook(tmp_path / "gone", HOST)
+    with unheard() as gone.port:
         await shop.open(gone)
-    await shop.configure(gone.bundle)
-    with pytest.raises(InternalError, match=f"127.0.0.1:{gone.port} can't be reached"):
-        await shop.setting.make()
+        await shop.configure(gone.bundle)
+        with pytest.raises(InternalError, match=f"127.0.0.1:{gone.port} can't be reached"):
+            await shop.setting.make()
 
 
 async def test_an_external_name_is_called_under_the_services_own(shop: Shop) -> None:

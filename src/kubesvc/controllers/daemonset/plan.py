@@ -153,11 +153,9 @@ def _status(
         if not alive:
             continue
         current += 1
-        # One pod speaks for the node: of the newest revision if there is one.
-        pod = max(alive, key=lambda p: (p.metadata.labels.get(HASH) == hash_, p.metadata.creation_timestamp or ""))
         ready += any(pod_is_ready(p) for p in alive)
         available += any(_available(ds, p, now) for p in alive)
-        updated += pod.metadata.labels.get(HASH) == hash_
+        updated += all(p.metadata.labels.get(HASH) == hash_ for p in alive)  # a surge ends with the old pod's end
     return DaemonSetStatus(
         observed_generation=ds.metadata.generation,
         desired_number_scheduled=len(start),
