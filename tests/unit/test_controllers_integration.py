@@ -36,7 +36,8 @@ from support.agents import Agent, add_node
 from support.apiserver import local_session
 from support.watching import Watcher, running, watching
 
-CONFIG = ControllersConfig(pod_cidrs=(ip_network("10.244.0.0/16"),), ca_pem="PEM")
+# Nobody renews these nodes' Leases.
+CONFIG = ControllersConfig(pod_cidrs=(ip_network("10.244.0.0/16"),), ca_pem="PEM", node_grace=3600.0)
 
 
 @dataclass
@@ -333,10 +334,11 @@ async def test_an_orphan_is_adopted_and_a_relabelled_pod_let_go(cluster: Cluster
         lambda: not cluster.see.get(POD, stray.name).metadata.owner_references and len(cluster.pods(app="web")) == 2,
         "the pod on its own, another in its place",
     )
-    await cluster.session.patch(POD, "default", stray.name, {"metadata": {"labels": {"app": "web"}}})
+    again = await cluster.session.patch(POD, "default", stray.name, {"metadata": {"labels": {"app": "web"}}})
     await cluster.see.until(
         lambda: (
-            len(cluster.pods(app="web")) == 2
+            cluster.see.of["Pod"].revision >= int(again["metadata"]["resourceVersion"])
+            and len(cluster.pods(app="web")) == 2
             and all(p.metadata.owner_references[0].uid == rs.metadata.uid for p in cluster.pods(app="web"))
         ),
         "two pods, all owned: the stray was adopted and one too many deleted",

@@ -90,7 +90,7 @@ async def test_a_node_is_believed_after_some_answers_in_a_row() -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     check = Check(
-        protocol="http", port=server.sockets[0].getsockname()[1], interval=0.1, timeout=5, healthy=3, unhealthy=2
+        protocol="http", port=server.sockets[0].getsockname()[1], interval=0.1, timeout=600, healthy=3, unhealthy=2
     )
     changed = asyncio.Event()
     health = Health(10, changed.set)

@@ -34,8 +34,9 @@ async def filled(path: Path) -> None:
     store = SqliteStore(path)
     async with local_session(store=store) as session:
         await session.create(SERVICE, service("web", **NODE_PORT_SERVICE))
-        local = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "clusterIP": "10.96.0.81"}
-        await session.create(SERVICE, service("api", **local, ports=[{"port": 80, "nodePort": 30081}]))
+        local = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30082}
+        ports = [{"port": 80, "nodePort": 30081}]
+        await session.create(SERVICE, service("api", **local, clusterIP="10.96.0.81", ports=ports))
         await session.create(SERVICE, service("none", clusterIP="None"))
         await session.create(SERVICE, service("alias", type="ExternalName", externalName="example.com"))
         reserved = {"metadata": {"name": "10.96.0.99"}, "spec": {"parentRef": {"resource": "things", "name": "x"}}}

@@ -106,8 +106,9 @@ async def test_a_pods_ready_that_was_overruled_is_said_again(session: Session) -
             publisher.shown(shown)
             await publisher.settled()
         assert await session.get(POD, "default", "p") == own
-        publisher.shown(await overrule(session))
+        overruled = await overrule(session)
         assert await ready(session) == "False"
+        publisher.shown(overruled)
         await publisher.settled()
         assert await ready(session) == "True"
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -19,6 +18,7 @@ from kubesvc.node.tokens import Tokens
 from support.objects import make
 
 SOURCE = {"path": "token", "expirationSeconds": 1000, "audience": "vault"}
+NOW = 1_800_000_000
 POD = make(
     Pod,
     "p",
@@ -29,7 +29,7 @@ POD = make(
 
 
 class Server:
-    """Answers each TokenRequest with a number that grows, good for 1,000 s; or refuses."""
+    """Answers each TokenRequest with a number that grows, good for 1,000 s from NOW; or refuses."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
@@ -39,7 +39,7 @@ class Server:
         self.asked.append((method, path, json.loads(body)["spec"]))
         if self.refuses:
             raise Forbidden("no")
-        expires = format_time(datetime.now(UTC) + timedelta(seconds=1000))
+        expires = format_time(datetime.fromtimestamp(NOW + 1000, UTC))
         status = {"status": {"token": str(len(self.asked)), "expirationTimestamp": expires}}
         return type("Answer", (), {"body": json.dumps(status).encode()})()
 
@@ -49,8 +49,7 @@ async def test_a_token_is_asked_for_once_and_anew_when_most_of_its_life_is_over(
 ) -> None:
     server = Server()
     kept = Tokens(cast("Session", server))
-    now = time.time()
-    monkeypatch.setattr(tokens.time, "time", lambda: now)
+    monkeypatch.setattr(tokens.time, "time", lambda: NOW)
     assert kept.due(POD) == 0
     for _ in range(3):
         assert list((await kept.current(POD)).values()) == ["1"]
@@ -58,25 +57,25 @@ async def test_a_token_is_asked_for_once_and_anew_when_most_of_its_life_is_over(
     assert (method, path) == ("POST", "/api/v1/namespaces/default/serviceaccounts/robot/token")
     bound = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "7"}
     assert spec == {"audiences": ["vault"], "expirationSeconds": 1000, "boundObjectRef": bound}
-    assert kept.due(POD) == pytest.approx(now + 800, abs=2)
-    monkeypatch.setattr(tokens.time, "time", lambda: now + 803)
+    assert kept.due(POD) == NOW + 800
+    monkeypatch.setattr(tokens.time, "time", lambda: NOW + 800)
     assert list((await kept.current(POD)).values()) == ["2"]
 
 
 async def test_without_a_new_token_the_old_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """And is tried for again soon; a pod that never had one doesn't start."""
     server = Server()
-    kept, now = Tokens(cast("Session", server)), time.time()
-    monkeypatch.setattr(tokens.time, "time", lambda: now)
+    kept = Tokens(cast("Session", server))
+    monkeypatch.setattr(tokens.time, "time", lambda: NOW)
     server.refuses = True
     with pytest.raises(ConfigError, match="failed to fetch token: no"):
         await kept.current(POD)
     server.refuses = False
     await kept.current(POD)
     server.refuses = True
-    monkeypatch.setattr(tokens.time, "time", lambda: now + 900)
+    monkeypatch.setattr(tokens.time, "time", lambda: NOW + 900)
     assert list((await kept.current(POD)).values()) == ["2"]
-    assert kept.due(POD) == pytest.approx(now + 910)
+    assert kept.due(POD) == NOW + 910
 
 
 def test_a_pod_without_tokens_waits_for_none() -> None:

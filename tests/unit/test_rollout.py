@@ -18,7 +18,7 @@ from kubesvc.api.registry import ENDPOINT_SLICE, LEASE, NODE
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
 from kubesvc.node.withdrawal import Withdrawal, behind, withdrawn_at
-from kubesvc.proxy.reporting import Reporter
+from kubesvc.proxy.reporting import _PACE, Reporter
 from support.apiserver import local_session
 from support.proxy import endpoint, slice_of
 from support.watching import following
@@ -87,7 +87,7 @@ def test_only_ready_nodes_are_waited_for() -> None:
 
 @asynccontextmanager
 async def waiting(
-    session: Session, longest: float = 5.0, forced: asyncio.Event | None = None
+    session: Session, longest: float = 3600.0, forced: asyncio.Event | None = None
 ) -> AsyncIterator[asyncio.Task[None]]:
     """An agent with one Ready node that waits for POD."""
     await session.create(
@@ -126,7 +126,7 @@ async def test_the_agent_waits_for_the_slice_and_then_for_the_nodes() -> None:
 
 async def test_a_pod_in_no_slice_is_not_kept_waiting() -> None:
     """No Service has it: nobody has to hear of its end."""
-    async with local_session() as session, waiting(session, longest=60) as task:
+    async with local_session() as session, waiting(session) as task:
         await asyncio.wait_for(asyncio.shield(task), 60)
 
 
@@ -144,7 +144,7 @@ async def test_a_forced_deletion_ends_the_wait(caplog: pytest.LogCaptureFixture)
     forced = asyncio.Event()
     async with local_session() as session:
         await session.create(ENDPOINT_SLICE, tree("u1", terminating=False))
-        async with waiting(session, 60, forced) as task:
+        async with waiting(session, forced=forced) as task:
             for _ in range(20):
                 await asyncio.sleep(0)
             assert not task.done()
@@ -165,7 +165,8 @@ async def test_a_node_reports_while_endpoints_terminate_and_is_silent_otherwise(
     """The Lease is made, then patched; without a terminating endpoint nothing is written."""
     plain, draining = slice_of("10.244.0.1"), slice_of(endpoint("10.244.0.1", state="draining"))
     async with local_session() as session, following(session, LEASE, Object) as leases:
-        reporter = Reporter(session, "node1")
+        reporter, loop = Reporter(session, "node1"), asyncio.get_running_loop()
+        began = loop.time()
         task = asyncio.create_task(reporter.run())
 
         def reported() -> str | None:
@@ -189,6 +190,6 @@ async def test_a_node_reports_while_endpoints_terminate_and_is_silent_otherwise(
         await session.create(LEASE, other)
         await leases.until(lambda: leases.get("other", NODE_LEASES) is not None, "other")
         assert reported() == "49"
-        assert len([seen for seen in leases.seen if seen.name == "node1"]) <= 3
+        assert len([seen for seen in leases.seen if seen.name == "node1"]) <= 1 + (loop.time() - began) / _PACE
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
