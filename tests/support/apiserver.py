@@ -107,7 +107,7 @@ class ServerThread:
         self._thread.join()
         self.loop.close()
 
-    def run(self, work: Coroutine[Any, Any, T], timeout: float = 30.0) -> T:
+    def run(self, work: Coroutine[Any, Any, T], timeout: float = 60.0) -> T:
         """The result of `work`, run in the server's loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
 

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tarfile
 import tempfile
@@ -27,6 +26,7 @@ from aiohttp import web
 
 from kubesvc.kernel import netns
 from support.box import eventually
+from support.ports import free_port
 
 BUSYBOX = "/bin/busybox"  # Debian's busybox-static, or any that needs no library
 APPLETS = ("cat", "echo", "hostname", "httpd", "id", "kill", "ls", "pwd", "sh", "sleep", "test", "touch", "wget")
@@ -168,8 +168,7 @@ class Registry:
 @contextmanager
 def registry(directory: Path, login: tuple[str, str] | None = None) -> Iterator[Registry]:
     """Debian's docker-registry on a free port, with a name and a password if `login` says so."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     data = Path(tempfile.mkdtemp(prefix="registry", dir=directory))
     auth = ""
     if login:
