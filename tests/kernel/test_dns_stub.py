@@ -51,13 +51,13 @@ def bound_in(path: Path) -> tuple[socket.socket, socket.socket]:
 
 
 @asynccontextmanager
-async def running(path: Path, factory: SocketFactory) -> AsyncIterator[Resolver]:
+async def running(path: Path, factory: SocketFactory, *, try_seconds: float = 0.3) -> AsyncIterator[Resolver]:
     """Our server on port 53 in the namespace at `path`, its upstream 127.0.0.1 wherever `factory` makes sockets."""
     udp, tcp = bound_in(path)
     answers = small_cluster()
     many = [endpoint(f"10.244.1.{n}", f"pod-{n}") for n in range(1, 101)]
     put(answers, service("crowd", headless=True), endpoint_slice("crowd", *many))
-    forwarder = Forwarder(("127.0.0.1",), factory, clock=asyncio.get_running_loop().time, try_seconds=0.3)
+    forwarder = Forwarder(("127.0.0.1",), factory, clock=asyncio.get_running_loop().time, try_seconds=try_seconds)
     resolver = Resolver(answers, forwarder)
     server = Server(answers, resolver, [udp], [tcp])
     await server.start()
@@ -76,7 +76,7 @@ async def getent(path: Path, tmp_path: Path, database: str, name: str) -> list[s
     conf.write_text(
         "nameserver 127.0.0.1\n"
         "search default.svc.cluster.local svc.cluster.local cluster.local\n"
-        "options ndots:5 timeout:5 attempts:1\n"
+        "options ndots:5 timeout:30 attempts:1\n"
     )
     script = 'mount --bind "$1" "$(readlink -f /etc/resolv.conf)" && exec getent "$2" "$3"'
     command = ["nsenter", f"--net={path}", "unshare", "-m", "sh", "-c", script, "sh", str(conf), database, name]
@@ -116,7 +116,9 @@ async def test_upstream_is_asked_from_where_the_factory_makes_sockets(namespaces
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: above, sock=udp)
     query = dns.message.make_query("www.example.com", "A").to_wire()
     try:
-        async with running(node, lambda family, kind: netns.socket_in(host, family, kind)) as resolver:
+        async with running(
+            node, lambda family, kind: netns.socket_in(host, family, kind), try_seconds=DEADLINE
+        ) as resolver:
             reply = await resolver.answer(query, tcp=False)
             assert reply is not None
             assert dns.message.from_wire(reply).answer

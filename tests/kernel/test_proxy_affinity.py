@@ -234,10 +234,10 @@ def test_a_full_memory_serves_newcomers_without_keeping_them(sticky: Sticky) -> 
     clients = {pack(f"100.{n >> 16}.{n >> 8 & 255}.{n & 255}") + bytes(4): bytes(4) for n in range(AFFINITY_SIZE - 1)}
     crowd.add(AddElements(TABLE, maps.AFFINITY["4"], clients))
     nft.commit(crowd)
-    assert nft.count(TABLE, maps.AFFINITY["4"]) == AFFINITY_SIZE
-    assert len(sticky.asks("pod1", address, times=40)) == 3
+    assert sticky.remembered("affinity4") == AFFINITY_SIZE
+    assert len(sticky.asks("pod1", address, times=60)) == 3  # misses one of three pods once in 10^10 runs
     assert sticky.asks("client", address) == mine
-    assert nft.count(TABLE, maps.AFFINITY["4"]) == AFFINITY_SIZE
+    assert sticky.remembered("affinity4") == AFFINITY_SIZE
 
 
 async def test_metrics_say_how_full_the_memory_is() -> None:

@@ -6,6 +6,7 @@ client ── 172.29.7.0/24 ── node ══ pod1 10.244.0.1, pod2 10.244.0.2 
 
 from __future__ import annotations
 
+import itertools
 import socket
 import struct
 import threading
@@ -103,15 +104,15 @@ def test_every_kind_of_source_gets_an_answer(world: World) -> None:
 
 def test_a_pod_keeps_its_address_on_the_way_to_another(world: World) -> None:
     """Pod to cluster IP is not masqueraded, to this node's pods or another's."""
-    seen = {ask(world.pod1, DNS, 53, udp=True) for _ in range(40)}
+    seen = {ask(world.pod1, DNS, 53, udp=True) for _ in range(60)}  # misses one of three once in 10^10 runs
     assert {(name, source) for name, source in seen if name != "pod1"} == {("pod2", ONE), ("pod3", ONE)}
 
 
 def test_connections_spread_evenly(world: World) -> None:
-    """600 connections over three endpoints: each has its third, give or take five deviations."""
+    """600 connections over three endpoints: each has its third, give or take seven deviations (10^-10 by chance)."""
     counts = Counter(ask(world.client, NODE_IP, PORT)[0] for _ in range(600))
     assert set(counts) == set(PODS.values())
-    assert all(abs(count - 200) < 5 * (600 * 2 / 9) ** 0.5 for count in counts.values()), counts
+    assert all(abs(count - 200) < 7 * (600 * 2 / 9) ** 0.5 for count in counts.values()), counts
 
 
 def test_a_pod_reaches_itself_through_its_service(world: World) -> None:
@@ -161,13 +162,13 @@ def test_the_nodes_own_traffic_is_left_alone(world: World) -> None:
 def test_endpoints_change_under_load_without_a_failed_connection(world: World) -> None:
     """While endpoints are removed, replaced and added a thousand times, every new connection is answered."""
     failures: list[str] = []
-    answered: Counter[str] = Counter()
+    answered: list[str] = []
     stop = threading.Event()
 
     def load(where: Namespace, address: str, port: int) -> None:
         while not stop.is_set():
             try:
-                answered[ask(where, address, port)[0]] += 1
+                answered.append(ask(where, address, port)[0])
             except OSError as error:
                 failures.append(f"{address}: {error!r}")
 
@@ -179,7 +180,9 @@ def test_endpoints_change_under_load_without_a_failed_connection(world: World) -
         thread.start()
     sets = ((ONE, TWO, THREE), (ONE, TWO), (THREE,), (TWO, THREE), (THREE, ONE, TWO), (ONE,))
     try:
-        for turn in range(1000):
+        for turn in itertools.count():
+            if turn >= 1000 and (failures or len(answered) > 100):
+                break
             endpoints = sets[turn % len(sets)]
             both = (frontend(VIP, 80, *endpoints), frontend(NODE_IP, PORT, *endpoints, kind=Kind.NODE_PORT))
             world.backend.apply(Changes({f.key: f for f in both}), str(turn))
@@ -188,7 +191,6 @@ def test_endpoints_change_under_load_without_a_failed_connection(world: World) -
         for thread in threads:
             thread.join()
     assert not failures
-    assert sum(answered.values()) > 100
 
 
 def test_no_connection_reaches_an_endpoint_once_its_removal_is_acknowledged(world: World) -> None:
@@ -274,8 +276,8 @@ def test_a_packet_out_of_window_ends_no_connection(world: World, liberal: str, l
             server.sendall(b"hello")
             assert client.recv(16) == b"hello"
             _inject(world.pod1, _last_segment(wire, 9000))
-            client.sendall(b"still there?")
             if lives:
+                client.sendall(b"still there?")
                 assert server.recv(16) == b"still there?"
             else:
                 with pytest.raises(ConnectionResetError):

@@ -19,7 +19,7 @@ from kubesvc.proxy.backend import Changes, Ranges
 from kubesvc.proxy.balance import table
 from kubesvc.proxy.endpoints import Locality
 from kubesvc.proxy.frontends import Frontends
-from kubesvc.proxy.layout import HASH_SEED, SCTP, SLOT_TABLE, TCP, UDP, pack, port_data
+from kubesvc.proxy.layout import HASH_SEED, SCTP, TCP, UDP, pack, port_data
 from kubesvc.proxy.localhost import FORWARDER_PORT
 from support.proxy import NODE, endpoint, service, slice_of
 
@@ -28,6 +28,9 @@ RANGES = Ranges(
     (ip_network("10.244.0.0/24"), ip_network("fd00:10:244::/64")),  # this node's
     localhost=True,
 )
+SLOTS = 251
+"""Of Maglev's tables. For each element of a commit the kernel holds 8 KB while anybody listens to nftables, in whatever
+namespace: with the product's own size these would be 18 GB."""
 CLUSTER_CIDRS = (ip_network("10.244.0.0/16"), ip_network("fd00:10:244::/56"))
 # family -> name -> address
 HOSTS = {
@@ -136,6 +139,7 @@ def world() -> Frontends:
         [*(pack(HOSTS[f]["node"]) for f in "46"), pack(LOCALHOST["4"])],
         load_balancer_ranges=LOAD_BALANCER_RANGES,
         forwarder=pack(LOCALHOST["6"]) + port_data(FORWARDER_PORT),
+        slot_table=SLOTS,
     )
     for name, shape in SERVICES.items():
         ports = [
@@ -192,9 +196,9 @@ def pods_of(flow: Flow, family: str) -> set[str]:
     shape = SERVICES[name]
     outside = flow.source == "client" and kind != "cluster" and "externalTrafficPolicy" in shape.spec
     pods = {pack(PODS[family][pod]): pod for pod in shape.endpoints if not (outside and pod == "pod3")}
-    slots = table(tuple((pod + port_data(8080), 1) for pod in sorted(pods)), SLOT_TABLE)
+    slots = table(tuple((pod + port_data(8080), 1) for pod in sorted(pods)), SLOTS)
     source = pack((HOSTS[family] | PODS[family])[flow.source])
-    return {pods[slots[scale(jhash(source, HASH_SEED), SLOT_TABLE)][:-4]]}
+    return {pods[slots[scale(jhash(source, HASH_SEED), SLOTS)][:-4]]}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tarfile
 import tempfile
@@ -27,6 +26,7 @@ from aiohttp import web
 
 from kubesvc.kernel import netns
 from support.box import eventually
+from support.ports import free_port
 
 BUSYBOX = "/bin/busybox"  # Debian's busybox-static, or any that needs no library
 APPLETS = ("cat", "echo", "hostname", "httpd", "id", "kill", "ls", "pwd", "sh", "sleep", "test", "touch", "wget")
@@ -168,16 +168,7 @@ class Registry:
 @contextmanager
 def registry(directory: Path, login: tuple[str, str] | None = None) -> Iterator[Registry]:
     """Debian's docker-registry on a free port, with a name and a password if `login` says so."""
-    with socket.socket() as held:
-        # Bound and not listening: nobody else is given the port, and who may reuse an address can listen there.
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        with _serving(directory, held.getsockname()[1], login) as found:
-            yield found
-
-
-@contextmanager
-def _serving(directory: Path, port: int, login: tuple[str, str] | None) -> Iterator[Registry]:
+    port = free_port()
     data = Path(tempfile.mkdtemp(prefix="registry", dir=directory))
     auth = ""
     if login:

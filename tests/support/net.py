@@ -117,10 +117,10 @@ class Lab:
 
     def second_address(self, node: Namespace, pod: Namespace, label: str, address: str) -> None:
         """An IPv6 address for a pod, routed the same way."""
-        node.ip("addr", "add", "fe80::1/64", "dev", label)
+        node.ip("addr", "add", "fe80::1/64", "dev", label, "nodad")
         node.sysctl("ipv6/conf/all/forwarding", "1")
         node.ip("route", "add", f"{address}/128", "dev", label)
-        pod.ip("addr", "add", f"{address}/128", "dev", "eth0")
+        pod.ip("addr", "add", f"{address}/128", "dev", "eth0", "nodad")
         pod.ip("route", "add", "default", "via", "fe80::1", "dev", "eth0")
 
     def serve(

@@ -27,6 +27,7 @@ async def output(*command: str) -> tuple[int, str]:
 async def looked_up(namespace: str, directory: Path, name: str, program: Sequence[str] = GETENT) -> list[str]:
     """The addresses that `program` prints for `name`, one at the start of each line; none where there are none."""
     conf = directory / "resolv.conf"
-    conf.write_text(RESOLV)
+    if not conf.exists():  # others may be reading it
+        conf.write_text(RESOLV)
     _, text = await output("ip", "netns", "exec", namespace, "sh", "-c", BOUND, "sh", str(conf), *program, name)
     return sorted({line.split()[0] for line in text.splitlines()})

@@ -61,6 +61,8 @@ class Guard:
         self._doors = Doors(config.node_ips, self._look.set, proxy_name=config.proxy_name)
         proxy.services.on_change(self._doors.service_changed)
         proxy.slices.on_change(self._doors.slice_changed)
+        for informer in (proxy.services, proxy.slices):
+            informer.on_sync(self._look.set)
         proxy.on_sync(self._programmed)
         proxy.on_refusal(lambda _error: self._monitor.pause())
 
@@ -137,7 +139,9 @@ class Guard:
                 log.warning("other filters of this node can't be read: %s", error)
                 continue
             took = time.perf_counter() - started
-            found = set(obstacles.find(chains, self._pod_cidrs, self._doors.all()))
+            # Before all are known, a closed chain would be reported for some of the ports, and once more for all.
+            known = self._proxy.services.synced.is_set() and self._proxy.slices.synced.is_set()
+            found = set(obstacles.find(chains, self._pod_cidrs, self._doors.all() if known else ()))
             for gone in self._known - found:
                 log.info("chain %s no longer stands in the way of %s", gone.chain, gone.passage)
             for obstacle in sorted(found - self._known, key=str):
