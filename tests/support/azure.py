@@ -31,7 +31,6 @@ from msgspec.structs import replace
 from kubesvc.loadbalancer.providers.azure.client import Client
 from kubesvc.loadbalancer.providers.azure.config import AzureConfig
 from support.certificates import Authority
-from support.ports import free_port
 
 Json = dict[str, Any]
 SUBSCRIPTION, GROUP, LOCATION = "00000000-0000-0000-0000-000000000001", "shop", "westeurope"
@@ -66,14 +65,18 @@ class Trouble:
     out), "fails" (accepted, and then the long operation fails)."""
 
     met: Counter[str] = field(default_factory=Counter)
+    _decks: dict[bool, list[str]] = field(default_factory=lambda: {False: [], True: []})
 
     def next(self, writes: bool) -> str:
         if writes and self.planned:
             return self.planned.pop(0)
         if self.dice.random() >= self.rate:
             return "ok"
-        kinds = ["500", "drop", "lost", "lost", "late"] + (["409", "412"] if writes else ["429"])
-        kind = self.dice.choice(kinds)
+        deck = self._decks[writes]
+        if not deck:  # every kind is met before one is met again: none is missing by chance
+            deck += ["500", "drop", "lost", "lost", "late"] + (["409", "412"] if writes else ["429"])
+            self.dice.shuffle(deck)
+        kind = deck.pop()
         self.met[kind] += 1
         return kind
 
@@ -461,9 +464,8 @@ async def azure(**more: Any) -> AsyncIterator[tuple[Azure, AzureConfig]]:
         app.router.add_route("*", "/{path:.*}", service.answer)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        port = free_port()
-        await web.TCPSite(runner, "127.0.0.1", port, ssl_context=context).start()
-        service.url = f"https://127.0.0.1:{port}"
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        service.url = f"https://127.0.0.1:{runner.addresses[0][1]}"
         config = AzureConfig(
             SUBSCRIPTION,
             GROUP,

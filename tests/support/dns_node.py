@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import patch
 
 import dns.asyncquery
 import dns.message
 import dns.rcode
 
 from kubesvc.client.session import Session
+from kubesvc.dns import main
 from kubesvc.dns.config import DnsConfig
-from kubesvc.dns.main import run
+from kubesvc.dns.neighbour import Probe
 from support.dns_upstream import bound_pair
 from support.dns_zone import texts
 
@@ -50,18 +52,28 @@ class Node:
         await asyncio.gather(self.task, return_exceptions=True)
 
 
+def well(zone: bytes) -> Probe:
+    """Neighbours are well: nobody listens where they are announced, so they would be taken out after two seconds."""
+
+    async def probe(address: str, port: int) -> bool:
+        return True
+
+    return probe
+
+
 @asynccontextmanager
 async def node(session: Session, name: str = "node1", **options: Any) -> AsyncIterator[Node]:
     """A node's DNS on a free port of 127.0.0.1; `options` are of its DnsConfig."""
     udp, tcp = bound_pair()
     port = udp.getsockname()[1]
     config = DnsConfig(name, options.pop("node_ip", NODE_IP), port, (udp,), (tcp,), drain_seconds=0, **options)
-    one = Node(session, port, asyncio.create_task(run(session, config)))
-    try:
-        # SERVFAIL until the caches have synced, then the Service that every cluster has.
-        await one.until("kubernetes." + SVC, "A", "A 10.96.0.1")
-        yield one
-    finally:
-        await one.stop()
-        udp.close()
-        tcp.close()
+    with patch.multiple(main, asking=well, HOLD_SECONDS=DEADLINE, WITHDRAW_SECONDS=DEADLINE):
+        one = Node(session, port, asyncio.create_task(main.run(session, config)))
+        try:
+            # Once the caches have synced, the Service that every cluster has.
+            await one.until("kubernetes." + SVC, "A", "A 10.96.0.1")
+            yield one
+        finally:
+            await one.stop()
+            udp.close()
+            tcp.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -40,11 +41,28 @@ class Running:
     above: Upstream
     clock: Clock
     port: int
+    forwarder: Forwarder
 
     async def udp(self, name: str, kind: str = "A", *, payload: int | None = None) -> dns.message.Message:
         """The answer over UDP."""
         query = dns.message.make_query(name, kind, use_edns=payload is not None or None, payload=payload or 0)
         return await self.send(query)
+
+    def try_for(self, seconds: float) -> None:
+        """How long the upstream is waited for from now on, each time it is tried."""
+        for pool in self.forwarder._pools.values():
+            pool._try_seconds = seconds
+
+    def silence(self) -> None:
+        """The upstream says nothing from now on."""
+        self.above.reply = lambda query: None
+        self.try_for(0.2)
+
+    def hold(self) -> asyncio.Queue[dns.message.Message]:
+        """The upstream's questions come here from now on, and are answered with `above.say`."""
+        held: asyncio.Queue[dns.message.Message] = asyncio.Queue()
+        self.above.reply = held.put_nowait
+        return held
 
     async def send(self, query: dns.message.Message) -> dns.message.Message:
         return await dns.asyncquery.udp(query, "127.0.0.1", port=self.port, timeout=DEADLINE)
@@ -68,12 +86,12 @@ async def serving(
             many = [endpoint(f"10.244.1.{n}", f"pod-{n}") for n in range(1, 101)]
             put(answers, service("crowd", headless=True), endpoint_slice("crowd", *many))
         clock = Clock()
-        forwarder = Forwarder((above.address,), plain_socket, clock=clock, try_seconds=0.2)
+        forwarder = Forwarder((above.address,), plain_socket, clock=clock, try_seconds=DEADLINE)
         transfers = Transfers(answers, map(ipaddress.ip_network, transfer_to))
         server = Server(answers, Resolver(answers, forwarder, transfers), [udp], [tcp], clients or {})
         await server.start()
         try:
-            yield Running(server, answers, above, clock, udp.getsockname()[1])
+            yield Running(server, answers, above, clock, udp.getsockname()[1], forwarder)
         finally:
             await server.stop()
             await forwarder.close()

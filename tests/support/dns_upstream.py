@@ -62,6 +62,10 @@ class Upstream(asyncio.DatagramProtocol):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
+    def say(self, reply: dns.message.Message) -> None:
+        """Send a reply, whatever it is, to who asked last over UDP."""
+        self._transport.sendto(reply.to_wire(), ("127.0.0.1", self.ports[-1]))
+
     def datagram_received(self, data: bytes, peer: Any) -> None:
         if answer := self._answer(data, peer, 1232):
             self._transport.sendto(answer, peer)

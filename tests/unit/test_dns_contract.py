@@ -50,7 +50,7 @@ async def test_dig_reads_the_same() -> None:
 
 
 async def dig(port: int, *words: str) -> str:
-    command = ["dig", "+nocmd", "+tries=1", "+time=5", "@127.0.0.1", "-p", str(port), *words]
+    command = ["dig", "+nocmd", "+tries=1", "+time=60", "@127.0.0.1", "-p", str(port), *words]
     made = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     out, _ = await made.communicate()
     assert made.returncode == 0, out.decode()

@@ -13,6 +13,7 @@ from kubesvc.dns.datagrams import SLOT, Datagrams
 from support.dns_serving import DEADLINE, SVC, serving
 from support.dns_zone import texts
 
+SO_PEEK_OFF = 42  # asm-generic/socket.h
 FAMILIES = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
 
 
@@ -27,6 +28,15 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket
         yield server, client
 
 
+def arrived(server: socket.socket, count: int) -> None:
+    """Wait until so many datagrams lie in the queue: under load the kernel may deliver them after they were sent."""
+    server.settimeout(DEADLINE)
+    server.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 0)
+    for _ in range(count):
+        server.recv(65535, socket.MSG_PEEK)
+    server.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, -1)
+
+
 def test_what_waits_is_received_at_once_and_goes_back_changed(pair: tuple[socket.socket, socket.socket]) -> None:
     """Each in its slot, with its length and its peer; an answer is longer than its question, a gap isn't sent."""
     server, client = pair
@@ -35,6 +45,7 @@ def test_what_waits_is_received_at_once_and_goes_back_changed(pair: tuple[socket
     for round_ in (b"a", b"b"):  # lengths and peers of one round must not show in the next
         for text in (b"0", b"1 is longer", b"", b"3", b"4 has to wait"):
             client.send(round_ + text)
+        arrived(server, 5)
         assert batch.receive(server.fileno()) == 4
         assert [batch.data(i) for i in range(4)] == [round_ + text for text in (b"0", b"1 is longer", b"", b"3")]
         assert [batch.peer(i)[:2] for i in range(4)] == [client.getsockname()[:2]] * 4
@@ -56,6 +67,7 @@ def test_one_that_cant_be_sent_costs_the_others_nothing(pair: tuple[socket.socke
     batch = Datagrams(3)
     for text in (b"0", b"1", b"2"):
         client.send(text)
+    arrived(server, 3)
     assert batch.receive(server.fileno()) == 3
     for i in range(3):
         batch.sizes[2 * i + 1] = 1
@@ -70,6 +82,7 @@ def test_one_that_is_too_long_is_cut(pair: tuple[socket.socket, socket.socket]) 
     batch = Datagrams(2)
     client.send(b"x" * (SLOT + 100))
     client.send(b"y")
+    arrived(server, 2)
     assert batch.receive(server.fileno()) == 2
     assert batch.data(0) == b"x" * SLOT
     assert batch.data(1) == b"y"

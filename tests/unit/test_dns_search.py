@@ -94,7 +94,7 @@ async def test_names_beside_an_endpoint_never_leave_the_cluster(running: Running
 
 async def test_silent_upstream_makes_it_not_exist(running: Running) -> None:
     """The client goes on to ask for the name itself, and learns there that it can't be had."""
-    running.above.reply = lambda query: None
+    running.silence()
     assert (await running.udp("www.example.com." + SVC)).rcode() == dns.rcode.NXDOMAIN
 
 

@@ -40,6 +40,7 @@ from support.dns_zone import texts
 from support.ports import free_port
 
 COMMAND = [sys.executable, "-c", "from kubesvc.cli.main import main; main()", "dns"]
+PATIENT = "from kubesvc.dns import main, standalone; main.WITHDRAW_SECONDS = standalone.PATIENT = 60; "
 NODE_TREE = {"metadata": {"name": "host1"}, "spec": {"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"]}}
 WEB = {"metadata": {"name": "web", "namespace": "default"}, "spec": {"ports": [{"name": "http", "port": 80}]}}
 SHOP = {
@@ -61,9 +62,9 @@ class Running:
     def ask(self, name: str, kind: str = "A", timeout: float = 60) -> dns.message.Message:
         return dns.query.udp(dns.message.make_query(name, kind), "127.0.0.1", port=self.port, timeout=timeout)
 
-    def get(self, path: str) -> tuple[int, str]:
+    def get(self, path: str, timeout: float = 60) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=timeout) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -88,7 +89,10 @@ def running(kubeconfig_: Path, *words: str) -> Iterator[Running]:
     port, http = free_port(), free_port()
     bind = ["--bind-address", f"127.0.0.1:{port}", "--http-bind-address", f"127.0.0.1:{http}", "--lameduck", "0"]
     process = subprocess.Popen(
-        [*COMMAND, "--kubeconfig", str(kubeconfig_), *bind, *words], stderr=subprocess.PIPE, text=True, env=os.environ
+        [sys.executable, "-c", PATIENT + COMMAND[2], "dns", "--kubeconfig", str(kubeconfig_), *bind, *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
     )
     try:
         yield Running(process, port, http)
@@ -116,7 +120,7 @@ def test_it_answers_for_any_cluster(server: ServerThread, tmp_path: Path) -> Non
     ]
     words += ["--host", "git.corp.example=10.0.0.7", "--ttl", "30", "--resolv-conf", str(resolv)]
     with running(server.kubeconfig, *words) as one:
-        eventually(lambda: one.get("/ready")[0] == 200, what="/ready")
+        eventually(lambda: one.get("/ready", 5)[0] == 200, what="/ready")
         address = server.run(server.session().get(SERVICE, "default", "web"))["spec"]["clusterIP"]
         for zone in ("cluster.local", "corp.internal"):
             found = one.ask(f"web.default.svc.{zone}")
@@ -130,7 +134,7 @@ def test_it_answers_for_any_cluster(server: ServerThread, tmp_path: Path) -> Non
             assert missing.authority[0].name.to_text().endswith("10.in-addr.arpa.")
         assert texts(one.ask("git.corp.example")) == ["A 10.0.0.7"]
         assert texts(one.ask("shop.example.com")) == ["A 192.0.2.7"]
-        zone = list(dns.query.xfr("127.0.0.1", "example.com", port=one.port, lifetime=5, relativize=False))
+        zone = list(dns.query.xfr("127.0.0.1", "example.com", port=one.port, lifetime=60, relativize=False))
         assert "shop.example.com. 30 IN A 192.0.2.7" in zone[0].to_text()
         assert one.get("/health")[0] == 200
         assert 'coredns_dns_requests_total{server="dns://:' in one.get("/metrics")[1]
@@ -139,9 +143,9 @@ def test_it_answers_for_any_cluster(server: ServerThread, tmp_path: Path) -> Non
 def test_lameduck_goes_on_answering_but_is_not_ready(server: ServerThread) -> None:
     """Told to end, it lets balancers notice first; told again, it ends at once."""
     with running(server.kubeconfig, "--lameduck", "60") as one:
-        eventually(lambda: one.get("/ready")[0] == 200, what="/ready")
+        eventually(lambda: one.get("/ready", 5)[0] == 200, what="/ready")
         one.process.send_signal(signal.SIGTERM)
-        eventually(lambda: one.get("/ready")[0] == 503, what="no longer /ready")
+        eventually(lambda: one.get("/ready", 5)[0] == 503, what="no longer /ready")
         assert "about to end" in one.get("/ready")[1]
         assert one.get("/health")[0] == 200
         assert one.ask("web.default.svc.cluster.local").answer
@@ -152,7 +156,7 @@ def test_serial_is_the_same_after_a_restart_and_rises_with_changes(server: Serve
     """A secondary never sees it fall."""
 
     def serial(one: Running) -> int:
-        eventually(lambda: one.get("/ready")[0] == 200, what="/ready")
+        eventually(lambda: one.get("/ready", 5)[0] == 200, what="/ready")
         return int(one.ask("cluster.local", "SOA").answer[0][0].serial)
 
     with running(server.kubeconfig) as one:
@@ -197,7 +201,7 @@ def test_not_ready_before_the_api_has_been_read(tmp_path: Path) -> None:
     config.write_text(json.dumps(tree))
     words = ["--cluster-cidr", "10.96.0.0/16", "--host", "git.corp.example=10.0.0.7"]
     with running(config, *words) as one:
-        eventually(lambda: one.get("/health")[0] == 200, what="/health")
+        eventually(lambda: one.get("/health", 5)[0] == 200, what="/health")
         assert one.get("/ready")[0] == 503
 
         def answered() -> dns.message.Message | None:

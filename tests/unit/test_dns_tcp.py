@@ -61,14 +61,15 @@ async def connect(running: Running) -> Connection:
 
 async def test_answers_come_as_they_are_ready(running: Running) -> None:
     """A question that waits for an upstream holds up none behind it; each answer has its question's id."""
-    running.above.reply = lambda query: None
+    held = running.hold()
     one = await connect(running)
     slow = one.ask("www.example.com")
     quick = [one.ask("web." + SVC) for _ in range(20)]
     for query in quick:
         reply = await one.reply()
         assert (reply.id, texts(reply)) == (query.id, ["A 10.96.0.20"])
-    running.above.reply = example
+    async with asyncio.timeout(DEADLINE):
+        running.above.say(example(await held.get()))
     last = await one.reply()
     assert (last.id, texts(last)) == (slow.id, ["A 192.0.2.7"])
     await one.close()
@@ -86,10 +87,16 @@ async def test_silent_client_is_hung_up_on(running: Running) -> None:
 
 async def test_a_client_that_waits_for_an_answer_isnt_idle(running: Running) -> None:
     """The upstream may take longer than the idle time."""
-    running.server.tcp._idle = 0.05
-    running.above.reply = lambda query: example(query) if len(running.above.asked) > 1 else None  # 0.2 s
+    held = running.hold()
     one = await connect(running)
+    one.ask("web." + SVC)
+    await one.reply()
+    running.server.tcp._idle = 0.05  # for what comes after the next question
     one.ask("www.example.com")
+    async with asyncio.timeout(DEADLINE):
+        query = await held.get()
+    await asyncio.sleep(0.2)  # longer than that
+    running.above.say(example(query))
     assert texts(await one.reply()) == ["A 192.0.2.7"]
     await one.close()
 

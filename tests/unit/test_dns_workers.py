@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,9 +19,12 @@ import pytest
 
 from kubesvc.dns.workers import Board, added, usual
 from support.apiserver import tls_server
-from support.box import KUBESVC, eventually
-from support.dns_upstream import bound_pair
+from support.box import eventually
 from support.dns_zone import texts
+from support.ports import free_port
+
+HELD = "from kubesvc.dns import main; main.HOLD_SECONDS = 60; from kubesvc.cli.main import main; main()"
+"""`kubesvc`, whose questions wait for the caches on a slow machine, too."""
 
 ASKED = 60  # from as many ports: that one worker gets none of them happens once in 2**59
 
@@ -56,14 +60,10 @@ class Service:
     """`kubesvc dns` with two workers on 127.0.0.1."""
 
     def __init__(self, kubeconfig: Path) -> None:
-        udp, tcp = bound_pair()
-        http, other = bound_pair()
-        self.port, self.http = udp.getsockname()[1], http.getsockname()[1]
-        for one in (udp, tcp, http, other):
-            one.close()
+        self.port, self.http = free_port(), free_port()
         where = f"--bind-address 127.0.0.1:{self.port} --http-bind-address 127.0.0.1:{self.http}"
         how = "--workers 2 --forward 192.0.2.53 --cluster-cidr 10.96.0.0/16 --no-events --lameduck 0"
-        command = [str(KUBESVC), "dns", "--kubeconfig", str(kubeconfig), *where.split(), *how.split()]
+        command = [sys.executable, "-c", HELD, "dns", "--kubeconfig", str(kubeconfig), *where.split(), *how.split()]
         self.process = subprocess.Popen(command)
 
     def workers(self) -> list[int]:
@@ -98,6 +98,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
         one = Service(api.kubeconfig)
         try:
             eventually(lambda: one.page("/ready") == "ok\n", what="the first worker ready")
+            eventually(lambda: len(one.workers()) == 2, what="the second worker")
             yield one
         finally:
             one.process.terminate()
@@ -111,6 +112,7 @@ def test_workers_share_the_questions_and_lose_none(service: Service) -> None:
     assert service.ask_from_many_ports() == expected
     eventually(lambda: service.counted() == ASKED, what="every answer counted")
     os.kill(second, signal.SIGKILL)
+    eventually(lambda: second not in service.workers(), what="its end")
     assert service.ask_from_many_ports() == expected
     assert first in service.workers()
     assert second not in service.workers()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from kubesvc.api.core import LoadBalancerStatus, Service
 from kubesvc.api.nodes import Node
@@ -384,7 +385,7 @@ async def test_a_no_op_reconcile_of_100_services_writes_nothing_and_reads_each_k
     writes = {kind: count for (method, kind), count in world.cloud.calls.items() if method == "PUT"}
     assert writes["publicIPAddresses"] == 75
     assert max(writes["loadBalancers"], writes["networkSecurityGroups"]) < 40  # many in one write
-    async with serving(world.cloud, world.config, *services) as again:
+    async with serving(world.cloud, replace(world.config, fresh=3600.0), *services) as again:
         world.cloud.calls.clear()
         after = await asyncio.gather(*(again.provider.ensure(wanted, NODES) for wanted in services))
         assert after == before

@@ -68,10 +68,10 @@ async def world() -> AsyncIterator[World]:
         local_session() as session,
         following(session, SERVICE, Service) as services,
         following(session, EVENT, Event) as events,
-        running(session, config),
     ):
         await add_node(session, "n1", "10.0.0.4")
-        yield World(session, cloud, services, events)
+        async with running(session, config):
+            yield World(session, cloud, services, events)
 
 
 @asynccontextmanager

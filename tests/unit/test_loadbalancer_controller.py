@@ -174,6 +174,7 @@ async def test_a_restart_changes_no_address(world: World) -> None:
     async with controller(world):
         await world.create("s1", loadBalancerIP="172.29.7.201")
         await world.has("s1", "172.29.7.201")
+        await world.told("s1", "EnsuringLoadBalancer", "EnsuredLoadBalancer")
         await world.patch("s1", {"spec": {"loadBalancerIP": None}})
     await world.create("z0")  # while nobody looks
     async with controller(world):

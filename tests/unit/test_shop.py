@@ -157,10 +157,11 @@ async def test_many_requests_on_one_connection(shop: Shop) -> None:
 
 
 async def test_a_missing_tier_is_told_and_does_not_make_the_pod_unhealthy(shop: Shop) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.socket() as taken:  # bound, so that nobody else can be there
+        taken.bind(("127.0.0.1", 0))
         nobody = taken.getsockname()[1]
-    web = await shop.start("web", APP=f"localhost:{nobody}")
-    status, body = await get(web.port)
+        web = await shop.start("web", APP=f"localhost:{nobody}")
+        status, body = await get(web.port)
     assert status == 502
     assert f"localhost:{nobody}" in json.loads(body)["error"]
     assert (await get(web.port, "/healthz"))[0] == 200
@@ -168,7 +169,7 @@ async def test_a_missing_tier_is_told_and_does_not_make_the_pod_unhealthy(shop: 
 
 
 async def test_a_leaving_pod_serves_old_and_new_connections_and_then_exits_with_0(shop: Shop) -> None:
-    db = await shop.start("db", DRAIN_SECONDS="1")
+    db = await shop.start("db", DRAIN_SECONDS="5")
     reader, writer = await asyncio.open_connection("127.0.0.1", db.port)
     assert (await ask(reader, writer, "/visit"))[1]["connection"] == "keep-alive"
     db.process.send_signal(signal.SIGTERM)
@@ -208,7 +209,7 @@ async def test_a_request_under_way_is_finished_before_the_pod_exits(shop: Shop) 
 
 async def test_no_request_fails_while_a_pod_leaves_under_load(shop: Shop) -> None:
     db = await shop.start("db")
-    app = await shop.start("app", DB=f"localhost:{db.port}", DRAIN_SECONDS="3")
+    app = await shop.start("app", DB=f"localhost:{db.port}", DRAIN_SECONDS="5")
     web = await shop.start("web", APP=f"localhost:{app.port}")
     leaving = asyncio.Event()
     statuses: list[int] = []
