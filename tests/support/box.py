@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -234,7 +235,8 @@ def footprint(box: BoxUnderTest) -> dict[str, list[str]]:
         "namespaces": ours([p.name for p in Path("/run/netns").glob("*") if not p.name.startswith(("t-", "kst"))]),
         "links": ours(links),
         "addresses": ours(output("ip", "-o", "addr")),
-        "routes": ours(output("ip", "route")),
+        # `if7` is how `ip` names a link that went, and its route with it, while it was listing: another box's.
+        "routes": ours([line for line in output("ip", "route") if not re.search(r" dev if\d+ ", line)]),
         "rules": ours(output("nft", "list", "ruleset")),
         "forwarding": [
             Path(f"/proc/sys/net/{name}").read_text() for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
