@@ -74,7 +74,7 @@ async def test_exec(api: Any) -> None:
 
 async def test_port_forward(api: Any) -> None:
     pod = await Pod.get("web", namespace="default", api=api)
-    async with pod.portforward(remote_port=8080) as port, httpx.AsyncClient(trust_env=False) as http:
+    async with pod.portforward(remote_port=8080) as port, httpx.AsyncClient(trust_env=False, timeout=60) as http:
         assert (await http.get(f"http://127.0.0.1:{port}/")).text == PAGE
 
 

@@ -64,7 +64,7 @@ def test_watch_resumes(api: client.ApiClient, namespace: str) -> None:
     def follow(since: str, count: int) -> list[Any]:
         found, watching = [], watch.Watch()
         for event in watching.stream(core.list_namespaced_config_map, namespace, resource_version=since,
-                                     timeout_seconds=20):  # fmt: skip
+                                     timeout_seconds=60):  # fmt: skip
             if event["object"].metadata.name in ("one", "two"):
                 found.append(event)
             if len(found) == count:

@@ -59,7 +59,7 @@ async def test_watch_resumes(api: client.ApiClient, namespace: str) -> None:
     async def follow(since: str) -> Any:
         async with watch.Watch() as watching:
             async for event in watching.stream(core.list_namespaced_config_map, namespace, resource_version=since,
-                                               timeout_seconds=20):  # fmt: skip
+                                               timeout_seconds=60):  # fmt: skip
                 if event["object"].metadata.name in ("one", "two"):
                     return event
         raise AssertionError("the watch ended")

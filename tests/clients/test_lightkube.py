@@ -59,7 +59,7 @@ def test_watch_resumes(api: Client) -> None:
     api.create(config_map("one"))
 
     def follow(since: str) -> tuple[str, Any]:
-        for type_, found in api.watch(ConfigMap, resource_version=since, server_timeout=20):
+        for type_, found in api.watch(ConfigMap, resource_version=since, server_timeout=60):
             if found.metadata.name in ("one", "two"):
                 return type_, found
         raise AssertionError("the watch ended")
@@ -72,7 +72,7 @@ def test_watch_resumes(api: Client) -> None:
 
 def test_exec(api: Client) -> None:
     done = api.exec("web", namespace="default", command=["sh", "-c", "cat; echo err >&2; exit 3"], stdin="in",
-                    stdout=True, stderr=True, timeout=20)  # fmt: skip
+                    stdout=True, stderr=True, timeout=60)  # fmt: skip
     assert (done.stdout, done.stderr, done.exit_code) == ("in", "err\n", 3)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.box import BoxUnderTest, eventually, footprint, fresh_box
+from support.box import BoxUnderTest, eventually, footprint, fresh_box, own_network
 
 SERVICE = """
 apiVersion: v1
@@ -37,7 +37,7 @@ def box(tmp_path):
 
 def processes(box: BoxUnderTest) -> dict[str, int]:
     status = json.loads((Path("/run/kubesvc") / box.name / "status.json").read_bytes())
-    return {p["name"]: p["pid"] for p in [status["supervisor"], *status["processes"]]}
+    return {p["name"]: p["pid"] for p in status["processes"]}
 
 
 def addresses(box: BoxUnderTest) -> dict[str, object]:
@@ -77,9 +77,7 @@ def test_a_killed_box_comes_back_with_the_same_objects_and_addresses(box):
     wait_pod(box)
     assert addresses(box) == before
 
-    for pid in processes(box).values():
-        os.kill(pid, signal.SIGKILL)
-    box.wait_ended()
+    box.kill()
     box.up()
     wait_pod(box)
     assert addresses(box) == before
@@ -87,7 +85,7 @@ def test_a_killed_box_comes_back_with_the_same_objects_and_addresses(box):
 
 def test_a_box_is_the_same_after_a_reboot(box):
     """All that a reboot ends is gone: namespaces, mounts, processes, /run. `up` makes it again from what is on disk."""
-    box.up("--nodes", "2")
+    box.up("--nodes", "2", *own_network())
     box.kubectl("apply", "-f", "-", input=SERVICE)
     wait_pod(box)
     before = addresses(box)
@@ -131,9 +129,7 @@ def test_down_cleans_up_after_a_crash_of_everything(box):
     box.up()
     box.kubectl("apply", "-f", "-", input=SERVICE)
     wait_pod(box)
-    for pid in processes(box).values():
-        os.kill(pid, signal.SIGKILL)
-    box.wait_ended()
+    box.kill()
     box.kubesvc("down", "--purge")
     assert footprint(box) == before
 

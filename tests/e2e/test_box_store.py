@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 from pathlib import Path
 
-from support.box import KUBESVC, BoxUnderTest, fresh_box
+from support.box import KUBESVC, BoxUnderTest, fresh_box, own_network
 
 SERVICE = """
 apiVersion: v1
@@ -27,7 +27,7 @@ def refused_up(box: BoxUnderTest) -> str:
 
 def test_a_running_box_is_examined_backed_up_and_restored(tmp_path: Path) -> None:
     with fresh_box(tmp_path / "box") as box:
-        box.up()
+        box.up(*own_network())
         box.kubectl("apply", "-f", "-", input=SERVICE)
         kept = box.get("service", "kept")
         assert "All is well" in box.kubesvc("doctor").stdout
@@ -48,7 +48,7 @@ def test_a_running_box_is_examined_backed_up_and_restored(tmp_path: Path) -> Non
 
 def test_up_names_a_file_it_cannot_use_and_what_to_do(tmp_path: Path) -> None:
     with fresh_box(tmp_path / "box") as box:
-        box.up()
+        box.up(*own_network())
         box.interrupt()
         objects = box.directory / "objects.db"
         whole = objects.read_bytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.box import eventually, footprint, fresh_box
+from support.box import eventually, footprint, fresh_box, own_network
 from support.cloud import Cloud, cloud
 
 PREFIX = "service.beta.kubernetes.io/azure-"
@@ -22,7 +22,7 @@ def test_the_status_is_an_address_and_the_client_is_seen(azure: Cloud) -> None:
     assert azure.ingress("web")["ipMode"] == "VIP"
     address = azure.address("web")
     assert eventually(lambda: azure.asks(address)[1]) == azure.client_address
-    assert azure.machine_asks(address)[1] == azure.host_address
+    assert eventually(lambda: azure.machine_asks(address)[1]) == azure.host_address
     azure.service("hidden")
     hidden = azure.address("hidden")
     assert eventually(lambda: azure.asks(hidden)[1]) in azure.nodes.values()
@@ -32,7 +32,7 @@ def test_without_floating_ip_packets_come_to_the_node_port(azure: Cloud) -> None
     azure.service("ported", {PREFIX + "disable-load-balancer-floating-ip": "true"}, externalTrafficPolicy="Local")
     address = azure.address("ported")
     assert eventually(lambda: azure.asks(address)[1]) == azure.client_address
-    assert f"dnat ip to {azure.nodes['node1']}" in azure.rules()
+    eventually(lambda: f"dnat ip to {azure.nodes['node1']}" in azure.rules(), 60, "node1 is healthy, too")
 
 
 def test_an_internal_balancer_is_silent_outside_and_can_be_opened(azure: Cloud) -> None:
@@ -86,7 +86,7 @@ def test_up_finds_addresses_again_and_down_leaves_nothing(tmp_path) -> None:
     """The cloud remembers with the box; everything it put on the machine goes with it."""
     with fresh_box(tmp_path / "box") as box:
         before = footprint(box)
-        box.up("--cloud", "aws", "--cloud-speed", "20")
+        box.up("--cloud", "aws", "--cloud-speed", "20", *own_network())
         box.kubectl("create", "service", "loadbalancer", "web", "--tcp=80:8080")
         name = "jsonpath={.status.loadBalancer.ingress[0].hostname}"
         found = str(eventually(lambda: box.kubectl("get", "service", "web", "-o", name), 60, "it has a balancer"))

@@ -21,7 +21,7 @@ def test_the_status_is_an_address_that_packets_keep(gcp: Cloud) -> None:
     assert (ingress["ipMode"], set(ingress)) == ("VIP", {"ip", "ipMode"})
     address = ingress["ip"]
     assert eventually(lambda: gcp.asks(address)[1]) == gcp.client_address
-    assert gcp.machine_asks(address)[1] == gcp.host_address
+    assert eventually(lambda: gcp.machine_asks(address)[1]) == gcp.host_address
     assert f"A {address}" in gcp.box.kubesvc("status").stdout
     seen = gcp.box.inside("node1", "conntrack", "-L") + gcp.box.inside("node2", "conntrack", "-L")
     assert f"src={gcp.client_address} dst={address}" in seen
@@ -38,6 +38,8 @@ def test_pods_do_not_go_through_the_balancer(gcp: Cloud) -> None:
     gcp.service("near", {"networking.gke.io/load-balancer-type": "Internal"})
     address = gcp.address("near")
     eventually(lambda: gcp.asks(address), 60, "served")
+    table = ("nft", "list", "table", "inet", "kubesvc")
+    eventually(lambda: f" {address} . " in gcp.box.inside("node2", *table), 60, "the client's node knows it")
     before = gcp.box.inside("cloud", "conntrack", "-L")
     assert gcp.from_pod("client", address)[0].startswith("echo-")
     pod_address = gcp.box.get("pod", "client")["status"]["podIP"]
@@ -70,6 +72,10 @@ def choices(gcp: Cloud, address: str) -> list[str]:
     return [line for line in gcp.rules().splitlines() if address in line and "ct mark set" in line]
 
 
+def both(gcp: Cloud, name: str, address: str) -> bool:
+    return gcp.healthy(name) == set(gcp.nodes) and len(choices(gcp, address)) == 2
+
+
 def test_an_address_asked_for_is_given_once(gcp: Cloud) -> None:
     """spec.loadBalancerIP; the second that asks waits, with the reason, and is served when the first goes."""
     gcp.service("first")
@@ -86,7 +92,7 @@ def test_an_address_asked_for_is_given_once(gcp: Cloud) -> None:
 def test_a_client_stays_with_its_node_under_affinity(gcp: Cloud) -> None:
     gcp.service("sticky", sessionAffinity="ClientIP", externalTrafficPolicy="Local")
     address = gcp.address("sticky")
-    eventually(lambda: len(choices(gcp, address)) == 2, 60, "both nodes are healthy")
+    eventually(lambda: both(gcp, "sticky", address), 60, "both nodes are healthy")
     assert len({gcp.asks(address)[0] for _ in range(20)}) == 1
 
 
@@ -101,7 +107,7 @@ def test_a_dead_node_is_taken_out_by_the_health_check(gcp: Cloud) -> None:
     """Its cable is pulled: connections that would have gone there don't, and it comes back by itself."""
     gcp.service("lives", externalTrafficPolicy="Local")
     address = gcp.address("lives")
-    eventually(lambda: len(choices(gcp, address)) == 2, 60, "both are healthy")
+    eventually(lambda: both(gcp, "lives", address), 60, "both are healthy")
     gcp.box.inside("net", "ip", "link", "set", "node2", "down")
     try:
         eventually(lambda: len(choices(gcp, address)) == 1, 60, "node2 is out")
@@ -116,7 +122,7 @@ def test_the_balancers_outlive_their_process(gcp: Cloud) -> None:
     """Its death stops no traffic; the next one knows all there is."""
     gcp.service("steady", externalTrafficPolicy="Local")
     address = gcp.address("steady")
-    eventually(lambda: gcp.asks(address), 60, "served")
+    eventually(lambda: both(gcp, "steady", address), 60, "both are healthy")
     status = gcp.box.kubesvc("status").stdout
     pid = next(line.split()[1] for line in status.splitlines() if line.startswith("cloud "))
     gcp.box.inside("cloud", "kill", "-9", pid)

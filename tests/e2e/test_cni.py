@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -80,10 +78,7 @@ def test_pods_get_their_network_from_plugins(tmp_path: Path, made) -> None:
             assert ask_from_host(address, 8888)[0] == "echo1"
         assert ("kubesvc-hostports" in box.inside("node1", "nft", "list", "tables")) == (made is bridge)
 
-        status = json.loads((Path("/run/kubesvc") / box.name / "status.json").read_bytes())
-        for process in (status["supervisor"], *status["processes"]):
-            os.kill(process["pid"], signal.SIGKILL)
-        box.wait_ended()
+        box.kill()
         refused = box.kubesvc("up", "--cni", "", check=False)
         assert "pods of before have another network" in refused.stderr
         box.up()

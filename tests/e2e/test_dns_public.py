@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 
-from support.box import eventually, fresh_box
+from support.box import answers, eventually, fresh_box
 from support.nsd import nsd
 from support.ports import free_port
 
@@ -20,7 +19,7 @@ SERVICE = {
 
 def dig(server: str, port: int, name: str) -> str:
     command = ["dig", "+short", "+time=1", "+tries=1", f"@{server}", "-p", str(port), name]
-    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+    return answers(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)
 
 
 def test_a_public_server_follows_the_box(tmp_path):
@@ -32,15 +31,14 @@ def test_a_public_server_follows_the_box(tmp_path):
         node = box.get("node", "node1")["status"]["addresses"][0]["address"]
         (tmp_path / "nsd").mkdir()
         with nsd(tmp_path / "nsd", ["shop.example"], node, 10053, port=port):
-            soa = ["dig", "+short", "@127.0.0.1", "-p", str(port), "shop.example", "SOA"]
+            soa = ["dig", "+short", "+time=1", "+tries=1", "@127.0.0.1", "-p", str(port), "shop.example", "SOA"]
             eventually(lambda: subprocess.run(soa, capture_output=True, check=False).stdout.startswith(b"ns.dns"))
             box.kubectl("apply", "-f", "-", input=json.dumps(SERVICE))
             box.kubectl("wait", "--for=jsonpath={.status.loadBalancer.ingress}", "service/shop", "--timeout=60s")
             address = box.get("service", "shop")["status"]["loadBalancer"]["ingress"][0]["ip"]
             assert eventually(lambda: dig(node, 10053, "www.shop.example")) == address
-            began = time.monotonic()
+            # Within a minute, and its SOA says two hours: it was told.
             assert eventually(lambda: dig("127.0.0.1", port, "www.shop.example")) == address
-            assert time.monotonic() - began < 10  # its SOA says two hours: it was told
             shown = box.kubesvc("status").stdout
             assert f"shop.example.org. 300 IN A {address}  ; default/shop" in shown
             assert f"www.shop.example. 300 IN A {address}  ; default/shop" in shown

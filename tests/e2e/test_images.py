@@ -69,11 +69,13 @@ def test_a_loaded_image_runs_on_every_node_and_claims_keep_its_data(box):
         box.kubectl("exec", f"db-{number}", "--", "sh", "-c", f"echo {number} of $(id -u) > index.html")
     before = {p["metadata"]["uid"] for p in box.get("pods", "-l", "app=db")["items"]}
     box.kubectl("delete", "pod", "-l", "app=db")
-    box.kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
     assert not before & {p["metadata"]["uid"] for p in box.get("pods", "-l", "app=db")["items"]}
-    for number in range(2):
+    for number in range(2):  # there are none yet that could be waited for
+        eventually(lambda n=number: box.kubectl("get", "pod", f"db-{n}", "-o", "name"), what=f"db-{number} again")
         box.kubectl("wait", "--for=condition=Ready", f"pod/db-{number}", "--timeout=60s")
-        answer = box.kubectl("exec", f"db-{1 - number}", "--", "wget", "-qO-", f"http://db-{number}.db:8080/")
+    for number in range(2):
+        asks = ("exec", f"db-{1 - number}", "--", "wget", "-qO-", f"http://db-{number}.db:8080/")
+        answer = eventually(lambda asks=asks: box.kubectl(*asks), what=f"db-{number} by its name")
         assert answer == f"{number} of 1234\n"
     claims = box.get("pvc")["items"]
     assert [c["status"]["phase"] for c in claims] == ["Bound", "Bound"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.box import BoxUnderTest, eventually, fresh_box
+from support.box import BoxUnderTest, eventually, fresh_box, own_network
 
 WEB = """
 apiVersion: v1
@@ -72,7 +72,7 @@ def programmed(box: BoxUnderTest, node: str) -> str:
 
 def test_a_node_is_added_used_and_removed_while_the_box_runs(box):
     """It has its zone and labels, takes pods, reaches Services, is there after a restart, and leaves nothing."""
-    box.up("--nodes", "1")
+    box.up("--nodes", "1", *own_network())
     added = box.kubesvc("node", "add", "east1", "--zone", "east", "--label", "disk=ssd")
     assert added.stdout == "node/east1 added\n"
     labels = box.get("node", "east1")["metadata"]["labels"]
@@ -82,7 +82,7 @@ def test_a_node_is_added_used_and_removed_while_the_box_runs(box):
     assert set(where(box).values()) == {"node1", "east1"}
     fetch = "import urllib.request as r; print(r.urlopen('http://web/', timeout=5).status)"
     for pod in where(box):
-        assert box.kubectl("exec", pod, "--", "python3", "-c", fetch) == "200\n"
+        eventually(lambda pod=pod: box.kubectl("exec", pod, "--", "python3", "-c", fetch) == "200\n", what=pod)
 
     for words, says in (
         (("add", "east1"), "is part of box"),
@@ -117,7 +117,7 @@ def test_a_silent_node_is_left_and_one_that_comes_back_has_its_pods_again(box):
     box.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     lost = [address for address, node in addresses(box).items() if node == "node2"]
     assert len(lost) == 2
-    assert all(f"{address} " in programmed(box, "node1") for address in lost)
+    eventually(lambda: all(f"{address} " in programmed(box, "node1") for address in lost), what="endpoints on node1")
     agent = pid(box, "node2/node")
     os.kill(agent, signal.SIGSTOP)
     try:

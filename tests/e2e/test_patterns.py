@@ -53,6 +53,7 @@ def answers(kubectl: Kubectl, url: str, *expected: str, times: int = 20) -> None
 
 def test_guestbook(kubectl: Kubectl) -> None:
     apply(kubectl, "guestbook", "deployment/store", "deployment/frontend")
+    answers(kubectl, "http://frontend/", "", times=60)  # each of the frontends has its store
     ask(kubectl, "http://frontend/first")
     assert ask(kubectl, "http://frontend/second") == ["first,second"]
     answers(kubectl, "http://frontend/", "first,second")
@@ -113,7 +114,7 @@ def test_init_containers_wait_for_services(kubectl: Kubectl) -> None:
     for name in ("myservice", "mydb"):
         kubectl("create", "service", "clusterip", name, "--tcp=80:9376")
     kubectl("wait", "--for=condition=Ready", "pod/myapp", "--timeout=120s")
-    assert kubectl("logs", "myapp") == "The app is running!\n"
+    eventually(lambda: kubectl("logs", "myapp") == "The app is running!\n")
 
 
 def test_configuration(kubectl: Kubectl) -> None:

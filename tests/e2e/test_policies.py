@@ -90,6 +90,7 @@ def world(three_nodes):
     said = made.kubectl("apply", "-f", "-", input=applied, check=False)
     assert "Warning" not in said, said
     made.kubectl("wait", "--for=condition=Ready", "pods", "--all", "--timeout=60s")
+    three_nodes.wait_programmed("policies")
     yield made
     three_nodes.kubectl("delete", "namespace", "policies", "--wait=false")
 
@@ -133,7 +134,7 @@ def test_policy_local_holds_for_pods_of_other_nodes(world: World) -> None:
     for node in ("node1", "node2"):
         answers = world.from_pod(20, f"http://{world.nodes[node]}:{port}/")
         assert {tuple(answer) for answer in answers} == {(f"echo-{node}", client)}
-    answers = world.from_pod(30, f"http://{world.nodes['node3']}:{port}/")
+    answers = world.from_pod(40, f"http://{world.nodes['node3']}:{port}/")
     assert {tuple(answer) for answer in answers} == {("echo-node1", client), ("echo-node2", client)}
 
 
@@ -144,7 +145,7 @@ def test_policy_local_at_a_load_balancers_address(world: World) -> None:
     assert pod in ("echo-node1", "echo-node2")
     assert source == _own_address(address)
     client = world.kubectl("get", "pod", "client", "-o", "jsonpath={.status.podIP}")
-    answers = world.from_pod(30, f"http://{address}/")
+    answers = world.from_pod(40, f"http://{address}/")
     assert {tuple(answer) for answer in answers} == {("echo-node1", client), ("echo-node2", client)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -28,14 +29,14 @@ seen, failed = collections.Counter(), []
 def load():
     while not os.path.exists("/tmp/stop"):
         try:
-            c = http.client.HTTPConnection(sys.argv[1], 80, timeout=5)
-            c.request("GET", "/"); seen[c.getresponse().read().decode()] += 1; c.close()
+            c = http.client.HTTPConnection(sys.argv[1], 80, timeout=60)
+            c.request("GET", "/"); name = c.getresponse().read().decode(); c.close()
+            open("/tmp/seen-" + name, "a").close(); seen[name] += 1
         except Exception as error:
             failed.append(repr(error))
         time.sleep(0.002)
 threads = [threading.Thread(target=load) for _ in range(4)]
 [t.start() for t in threads]
-open("/tmp/started", "w").close()
 [t.join() for t in threads]
 print(json.dumps({"seen": seen, "failed": failed}))
 """
@@ -81,15 +82,23 @@ def test_a_rollout_under_load_fails_no_request(rolling, three_nodes, namespace) 
     ip = rolling("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
     words = ["-n", namespace, "exec", "client", "--", "python3", "-c", LOAD, ip]
     load = three_nodes.start_kubectl(*words)
-    eventually(lambda: rolling("exec", "client", "--", "ls", "/tmp/started"), what="load")
+
+    def all_asked() -> bool:
+        """Whether every pod has had a request: it could be gone before its first."""
+        names = rolling("get", "pods", "-l", "app=web", "-o", "name").split()
+        seen = rolling("exec", "client", "--", "ls", "/tmp").split()
+        return {name.replace("pod/", "seen-") for name in names} <= set(seen)
+
+    eventually(all_asked, what="load")
     for _ in range(2):
         rolling("rollout", "restart", "deployment/web")
         rolling("rollout", "status", "deployment/web", "--timeout=120s")
+        eventually(all_asked, what="load on the new pods")
     eventually(
         lambda: len(rolling("get", "pods", "-l", "app=web", "-o", "name").split()) == 3, what="the old pods are gone"
     )
     rolling("exec", "client", "--", "touch", "/tmp/stop")
-    out, error = load.communicate(timeout=60)
+    out, error = load.communicate(timeout=120)
     assert load.returncode == 0, error
     found = json.loads(out)
     assert found["failed"] == []
@@ -109,6 +118,16 @@ def test_nodes_report_while_endpoints_terminate_and_are_silent_otherwise(rolling
 
     rolling("delete", "pods", "-l", "app=web")
     rolling("rollout", "status", "deployment/web", "--timeout=60s")
+
+    def calm() -> bool:
+        """No endpoint terminates, here or in what other tests left, and nobody is about to say so."""
+        slices = three_nodes.get("endpointslices", "--all-namespaces")["items"]
+        told = leases()
+        time.sleep(1)  # ten times as long as a report may be due
+        going = any(e["conditions"].get("terminating") for s in slices for e in s.get("endpoints") or ())
+        return not going and leases() == told
+
+    eventually(calm, what="calm")
     before = leases()
     assert set(before) == {"node1", "node2", "node3"}
     rolling("scale", "deployment/web", "--replicas=4")

@@ -22,8 +22,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def log_message(self, *words): pass
 class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 1024
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 8080))  # before TCP listens, which is what the probe asks
 def udp():
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("", 8080))
     while True:
         data, peer = s.recvfrom(2048); s.sendto(name.encode(), peer)
 threading.Thread(target=udp, daemon=True).start()
@@ -89,6 +90,7 @@ def echo(three_nodes):
     kubectl("apply", "-f", "-", input=manifest([deployment, client, *services]))
     kubectl("rollout", "status", "deployment/echo", "--timeout=60s")
     kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
+    three_nodes.wait_programmed(namespace)
     yield kubectl
     three_nodes.kubectl("delete", "namespace", namespace, "--wait=false")
 
@@ -138,7 +140,7 @@ def test_tcp_and_udp_are_spread_over_all_pods(echo):
 
 def test_a_headless_name_answers_with_the_pods_own_addresses(echo):
     """No virtual address in between."""
-    assert set(in_client(echo, NAMES, "headless").split()) == pod_ips(echo)
+    eventually(lambda: set(in_client(echo, NAMES, "headless").split()) == pod_ips(echo))
 
 
 def test_pods_reach_each_other_across_nodes_without_translation(echo):
@@ -150,13 +152,14 @@ def test_pods_reach_each_other_across_nodes_without_translation(echo):
 
 def test_a_service_without_endpoints_refuses_at_once(echo):
     """Connection refused, not a timeout; and the name still resolves."""
+    eventually(lambda: in_client(echo, NAMES, "empty"))
     assert in_client(echo, CONNECT, "empty") == "refused\n"
 
 
 def test_a_pod_reaches_itself_through_its_service(echo):
     """Hairpin: the connection comes back to the pod that made it."""
     pod = echo("get", "pods", "-l", "app=echo", "-o", "name").split()[0]
-    seen = echo("exec", pod, "--", "python3", "-c", ASK, "http://cluster/", "30")
+    seen = echo("exec", pod, "--", "python3", "-c", ASK, "http://cluster/", "60")
     assert pod.removeprefix("pod/") in seen
 
 
@@ -182,7 +185,7 @@ def test_a_load_balancer_address_answers_host_and_pods(echo, three_nodes):
     path = "jsonpath={.status.loadBalancer.ingress[0].ip}"
     address = eventually(lambda: echo("get", "service", "balanced", "-o", path), what="an address from the pool")
     assert eventually(lambda: ask_from_host(address, 80)).startswith("echo-")
-    assert "echo-" in in_client(echo, ASK, f"http://{address}/", "1")
+    eventually(lambda: "echo-" in in_client(echo, ASK, f"http://{address}/", "1"))
     for node in ("node1", "node2", "node3"):
         assert f"{address}/" not in three_nodes.inside(node, "ip", "-o", "addr")
 
@@ -214,4 +217,4 @@ def test_a_deleted_service_is_gone_from_names_and_kernel(echo, three_nodes):
     echo("delete", "service", "brief")
     eventually(lambda: address not in three_nodes.inside("node1", "nft", "list", "ruleset"))
     code = "import socket,sys\ntry: socket.getaddrinfo(sys.argv[1], 80)\nexcept socket.gaierror as e: print(e.errno)"
-    assert in_client(echo, code, "brief").strip() == str(socket.EAI_NONAME)
+    eventually(lambda: in_client(echo, code, "brief").strip() == str(socket.EAI_NONAME), what="no such name")

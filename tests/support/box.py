@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 KUBESVC = Path(sys.executable).with_name("kubesvc")
@@ -35,6 +36,11 @@ def unique_name() -> str:
     return f"t{os.getpid() % 100000}-{secrets.token_hex(2)}"
 
 
+def own_network() -> tuple[str, str]:
+    """A node network that no other box chooses while this one is down."""
+    return "--node-cidr", f"10.{200 + secrets.randbelow(10)}.{secrets.randbelow(256)}.0/24"
+
+
 def _die_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a suite in the background ignores it, and so would its children
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -49,10 +55,15 @@ def eventually(check: Callable[[], object], patience: float = 60.0, what: str = 
             last = check()
             if last:
                 return last
-        except (AssertionError, OSError, subprocess.SubprocessError) as error:
+        except (AssertionError, LookupError, OSError, subprocess.SubprocessError) as error:  # not there yet
             last = error
         assert time.monotonic() < deadline, f"not within {patience} s: {what or check}; last: {last!r}"
         time.sleep(0.05)  # between two looks, not instead of one
+
+
+def answers(dug: str) -> str:
+    """What `dig +short` found, without its remarks on tries that went wrong: they are on standard output too."""
+    return "\n".join(line for line in dug.splitlines() if not line.startswith(";"))
 
 
 class BoxUnderTest:
@@ -99,9 +110,13 @@ class BoxUnderTest:
         rest, _ = self._up.communicate(timeout=60)
         return rest
 
-    def wait_ended(self) -> None:
-        """Wait for the foreground `up` after its supervisor was killed."""
+    def kill(self) -> None:
+        """kill -9 of everything, and wait for the foreground `up`."""
         assert self._up is not None
+        status = json.loads((Path("/run/kubesvc") / self.name / "status.json").read_bytes())
+        for process in (status["supervisor"], *status["processes"]):
+            with suppress(ProcessLookupError):  # it ended with its supervisor
+                os.kill(process["pid"], signal.SIGKILL)
         self._up.communicate(timeout=60)
 
     def kubesvc(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -143,6 +158,21 @@ class BoxUnderTest:
         """`kubectl get … -o json`, decoded."""
         return json.loads(self.kubectl("get", *words, "-o", "json"))
 
+    def wait_programmed(self, namespace: str = "default") -> None:
+        """Wait until each node's proxy has every pod of each Service: a pod is Ready before anybody hears of it."""
+        nodes = [node["metadata"]["name"] for node in self.get("nodes")["items"]]
+        services = self.get("services", "-n", namespace)["items"]
+        pods = self.get("pods", "-n", namespace)["items"]
+        wanted = [(ip, pod["ip"]) for service in services for ip in _addresses(service)
+                  for pod in _behind(service, pods) if (":" in ip) == (":" in pod["ip"])]  # fmt: skip
+
+        def has_all(node: str) -> bool:
+            lines = self.inside(node, "nft", "list", "table", "inet", "kubesvc").splitlines()
+            return all(any(f" {ip} . " in line and f" : {pod} . " in line for line in lines) for ip, pod in wanted)
+
+        for node in nodes:
+            eventually(lambda node=node: has_all(node), what=f"{node} has {wanted}")  # type: ignore[misc]
+
     def inside(self, node: str, *command: str) -> str:
         """Run a command in a node's network namespace; its standard output."""
         words = ["ip", "netns", "exec", self.namespace(node), *command]
@@ -162,6 +192,19 @@ class BoxUnderTest:
             timeout=120,
             check=False,
         )
+
+
+def _addresses(service: dict) -> list[str]:
+    return [ip for ip in service["spec"].get("clusterIPs", ()) if ip != "None"]
+
+
+def _behind(service: dict, pods: list[dict]) -> list[dict]:
+    """The addresses of the pods that a Service selects, where every node is to have them."""
+    selector = service["spec"].get("selector")
+    if not selector or service["spec"].get("internalTrafficPolicy") == "Local":
+        return []
+    chosen = [pod for pod in pods if selector.items() <= pod["metadata"].get("labels", {}).items()]
+    return [ip for pod in chosen for ip in pod["status"].get("podIPs", ())]
 
 
 @contextmanager
@@ -188,11 +231,12 @@ def footprint(box: BoxUnderTest) -> dict[str, list[str]]:
     ]
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     return {
-        # Those of a `Lab` are another test's.
-        "namespaces": ours([path.name for path in Path("/run/netns").glob("*") if not path.name.startswith("t-")]),
+        # Those of a `Lab`, and of tests without one, are another test's.
+        "namespaces": ours([p.name for p in Path("/run/netns").glob("*") if not p.name.startswith(("t-", "kst"))]),
         "links": ours(links),
         "addresses": ours(output("ip", "-o", "addr")),
-        "routes": ours(output("ip", "route")),
+        # `if7` is how `ip` names a link that went, and its route with it, while it was listing: another box's.
+        "routes": ours([line for line in output("ip", "route") if not re.search(r" dev if\d+ ", line)]),
         "rules": ours(output("nft", "list", "ruleset")),
         "forwarding": [
             Path(f"/proc/sys/net/{name}").read_text() for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding")

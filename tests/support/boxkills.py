@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from support.box import BoxUnderTest, eventually
 
@@ -66,6 +67,7 @@ def begin(box: BoxUnderTest) -> None:
     box.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
     for name in ("web", "client"):
         box.kubectl("rollout", "status", f"deployment/{name}", "--timeout=60s")
+    eventually(lambda: [ready for _, ready in state(box)["endpoints"]] == [True] * 3, what="three endpoints")
     eventually(lambda: "good=" in box.kubectl("logs", "deployment/client", "--tail=5"), what="a first answer")
 
 
@@ -75,7 +77,7 @@ def processes(box: BoxUnderTest) -> dict[str, int]:
     return {p["name"]: p["pid"] for p in status["processes"]}
 
 
-def state(box: BoxUnderTest) -> dict[str, object]:
+def state(box: BoxUnderTest) -> dict[str, Any]:
     """All that a kill may not change: which pods there are, where, how often restarted, and who is an endpoint."""
     pods = box.get("pods")["items"]
     slices = box.get("endpointslices", "-l", "kubernetes.io/service-name=web")["items"]
@@ -123,7 +125,7 @@ def kill(box: BoxUnderTest, times: int, dice: Random, pause: float = 0.0) -> Out
     return found
 
 
-def settle(box: BoxUnderTest, before: dict[str, object], found: Outcome) -> None:
+def settle(box: BoxUnderTest, before: dict[str, Any], found: Outcome) -> None:
     """Wait until everything is as `before` and both clients get answers; count what they saw."""
     eventually(lambda: state(box) == before, patience=60.0, what=f"the state from before: {before}")
     for pod in box.get("pods", "-l", "app=client")["items"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from kubesvc.kernel import netns
-from support.box import BoxUnderTest, eventually, fresh_box
+from support.box import BoxUnderTest, answers, eventually, fresh_box
 from support.net import Lab, Namespace, look
 
 SERVER = r"""
@@ -18,18 +19,21 @@ import os, socket, struct, threading
 MAGIC = b"\r\n\r\n\0\r\nQUIT\n"
 def serve(conn, peer):
     with conn:
-        said, header = conn.recv(512), "-"
+        said, header, before = conn.recv(512), "-", 0
         if said.startswith(MAGIC):
+            before = 16 + int.from_bytes(said[14:16], "big")
             source, target = said[16:20], said[20:24]
             ports = struct.unpack(">HH", said[24:28])
             header = "%s:%s>%s:%s" % (socket.inet_ntoa(source), ports[0], socket.inet_ntoa(target), ports[1])
+        while len(said) <= before and (more := conn.recv(512)):  # what is left unread would reset the connection
+            said += more
         conn.sendall(("%s %s %s %s" % (os.environ["HOSTNAME"], peer[0], header, conn.getsockname()[0])).encode())
+end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+end.bind(("", 8080))  # before TCP listens, which is what the probe asks
 def datagrams():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
-        end.bind(("", 8080))
-        while True:
-            _, peer = end.recvfrom(512)
-            end.sendto(("%s %s" % (os.environ["HOSTNAME"], peer[0])).encode(), peer)
+    while True:
+        _, peer = end.recvfrom(512)
+        end.sendto(("%s %s" % (os.environ["HOSTNAME"], peer[0])).encode(), peer)
 threading.Thread(target=datagrams, daemon=True).start()
 listening = socket.create_server(("", 8080), backlog=256)
 while True:
@@ -81,7 +85,7 @@ class Cloud:
 
     def resolve(self, hostname: str) -> str:
         command = ["dig", "+short", "+time=2", f"@{self.own_address}", hostname]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return answers(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     def asks(self, address: str, port: int = 80, *, where: Namespace | None = None, patience: float = 5) -> list[str]:
         """What a pod says: its name, who it thinks asks, the PROXY header, its address."""
@@ -117,6 +121,14 @@ class Cloud:
 
     def ledger(self) -> list[dict]:
         return [json.loads(path.read_text()) for path in (self.box.directory / "balancers").glob("*.json")]
+
+    def healthy(self, name: str) -> set[str]:
+        """The nodes that answered the check of a Service with policy Local. The rules don't tell: while none has, all
+        are tried."""
+        port = self.box.get("service", name)["spec"]["healthCheckNodePort"]
+        log = (self.box.directory / "logs" / "cloud.log").read_text()
+        said = dict(re.findall(rf"(\S+) is (healthy|unhealthy): http port {port}$", log, re.MULTILINE))
+        return {node for node, address in self.nodes.items() if said.get(address) == "healthy"}
 
     def rules(self) -> str:
         return self.box.inside("cloud", "nft", "list", "ruleset")

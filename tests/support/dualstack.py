@@ -25,9 +25,10 @@ class Server(http.server.ThreadingHTTPServer):
     def server_bind(self):
         self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         http.server.HTTPServer.server_bind(self)
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+s.bind(("::", 8080))  # before TCP listens, which is what the probe asks
 def udp():
-    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0); s.bind(("::", 8080))
     while True:
         data, who = s.recvfrom(65536); s.sendto(f"{name} {peer(who)} ".encode() + data, who)
 threading.Thread(target=udp, daemon=True).start()

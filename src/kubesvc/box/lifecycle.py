@@ -69,11 +69,12 @@ def up(name: str, directory: Path, options: Options, *, detach: bool, show: Show
     descriptor = _lock(box)
     _warn_of_publications(box, show)
     try:
-        box = _choose_network(box)
-        published = publish.listen(box)
-        listener = sockets.listen_on_host(box)
-        box = msgspec.structs.replace(box, api_port=listener.getsockname()[1])
-        remember(box)
+        with lock.alone(RUN):  # of two boxes that start at once the second sees what the first has chosen
+            box = _choose_network(box)
+            published = publish.listen(box)
+            listener = sockets.listen_on_host(box)
+            box = msgspec.structs.replace(box, api_port=listener.getsockname()[1])
+            remember(box)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         sys.stdout.flush()
         supervisor = os.fork()
