@@ -11,6 +11,7 @@ import pytest
 
 from kubesvc.api.nodes import Node
 from kubesvc.kernel.nft.connection import Connection
+from kubesvc.kernel.nft.monitor import Monitor
 from kubesvc.proxy import maps
 from kubesvc.proxy.backend import BackendError, Changes
 from kubesvc.proxy.layout import TABLE
@@ -68,6 +69,27 @@ async def test_it_is_noticed_again_and_again(node: Namespace, caplog: pytest.Log
             node.run("nft", "flush", "ruleset")
             await until("repaired", lambda n=count: here.metric("sync_full_proxy_rules_duration_seconds_count") == n)
     assert "was changed by nft (delete table)" in caplog.text
+
+
+async def test_what_somebody_did_during_a_large_change_shows_after_it(
+    node: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody listens meanwhile: the kernel would hold 8 KB for each element."""
+    asked = api()
+    async with proxied(node, asked) as here:
+        plain = Monitor.listen
+
+        def listen(monitor: Monitor) -> None:
+            assert not monitor.listening
+            monkeypatch.undo()
+            node.run("nft", f"delete table inet {TABLE}")
+            plain(monitor)
+
+        monkeypatch.setattr(Monitor, "listen", listen)
+        large = [f"10.244.{n >> 8}.{n & 255}" for n in range(5000)]
+        asked.tell("endpointslices", "MODIFIED", slice_of(*large))
+        await until("repaired", lambda: here.metric("sync_full_proxy_rules_duration_seconds_count") == 2)
+        assert "10.244.19.135 . 8080" in listing(node)
 
 
 async def test_our_own_changes_and_others_tables_are_no_damage(node: Namespace) -> None:

@@ -10,6 +10,7 @@ import logging
 import ssl
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ async def keep_fresh(context: ssl.SSLContext, certificate: Path, key: Path) -> N
     A pair that doesn't match, as between the two writes, is left until it does.
     """
     followed, behind = Followed((certificate, key)), False
+    with suppress(OSError, ssl.SSLError):
+        context.load_cert_chain(certificate, key)  # they may have changed since whoever made `context` read them
     while True:
         await asyncio.sleep(LOOK)
         if followed.changed() or behind:

@@ -3,8 +3,8 @@
     somebody deletes, flushes, edits our table ─► heard at once ─► everything is programmed again
     somebody's chain drops our packets         ─► the log and an Event on the Node, with the command that opens it
 
-Nobody listens while everything is being programmed: the kernel would have to tell each of a hundred thousand elements.
-What happened meanwhile shows when the table is looked for afterwards. Two proxies of one table would undo each other
+Nobody listens while much is being programmed: the kernel would have to tell each of a hundred thousand elements. What
+happened meanwhile shows when the table is looked for afterwards. Two proxies of one table would undo each other
 for ever, so repairs come at growing intervals. Elements that the kernel itself or an administrator may take out of
 maps which only remember (affinity) are nobody's damage. Changes of iptables-legacy are not told: it is read once a
 minute.
@@ -51,7 +51,7 @@ class Guard:
     def __init__(self, proxy: Proxy, connection: Connection, recorder: Recorder, config: ProxyConfig) -> None:
         self._proxy, self._connection, self._recorder = proxy, connection, recorder
         self._node_name, self._pod_cidrs = config.node_name, config.pod_cidrs
-        self._monitor = Monitor(connection.port)
+        self._monitor = connection.monitor = Monitor(connection.port)
         self._filters, self._legacy = Filters(), LegacyFilters()
         self._delay = _FIRST_REPAIR
         self._repairs = 0.0  # the loop's time of the last one
@@ -64,7 +64,7 @@ class Guard:
         for informer in (proxy.services, proxy.slices):
             informer.on_sync(self._look.set)
         proxy.on_sync(self._programmed)
-        proxy.on_refusal(lambda _error: self._monitor.pause())
+        proxy.on_refusal(lambda _error: self._stop_listening())
 
     def close(self) -> None:
         self._monitor.close()
@@ -81,7 +81,9 @@ class Guard:
     def _programmed(self, sync: Sync) -> None:
         if sync.whole:
             self._monitor.listen()
-            if self._connection.comment(TABLE) != LAYOUT:  # taken away between our programming and our listening
+        if sync.whole or self._monitor.gap:
+            self._monitor.gap = False
+            if self._connection.comment(TABLE) != LAYOUT:  # taken away while nobody listened
                 asyncio.get_running_loop().call_later(self._delay, self._proxy.rebuild)
 
     async def _watch_table(self) -> None:
@@ -89,8 +91,13 @@ class Guard:
             await readable(self._monitor.fileno())
             damage, culprit = self._hear()
             if damage is not None and self._proxy.programmed.is_set():
-                self._monitor.pause()
+                self._stop_listening()
                 await self._repair(damage, culprit)
+
+    def _stop_listening(self) -> None:
+        """Until everything is programmed again."""
+        self._monitor.pause()
+        self._monitor.forget()
 
     def _hear(self) -> tuple[Notice | None, str]:
         """The damage to our table that says most, and the program that did it; the rest is about others' filters."""

@@ -2,6 +2,7 @@
 
     apply     frontend before, frontend now ─► elements to delete, to add ─► one batch
     resync    every map flushed and filled, every chain too, what is left over deleted ─► one batch
+              where there is no table yet, its maps first, a piece at a time: packets come with the chains
 
 A restart adopts the table: packets see the old elements until the batch is committed and the new ones after, so they
 see only what differs. The difference isn't computed from a reading, because the kernel can't list a hash reliably while
@@ -12,7 +13,8 @@ resync; a packet may be on its way to them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from kubesvc.kernel.nft.expressions import native32
 from kubesvc.kernel.nft.objects import Chain, Table
@@ -38,6 +40,7 @@ from kubesvc.proxy.maps import CLASSES, DATA_MAPS, DYNAMIC_MAPS, Elements
 log = logging.getLogger(__name__)
 
 _UNCHANGED = object()
+_PIECE = 16_384  # elements: while anybody listens to nftables, the kernel holds 8 KB for each until they are committed
 
 
 class NftablesBackend:
@@ -92,17 +95,18 @@ class NftablesBackend:
             maps.place_hairpin(address, wanted)
         classes = {number for f in frontends.values() for number in maps.classes_of(f)}
         try:
-            transaction = self._all_again(wanted, classes)
+            transactions = self._all_again(wanted, classes)
         except (NftError, OSError) as error:
             raise BackendError(f"table inet {TABLE} can't be read: {error}") from error
         try:
-            self._commit(transaction, frontends)
+            for transaction in transactions:
+                self._commit(transaction, frontends)
         except BackendError as error:
             if not isinstance(error.__cause__, NftError):
                 raise
             log.warning("table inet %s can't be taken over, so it is replaced: %s", TABLE, error)
-            transaction = self._all_again(wanted, classes, replace=True)
-            self._commit(transaction, frontends)
+            for transaction in self._all_again(wanted, classes, replace=True):
+                self._commit(transaction, frontends)
         self._frontends = frontends
         self._classes = classes
 
@@ -116,7 +120,9 @@ class NftablesBackend:
             found = next((f for f in everyone if f is not None and f.key.startswith(key)), None)
         return "" if found is None else f"Service {'/'.join(found.service)}: "
 
-    def _all_again(self, wanted: Elements, classes: set[int], *, replace: bool = False) -> Transaction:
+    def _all_again(self, wanted: Elements, classes: set[int], *, replace: bool = False) -> list[Transaction]:
+        """One, where packets may be on their way through the table."""
+        transactions: list[Transaction] = []
         transaction = Transaction()
         comment = self._nft.comment(TABLE)
         adopt = comment == LAYOUT and not replace
@@ -127,6 +133,12 @@ class NftablesBackend:
             transaction.add(AddMap(TABLE, map_))
             if adopt and not map_.dynamic:
                 transaction.add(FlushMap(TABLE, map_))
+        for name, elements in wanted.items():
+            for piece in _pieces(elements):
+                transaction.add(AddElements(TABLE, DATA_MAPS[name], piece))
+                if comment is None:
+                    transactions.append(transaction)
+                    transaction = Transaction()
         chains = [*ruleset.constant_chains(self._ranges), *ruleset.memories(classes).values()]
         chains += [ruleset.pick(number) for number in sorted(classes)]
         for chain in chains:
@@ -134,9 +146,6 @@ class NftablesBackend:
         for chain in chains:
             transaction.add(FillChain(TABLE, chain))
         _name_classes(transaction, classes)
-        for name, elements in wanted.items():
-            if elements:
-                transaction.add(AddElements(TABLE, DATA_MAPS[name], elements))
         if adopt:
             known = {chain.name for chain in chains}
             left = [name for name in self._nft.chains(TABLE) if name not in known]
@@ -144,7 +153,7 @@ class NftablesBackend:
                 transaction.add(FillChain(TABLE, Chain(name, ())))  # they may jump to each other
             for name in left:
                 transaction.add(DeleteChain(TABLE, name))
-        return transaction
+        return [*transactions, transaction]
 
     def _commit(self, transaction: Transaction, frontends: Mapping[bytes, Frontend | None]) -> None:
         if not transaction:
@@ -155,6 +164,12 @@ class NftablesBackend:
             raise BackendError(f"{self._blame(error, frontends)}{error}") from error
         except OSError as error:
             raise BackendError(str(error)) from error
+
+
+def _pieces(elements: Mapping[bytes, bytes]) -> Iterator[dict[bytes, bytes]]:
+    left = iter(elements.items())
+    while piece := dict(islice(left, _PIECE)):
+        yield piece
 
 
 def _add_classes(transaction: Transaction, numbers: set[int], known: set[int]) -> None:

@@ -24,6 +24,7 @@ from kubesvc.kernel.netlink import (
     text,
 )
 from kubesvc.kernel.nft import elements
+from kubesvc.kernel.nft.monitor import Monitor
 from kubesvc.kernel.nft.objects import Map
 from kubesvc.kernel.nft.transaction import (
     AddChain,
@@ -48,6 +49,8 @@ _NFPROTO_INET = 1
 _NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _GETCHAIN, _DELCHAIN, _NEWRULE, _, _DELRULE = range(9)
 _NEWSET, _, _, _NEWSETELEM, _GETSETELEM, _DELSETELEM = range(9, 15)
 
+_LARGE = 4096  # elements
+
 _GENERIC = struct.pack("=BBH", _NFPROTO_INET, 0, 0)  # nfgenmsg: family, version, res_id
 _BATCH = struct.pack(">BBH", 0, 0, _NFNL_SUBSYS_NFTABLES)
 
@@ -57,6 +60,8 @@ class Connection:
 
     def __init__(self) -> None:
         self._netlink = NetlinkSocket(_NETLINK_NETFILTER)
+        self.monitor: Monitor | None = None
+        """Paused while a large transaction is committed."""
 
     @property
     def port(self) -> int:
@@ -82,7 +87,14 @@ class Connection:
             framed = message(_NFNL_SUBSYS_NFTABLES << 8 | kind, asked, sequence, _GENERIC + body)
             parts.append(framed)
         parts.append(message(_BATCH_END, NLM_F_REQUEST, len(messages) + 1, _BATCH))
-        refused = self._netlink.request(b"".join(parts))
+        paused = self.monitor if self.monitor and self.monitor.listening and _is_large(transaction) else None
+        if paused:
+            paused.pause()
+        try:
+            refused = self._netlink.request(b"".join(parts))
+        finally:
+            if paused:
+                paused.listen()
         if refused:
             map_name, key = _element(refused[0], messages, owners)
             raise NftError(_describe(refused, owners), map_name=map_name, key=key) from refused[0]
@@ -131,6 +143,17 @@ class Connection:
         for found in self._netlink.dump(_NFNL_SUBSYS_NFTABLES << 8 | kind, _GENERIC + body):
             if found[0] == _NFPROTO_INET:
                 yield attributes(found, 4)
+
+
+def _is_large(transaction: Transaction) -> bool:
+    count = 0
+    for operation in transaction.operations:
+        match operation:
+            case AddElements(elements=found) | DeleteElements(keys=found):
+                count += len(found)
+            case FlushMap():
+                return True
+    return count > _LARGE
 
 
 def _describe(refused: list[NetlinkError], owners: list[Operation]) -> str:

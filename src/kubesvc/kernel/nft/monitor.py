@@ -1,8 +1,8 @@
 """What others do to nftables in one network namespace, heard from the kernel as it happens.
 
 The kernel tells a multicast group of every change, and names the socket that made it. A filter in the kernel drops what
-our own connection did, so that a change of ours wakes nobody. While `pause`d, changes cost the kernel nothing to
-tell: 100,000 elements of our own are programmed without a listener.
+our own connection did, so that a change of ours wakes nobody. But telling costs: for each element of a transaction the
+kernel holds a notice of 8 KB until it is committed. So a connection pauses its monitor for what is large.
 """
 
 from __future__ import annotations
@@ -68,6 +68,9 @@ class Monitor:
         held = create_string_buffer(program, len(program))
         pointed = struct.pack("@HP", len(program) // _INSTRUCTION.size, addressof(held))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointed)
+        self.listening = False
+        self.gap = False
+        """Whether it has been paused: what others did meanwhile wasn't told. Its reader clears it."""
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -77,10 +80,15 @@ class Monitor:
 
     def listen(self) -> None:
         self._socket.setsockopt(SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP)
+        self.listening = True
 
     def pause(self) -> None:
-        """Stop listening, and forget what has been told."""
+        """Stop listening. What has been told already can still be read."""
         self._socket.setsockopt(SOL_NETLINK, _DROP_MEMBERSHIP, _GROUP)
+        self.listening, self.gap = False, True
+
+    def forget(self) -> None:
+        """What has been told."""
         for _ in self.read():
             pass
 
