@@ -235,6 +235,32 @@ async def test_an_exit_is_published_at_once_and_the_container_runs_again(
     assert "back-off 10s restarting failed container=main pod=dies_default" in main_status(pod).state.waiting.message
 
 
+async def test_an_exit_code_that_comes_late_is_waited_for(bed: NodeBed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has no time for conmon is no conmon that was killed."""
+    monkeypatch.setattr(exits, "PATIENCE", 0.05)
+    looked = asyncio.Event()
+    loop, plain = asyncio.get_running_loop(), exits._has_conmon
+
+    def look(id_: str) -> bool:
+        loop.call_soon_threadsafe(looked.set)
+        return plain(id_)
+
+    monkeypatch.setattr(exits, "_has_conmon", look)
+    await bed.create("late", ["/bin/sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done"],
+                     restartPolicy="Never")  # fmt: skip
+    pod = await bed.running("late")
+    await until_log(bed, "late", "up")
+    record = record_of(bed, pod)
+    conmon = next(processes.with_argument(record.id))
+    signal.pidfd_send_signal(conmon, signal.SIGSTOP)
+    os.kill(record.pid, signal.SIGTERM)
+    await asyncio.wait_for(looked.wait(), DEADLINE)
+    signal.pidfd_send_signal(conmon, signal.SIGCONT)
+    os.close(conmon)
+    pod = await bed.until("late", lambda p: main_status(p).state.terminated is not None)
+    assert main_status(pod).state.terminated.exit_code == 3
+
+
 async def test_a_failed_liveness_probe_restarts_the_container(bed: NodeBed) -> None:
     probe = {"exec": {"command": ["test", "!", "-e", "/tmp/sick"]}, "periodSeconds": 1, "failureThreshold": 1}
     script = ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 0.5; touch /tmp/sick; while :; do sleep 0.1; done"]

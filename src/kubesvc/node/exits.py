@@ -1,7 +1,7 @@
 """Noticing that a container has ended, at once: its process by a pidfd, its exit code by conmon's exit file.
 
-conmon writes the file about a millisecond after the process is gone. A conmon that was killed never does; then the code
-is unknown, and 137 stands for it.
+conmon writes the file about a millisecond after the process is gone; on a machine that has no time for it, later. A
+conmon that was killed never does; then the code is unknown, and 137 stands for it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from pathlib import Path
 
 from kubesvc.kernel.descriptors import readable
 from kubesvc.kernel.inotify import IN_CLOSE_WRITE, IN_MOVED_TO, Inotify
+from kubesvc.node import processes
 
 LOST = 137
-PATIENCE = 1.0  # seconds for the file after the process
+PATIENCE = 1.0  # seconds for the file after the process; then conmon itself is looked for, so often
+MOST_LOOKS = 30
 
 
 class Exits:
@@ -58,8 +60,10 @@ class Exits:
             if (code := self.code(id_)) is not None:
                 return code
             await asyncio.wait((done, ended), return_when=asyncio.FIRST_COMPLETED)
-            if not done.done():
+            for _ in range(MOST_LOOKS):
                 await asyncio.wait((done,), timeout=PATIENCE)
+                if done.done() or not await asyncio.to_thread(_has_conmon, id_):
+                    break
             return done.result() if done.done() else self.code(id_)
         finally:
             ended.cancel()
@@ -73,3 +77,10 @@ class Exits:
             future = self._waiting.get(name)
             if future is not None and not future.done() and (code := self.code(name)) is not None:
                 future.set_result(code)
+
+
+def _has_conmon(id_: str) -> bool:
+    found = list(processes.with_argument(id_))
+    for process in found:
+        os.close(process)
+    return bool(found)
