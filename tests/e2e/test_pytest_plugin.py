@@ -31,6 +31,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(place)
+    subprocess.run([python, "-m", "compileall", "-q", place], check=True)  # as pip does
     Path(place, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return python
 
