@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from datetime import timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -12,6 +10,7 @@ import msgspec
 
 from kubesvc.box.definition import API_PORT, Box
 from kubesvc.box.pki import Authority, Host
+from kubesvc.kernel import turns
 from kubesvc.loadbalancer.providers.desk.model import DOMAIN as CLOUD_DOMAIN
 
 
@@ -39,12 +38,8 @@ def ensure_certificates(box: Box) -> Identities:
     """Make or renew every certificate of the box, and write the kubeconfigs."""
     pki = box.path / "pki"
     pki.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(pki, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # the supervisor adds nodes while the control plane renews
+    with turns.alone(pki):  # the supervisor adds nodes while the control plane renews
         return _ensure(box)
-    finally:
-        os.close(descriptor)
 
 
 def _ensure(box: Box) -> Identities:

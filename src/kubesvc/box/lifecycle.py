@@ -28,6 +28,7 @@ from kubesvc.box.definition import RUN, Box, Options, define, name_flag, network
 from kubesvc.box.errors import AlreadyRunning, BoxError
 from kubesvc.box.publish import Published
 from kubesvc.box.supervisor import Supervisor, end_with, redirect
+from kubesvc.kernel import turns
 from kubesvc.node.cni.attachments import load
 from kubesvc.node.cni.network import CniError
 
@@ -69,7 +70,7 @@ def up(name: str, directory: Path, options: Options, *, detach: bool, show: Show
     descriptor = _lock(box)
     _warn_of_publications(box, show)
     try:
-        with lock.alone(RUN):  # of two boxes that start at once the second sees what the first has chosen
+        with turns.alone(RUN):  # of two boxes that start at once the second sees what the first has chosen
             box = _choose_network(box)
             published = publish.listen(box)
             listener = sockets.listen_on_host(box)

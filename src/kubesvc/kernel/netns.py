@@ -7,12 +7,13 @@ held across an `await`. A socket stays in the namespace it was made in, wherever
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from kubesvc.kernel import turns
 
 NAMED = Path("/run/netns")  # where iproute2 looks
 
@@ -38,14 +39,10 @@ def _bind(source: str, target: str) -> None:
 def _share_named_directory() -> None:
     """What `ip netns` does on first use: /run/netns is a shared mount, so that unmounting reaches every copy."""
     NAMED.mkdir(parents=True, exist_ok=True)
-    lock = os.open(NAMED, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two that bind it at once would hide what the first has pinned there
+    with turns.alone(NAMED):  # two that bind it at once would hide what the first has pinned there
         if _libc.mount(b"", str(NAMED).encode(), b"none", MS_SHARED | MS_REC, None) != 0:
             _bind(str(NAMED), str(NAMED))
             _check(_libc.mount(b"", str(NAMED).encode(), b"none", MS_SHARED | MS_REC, None), f"share {NAMED}")
-    finally:
-        os.close(lock)
 
 
 @contextmanager

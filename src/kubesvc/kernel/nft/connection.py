@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 from kubesvc.kernel.netlink import (
     NLM_F_ACK,
@@ -87,14 +88,8 @@ class Connection:
             framed = message(_NFNL_SUBSYS_NFTABLES << 8 | kind, asked, sequence, _GENERIC + body)
             parts.append(framed)
         parts.append(message(_BATCH_END, NLM_F_REQUEST, len(messages) + 1, _BATCH))
-        paused = self.monitor if self.monitor and self.monitor.listening and _is_large(transaction) else None
-        if paused:
-            paused.pause()
-        try:
+        with self.monitor.paused() if self.monitor and _is_large(transaction) else nullcontext():
             refused = self._netlink.request(b"".join(parts))
-        finally:
-            if paused:
-                paused.listen()
         if refused:
             map_name, key = _element(refused[0], messages, owners)
             raise NftError(_describe(refused, owners), map_name=map_name, key=key) from refused[0]

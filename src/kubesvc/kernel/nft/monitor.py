@@ -11,6 +11,7 @@ import errno
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes import addressof, create_string_buffer
 from typing import NamedTuple
 
@@ -86,6 +87,18 @@ class Monitor:
         """Stop listening. What has been told already can still be read."""
         self._socket.setsockopt(SOL_NETLINK, _DROP_MEMBERSHIP, _GROUP)
         self.listening, self.gap = False, True
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While something large is done, if it listens."""
+        if not self.listening:
+            yield
+            return
+        self.pause()
+        try:
+            yield
+        finally:
+            self.listen()
 
     def forget(self) -> None:
         """What has been told."""

@@ -1,11 +1,11 @@
-"""A box's locks."""
+"""One process at a time."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
 
-from kubesvc.box import lock
+from kubesvc.kernel import turns
 
 
 def test_one_at_a_time_is_alone_in_a_directory(tmp_path: Path) -> None:
@@ -13,11 +13,11 @@ def test_one_at_a_time_is_alone_in_a_directory(tmp_path: Path) -> None:
     seen: list[bool] = []
 
     def other() -> None:
-        with lock.alone(tmp_path):
+        with turns.alone(tmp_path):
             seen.append(left)
 
     left = False
-    with lock.alone(tmp_path):
+    with turns.alone(tmp_path):
         waiting = threading.Thread(target=other)
         waiting.start()
         waiting.join(0.2)  # it has no way to say that it waits
