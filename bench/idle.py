@@ -57,7 +57,7 @@ def main() -> None:
         box.kubesvc("up", "--detach", "--nodes", str(nodes))
         fill(box, pods, services)
         time.sleep(SETTLE)
-        status = json.loads((Path("/run/kubesvc") / box.name / "status.json").read_bytes())
+        status = box.status()
         watched = {process["name"]: process["pid"] for process in (status["supervisor"], *status["processes"])}
         before, began = {name: used(pid) for name, pid in watched.items()}, time.monotonic()
         time.sleep(WATCHED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -25,7 +24,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, fresh_box(Path(scratch) / "box") as box:
         box.kubesvc("up", "--detach")
         time.sleep(SETTLE)
-        status = json.loads((Path("/run/kubesvc") / box.name / "status.json").read_bytes())
+        status = box.status()
         total = 0.0
         for process in [status["supervisor"], *status["processes"]]:
             size = pss(process["pid"])

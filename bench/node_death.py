@@ -38,8 +38,7 @@ SERVICE = {
 
 def processes(box: BoxUnderTest) -> list[int]:
     """pids of all that the supervisor keeps for node3."""
-    status = json.loads((Path("/run/kubesvc") / box.name / "status.json").read_bytes())
-    return [process["pid"] for process in status["processes"] if process["name"].startswith("node3/")]
+    return [pid for name, pid in box.pids().items() if name.startswith("node3/")]
 
 
 def address(box: BoxUnderTest) -> str:

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from figures import show, show_percentiles
 from support.box import BoxUnderTest, eventually, unique_name
-from support.boxkills import processes
 
 ONE_BY_ONE, FULL, AT_REST, SERVICES, REST = 15, 100, 110, 200, 30.0
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -47,7 +46,7 @@ def ready(box: BoxUnderTest, count: int) -> bool:
 def cpu(box: BoxUnderTest) -> float:
     """Seconds that all processes of the box have used so far: its own, and those that name its directory or state."""
     marks = (str(box.directory).encode(), f"/run/kubesvc/{box.name}".encode())
-    own = set(processes(box).values())
+    own = set(box.pids().values())
     total = 0
     for entry in Path("/proc").iterdir():
         try:
@@ -90,7 +89,7 @@ def main() -> None:
             eventually(lambda: ready(box, FULL), patience=120.0, what="a full node")
             show("pods_100_on_a_node", time.monotonic() - began, "s")
             show("pods_100_on_a_node_cpu", cpu(box) - used, "s")
-            show("agent_memory_100_pods", memory(processes(box)["node1/node"]), "MB")
+            show("agent_memory_100_pods", memory(box.pids()["node1/node"]), "MB")
             box.kubectl("delete", "pods", "--all", "--wait=true")
             apply(box, *(service(f"rest-{number}") for number in range(SERVICES)))
             apply(box, *(pod(f"rest-{number}") for number in range(AT_REST)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -35,11 +34,6 @@ def box(tmp_path):
         yield fresh
 
 
-def processes(box: BoxUnderTest) -> dict[str, int]:
-    status = json.loads((Path("/run/kubesvc") / box.name / "status.json").read_bytes())
-    return {p["name"]: p["pid"] for p in status["processes"]}
-
-
 def addresses(box: BoxUnderTest) -> dict[str, object]:
     """Everything about the Service, the nodes and the pod that must not change."""
     service = box.get("service", "kept")
@@ -67,9 +61,9 @@ def test_a_killed_box_comes_back_with_the_same_objects_and_addresses(box):
     before = addresses(box)
 
     for name in ("control-plane", "node1/node", "node1/dns", "node1/proxy"):
-        pid = processes(box)[name]
+        pid = box.pids()[name]
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda name=name, pid=pid: processes(box)[name] not in (0, pid), what=f"{name} restarted")
+        eventually(lambda name=name, pid=pid: box.pids()[name] not in (0, pid), what=f"{name} restarted")
     eventually(lambda: "Ready" in box.kubectl("get", "nodes"))
     assert "restarts" not in box.kubectl("get", "pod", "kept").lower() or " 0 " in box.kubectl("get", "pod", "kept")
     restarted = box.kubesvc("status").stdout

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import json
 import ssl
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -43,8 +40,7 @@ def box(tmp_path):
 
 def processes(box: BoxUnderTest) -> dict[str, tuple[int, int]]:
     """Each process -> its pid and how often it was restarted."""
-    status: Any = json.loads((Path("/run/kubesvc") / box.name / "status.json").read_bytes())
-    return {p["name"]: (p["pid"], p.get("restarts", 0)) for p in status["processes"]}
+    return {p["name"]: (p["pid"], p.get("restarts", 0)) for p in box.status()["processes"]}
 
 
 def presented(box: BoxUnderTest) -> dict[str, x509.Certificate]:

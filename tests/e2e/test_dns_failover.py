@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -70,8 +69,7 @@ def client(three_nodes, namespace):
 
 def dns_pid(box) -> int:
     """The process that is node1's DNS server, as the supervisor knows it; 0 while there is none."""
-    status = json.loads((Path("/run/kubesvc") / box.name / "status.json").read_text())
-    return next(process["pid"] for process in status["processes"] if process["name"] == "node1/dns")
+    return box.pids()["node1/dns"]
 
 
 def ready(box) -> bool:

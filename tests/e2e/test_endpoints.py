@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -59,8 +58,7 @@ def node_ready(box: BoxUnderTest, node: str) -> tuple[str, str]:
 @contextmanager
 def stopped(box: BoxUnderTest, name: str) -> Iterator[None]:
     """A process of the box that does nothing meanwhile, without having ended."""
-    status = json.loads((Path("/run/kubesvc") / box.name / "status.json").read_bytes())
-    pid = next(p["pid"] for p in status["processes"] if p["name"] == name)
+    pid = box.pids()[name]
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

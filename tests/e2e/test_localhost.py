@@ -96,11 +96,6 @@ def node_ip(box: BoxUnderTest) -> str:
     return str(box.get("node", "node1")["status"]["addresses"][0]["address"])
 
 
-def process(box: BoxUnderTest, name: str) -> int:
-    status = json.loads((Path("/run/kubesvc") / box.name / "status.json").read_bytes())
-    return next(p["pid"] for p in status["processes"] if p["name"] == name)
-
-
 def test_published_node_ports_answer_on_this_machines_localhost(box: BoxUnderTest, tmp_path: Path) -> None:
     """TCP and UDP, 127.0.0.1 and ::1; after a kill of every process on the way; no longer after `down`."""
     before = footprint(box)["processes"]
@@ -121,10 +116,10 @@ def test_published_node_ports_answer_on_this_machines_localhost(box: BoxUnderTes
     assert len(ask("localhost", web, "x" * 3_000_000, 60)[0]) == 3_000_000
 
     for name in ("publish", "node1/proxy", "control-plane"):
-        pid = process(box, name)
+        pid = box.pids()[name]
         os.kill(pid, signal.SIGKILL)
         assert ask("127.0.0.1", web, patience=60) == seen  # queued, if need be, until the process is there again
-        eventually(lambda name=name, pid=pid: process(box, name) not in (0, pid), what=f"{name} restarted")
+        eventually(lambda name=name, pid=pid: box.pids()[name] not in (0, pid), what=f"{name} restarted")
     shown = eventually(lambda: "default/web" in (out := box.kubesvc("status").stdout) and out, what="status")
     lines = [line.split() for line in str(shown).splitlines()]
     assert [f"localhost:{web}", "30080/TCP", "default/web"] in lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -43,11 +42,6 @@ spec:
 def box(tmp_path):
     with fresh_box(tmp_path / "box") as fresh:
         yield fresh
-
-
-def pid(box: BoxUnderTest, name: str) -> int:
-    status = json.loads((Path("/run/kubesvc") / box.name / "status.json").read_bytes())
-    return {p["name"]: p["pid"] for p in status["processes"]}[name]
 
 
 def where(box: BoxUnderTest) -> dict[str, str]:
@@ -98,7 +92,7 @@ def test_a_node_is_added_used_and_removed_while_the_box_runs(box):
     box.interrupt()
     box.up()
     box.kubectl("wait", "--for=condition=Ready", "node/east1", "--timeout=60s")
-    os.kill(pid(box, "control-plane"), signal.SIGKILL)  # the one that follows knows the node too
+    os.kill(box.pids()["control-plane"], signal.SIGKILL)  # the one that follows knows the node too
     eventually(lambda: "east1" in box.kubectl("get", "nodes", "-o", "name"), what="the API back")
     box.kubectl("wait", "--for=condition=Ready", "node/east1", "--timeout=60s")
 
@@ -118,7 +112,7 @@ def test_a_silent_node_is_left_and_one_that_comes_back_has_its_pods_again(box):
     lost = [address for address, node in addresses(box).items() if node == "node2"]
     assert len(lost) == 2
     eventually(lambda: all(f"{address} " in programmed(box, "node1") for address in lost), what="endpoints on node1")
-    agent = pid(box, "node2/node")
+    agent = box.pids()["node2/node"]
     os.kill(agent, signal.SIGSTOP)
     try:
         box.kubectl("wait", "--for=condition=Ready=Unknown", "node/node2", "--timeout=60s")
@@ -136,7 +130,7 @@ def test_a_short_silence_restarts_nothing(box):
     box.kubectl("apply", "-f", "-", input=WEB.replace("tolerationSeconds: 3", "tolerationSeconds: 300"))
     box.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     before = where(box)
-    agent = pid(box, "node2/node")
+    agent = box.pids()["node2/node"]
     os.kill(agent, signal.SIGSTOP)
     try:
         box.kubectl("wait", "--for=condition=Ready=Unknown", "node/node2", "--timeout=60s")

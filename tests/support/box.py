@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 KUBESVC = Path(sys.executable).with_name("kubesvc")
 NEWEST_KUBECTL = Path(sys.executable).with_name("kubectl")
@@ -110,10 +111,18 @@ class BoxUnderTest:
         rest, _ = self._up.communicate(timeout=60)
         return rest
 
+    def status(self) -> Any:
+        """What the supervisor keeps: itself (`supervisor`) and its `processes`, each with name and pid."""
+        return json.loads((Path("/run/kubesvc") / self.name / "status.json").read_bytes())
+
+    def pids(self) -> dict[str, int]:
+        """Name -> pid of the supervisor's processes; 0 while there is none."""
+        return {process["name"]: process["pid"] for process in self.status()["processes"]}
+
     def kill(self) -> None:
         """kill -9 of everything, and wait for the foreground `up`."""
         assert self._up is not None
-        status = json.loads((Path("/run/kubesvc") / self.name / "status.json").read_bytes())
+        status = self.status()
         for process in (status["supervisor"], *status["processes"]):
             with suppress(ProcessLookupError):  # it ended with its supervisor
                 os.kill(process["pid"], signal.SIGKILL)

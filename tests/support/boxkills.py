@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -71,12 +70,6 @@ def begin(box: BoxUnderTest) -> None:
     eventually(lambda: "good=" in box.kubectl("logs", "deployment/client", "--tail=5"), what="a first answer")
 
 
-def processes(box: BoxUnderTest) -> dict[str, int]:
-    """name -> pid of all that the supervisor keeps."""
-    status = json.loads((Path("/run/kubesvc") / box.name / "status.json").read_bytes())
-    return {p["name"]: p["pid"] for p in status["processes"]}
-
-
 def state(box: BoxUnderTest) -> dict[str, Any]:
     """All that a kill may not change: which pods there are, where, how often restarted, and who is an endpoint."""
     pods = box.get("pods")["items"]
@@ -114,12 +107,12 @@ def kill(box: BoxUnderTest, times: int, dice: Random, pause: float = 0.0) -> Out
     found = Outcome()
     for _ in range(times):
         time.sleep(dice.uniform(0.0, pause))
-        running = {name: pid for name, pid in processes(box).items() if pid}
+        running = {name: pid for name, pid in box.pids().items() if pid}
         name = dice.choice(sorted(running))
         began = time.monotonic()
         os.kill(running[name], signal.SIGKILL)
         pid = running[name]
-        eventually(lambda: processes(box)[name] not in (0, pid), patience=60.0, what=f"{name} again")  # noqa: B023
+        eventually(lambda: box.pids()[name] not in (0, pid), patience=60.0, what=f"{name} again")  # noqa: B023
         found.longest = max(found.longest, time.monotonic() - began)
         found.kills[name] = found.kills.get(name, 0) + 1
     return found
