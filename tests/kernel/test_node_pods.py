@@ -70,8 +70,10 @@ async def test_a_forced_deletion_does_not_wait_for_the_nodes(monkeypatch: pytest
     async with node_bed() as bed:
         bed.config = replace(bed.config, withdrawal_wait=600.0)
         await bed.start_agent()
-        await bed.create("web", FOREVER, terminationGracePeriodSeconds=1000)
+        polite = ["/bin/sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done"]
+        await bed.create("web", polite, terminationGracePeriodSeconds=1000)
         pod = await bed.running("web")
+        await until_log(bed, "web", "up")  # it hears a SIGTERM
         offered = {"kind": "Pod", "name": "web", "namespace": "default", "uid": pod.metadata.uid}
         endpoint = {"addresses": [pod.status.pod_ip], "targetRef": offered, "conditions": {"ready": True}}
         tree = {"metadata": {"name": "web-1", "namespace": "default"}, "addressType": "IPv4", "endpoints": [endpoint]}
