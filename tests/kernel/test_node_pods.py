@@ -32,15 +32,18 @@ from support.watching import DEADLINE
 
 SERVER = ["/usr/bin/python3", "-S", "-m", "http.server", "8000"]
 FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+STUBBORN = ["/bin/sh", "-c", "trap 'echo asked' TERM; echo up; while :; do sleep 0.1; done"]
 
 
 def main_status(pod: Pod) -> Any:
     return pod.status.container_statuses[0]
 
 
-def record_of(bed: NodeBed, pod: Pod) -> ContainerRecord:
+def record_of(bed: NodeBed, pod: Pod, name: str = "main") -> ContainerRecord:
+    """Of a container in its present attempt; one that isn't main in its first."""
     paths = bed.config.paths.pod(pod.metadata.uid)
-    found = load(paths.bundle("main", main_status(pod).restart_count) / "container.json", ContainerRecord)
+    attempt = main_status(pod).restart_count if name == "main" else 0
+    found = load(paths.bundle(name, attempt) / "container.json", ContainerRecord)
     assert found is not None
     return found
 
@@ -59,7 +62,8 @@ async def test_the_node_registers_with_addresses_conditions_and_labels(bed: Node
 
 
 async def test_a_forced_deletion_does_not_wait_for_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slice still offers the pod and no node says a word; `kubectl delete --force --grace-period=0` ends it now."""
+    """A slice still offers the pod and no node says a word; `kubectl delete --force --grace-period=0` ends it now,
+    whatever its program does about SIGTERM."""
     waiting, wait = asyncio.Event(), Withdrawal.wait
 
     async def observed(self: Withdrawal, *arguments: Any) -> None:
@@ -70,10 +74,9 @@ async def test_a_forced_deletion_does_not_wait_for_the_nodes(monkeypatch: pytest
     async with node_bed() as bed:
         bed.config = replace(bed.config, withdrawal_wait=600.0)
         await bed.start_agent()
-        polite = ["/bin/sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done"]
-        await bed.create("web", polite, terminationGracePeriodSeconds=1000)
+        await bed.create("web", STUBBORN, terminationGracePeriodSeconds=1000)
         pod = await bed.running("web")
-        await until_log(bed, "web", "up")  # it hears a SIGTERM
+        await until_log(bed, "web", "up")  # its trap is set
         offered = {"kind": "Pod", "name": "web", "namespace": "default", "uid": pod.metadata.uid}
         endpoint = {"addresses": [pod.status.pod_ip], "targetRef": offered, "conditions": {"ready": True}}
         tree = {"metadata": {"name": "web-1", "namespace": "default"}, "addressType": "IPv4", "endpoints": [endpoint]}
@@ -84,6 +87,33 @@ async def test_a_forced_deletion_does_not_wait_for_the_nodes(monkeypatch: pytest
         assert alive(pid)
         await bed.delete("web", grace_seconds=0)
         await process_end(pid)
+
+
+@pytest.mark.parametrize("when", ["at once", "in its grace", "in its preStop"])
+@pytest.mark.parametrize("kept", [False, True], ids=["vanishes", "kept by a finalizer"])
+async def test_a_forced_deletion_ends_what_ignores_sigterm(bed: NodeBed, when: str, kept: bool) -> None:
+    """A sidecar, which ends after the others, too."""
+    side = {"name": "side", "image": "host", "command": STUBBORN, "restartPolicy": "Always"}
+    script = "echo asked > /proc/1/fd/1; sleep 1000"
+    hook = {"lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", script]}}}}
+    container = hook if when == "in its preStop" else {}
+    await bed.create("rude", STUBBORN, initContainers=[side], terminationGracePeriodSeconds=1000, container=container)
+    pod = await bed.running("rude")
+    await until_log(bed, "rude", "up")
+    pids = [record_of(bed, pod, name).pid for name in ("main", "side")]
+    if kept:
+        await bed.session.patch(registry.POD, "default", "rude", {"metadata": {"finalizers": ["example.com/kept"]}})
+    if when != "at once":
+        await bed.delete("rude")
+        await until_log(bed, "rude", "asked")
+        assert all(map(alive, pids))
+    await bed.delete("rude", grace_seconds=0)
+    for pid in pids:
+        await process_end(pid)
+    if kept:
+        assert bed.pods.get("default", "rude")
+        await bed.session.patch(registry.POD, "default", "rude", {"metadata": {"finalizers": []}})
+    await bed.until_gone("rude")
 
 
 async def test_a_pod_runs_answers_and_goes_with_everything_it_had(bed: NodeBed) -> None:

@@ -35,6 +35,8 @@ from kubesvc.node.sandbox import Sandbox
 
 log = logging.getLogger(__name__)
 
+AT_LEAST = 1.0  # seconds from SIGTERM to SIGKILL for a pod that is deleted by force, as upstream
+
 Failures = (OSError, ApiError, Unreachable, ConfigError, HostnameTooLong, Exhausted, HostPortRefused, CniError)
 
 
@@ -71,11 +73,8 @@ class PodWorker:
         if before.spec != pod.spec:
             for container in pod.spec.every_container:
                 self.runners[container.name].wanted(container, float(pod.spec.termination_grace_period_seconds))
-        if self.going and (grace := pod.metadata.deletion_grace_period_seconds) is not None:
-            for runner in self.runners.values():
-                runner.hurry(grace)
-            if grace == 0:
-                self._forced.set()
+        if self.going:
+            self._hurry()
         if before.spec != pod.spec or before.metadata.deletion_timestamp != pod.metadata.deletion_timestamp:
             self._wake.set()
         if (before.metadata.labels, before.metadata.annotations) != (pod.metadata.labels, pod.metadata.annotations):
@@ -85,10 +84,18 @@ class PodWorker:
             self._publisher.changed()
 
     def remove(self) -> None:
-        """The object is gone from the API: end what runs."""
+        """The object is gone from the API: end what runs. While something did, only force could take it away."""
         self._gone = True
         self._forced.set()
+        self._hurry()
         self._wake.set()
+
+    def _hurry(self) -> None:
+        """End within what the deletion says by now."""
+        if self.pod.metadata.deletion_grace_period_seconds == 0:
+            self._forced.set()
+        for runner in self.runners.values():
+            runner.hurry(self._grace())
 
     @property
     def going(self) -> bool:
@@ -166,7 +173,7 @@ class PodWorker:
     async def _expire(self) -> None:
         """The pod was active for longer than it may: its containers end, and it has failed."""
         self._machine.tell(self.pod, status.DEADLINE, status.TOO_LONG)
-        await self._end_containers(float(self.pod.spec.termination_grace_period_seconds))
+        await self._end_containers(self._grace())
         self._expired = self._finished = True
         await self._sandbox.leave_network(self.pod)
         self._publisher.changed()
@@ -177,7 +184,7 @@ class PodWorker:
         for name, seconds in plan.backing_off.items():
             self._back_off(self.runners[name], seconds)
         if plan.finished:
-            await self._end_containers(float(self.pod.spec.termination_grace_period_seconds))
+            await self._end_containers(self._grace())
             self._finished = True
             await self._sandbox.leave_network(self.pod)
             self._publisher.changed()
@@ -241,20 +248,20 @@ class PodWorker:
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _grace(self) -> float:
-        """Seconds the containers get: what the deletion said; for an object that vanished, at least one."""
+        """Seconds the containers get: what the deletion said, by force `AT_LEAST`."""
+        if self._forced.is_set():
+            return AT_LEAST
         given = self.pod.metadata.deletion_grace_period_seconds
-        grace = self.pod.spec.termination_grace_period_seconds if given is None else given
-        return float(max(1, grace) if self._gone else grace)
+        return max(AT_LEAST, float(self.pod.spec.termination_grace_period_seconds if given is None else given))
 
     async def _terminate(self) -> None:
-        grace = self._grace()
+        self._hurry()
         for runner in self.runners.values():
             runner.quiet()
         begun = time.monotonic()
-        if grace > 0 and not self._gone and any(not runner.ended.is_set() for runner in self.runners.values()):
+        if not self._forced.is_set() and any(not runner.ended.is_set() for runner in self.runners.values()):
             await self._machine.withdrawal.wait(self.pod, self._forced)
-            grace = max(1.0, self._grace() - (time.monotonic() - begun))
-        await self._end_containers(grace)
+        await self._end_containers(max(AT_LEAST, self._grace() - (time.monotonic() - begun)))
         self._ended = True
         if not self._gone and self._sandbox.record is not None:
             self._publisher.changed()
@@ -276,10 +283,11 @@ class PodWorker:
         begun = time.monotonic()
         await asyncio.gather(*(self._stop(name, grace) for name in self.runners if name not in sidecars))
         for name in reversed(sidecars):
-            given = min(grace, self._grace())  # it may have been shortened meanwhile
+            given = min(grace, self._grace())
             await self._stop(name, max(min(given, MIN_GRACE), given - (time.monotonic() - begun)))
 
     async def _stop(self, name: str, grace: float) -> None:
+        grace = min(grace, self._grace())  # it may have been shortened meanwhile
         await self.runners[name].stop(grace, f"Stopping container {name}")
 
     async def _delete_object(self) -> None:
