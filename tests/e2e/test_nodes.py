@@ -146,6 +146,11 @@ def test_a_drained_node_is_empty_until_uncordoned(box):
     box.up("--nodes", "2")
     box.kubectl("apply", "-f", "-", input=WEB)
     box.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    box.kubectl("create", "pdb", "web", "--selector=app=web", "--min-available=100%")
+    held = box.kubectl("drain", "node2", "--ignore-daemonsets", "--timeout=1s", check=False)
+    assert "Cannot evict pod as it would violate the pod's disruption budget." in held
+    assert "node/node2 drained" not in held
+    box.kubectl("delete", "pdb", "web")
     assert "node/node2 drained" in box.kubectl("drain", "node2", "--ignore-daemonsets", "--timeout=60s")
     eventually(lambda: list(where(box).values()) == ["node1"] * 4, what="all on node1")
     assert "SchedulingDisabled" in box.kubectl("get", "node", "node2")

@@ -12,11 +12,14 @@ import pytest
 
 from kubesvc.api import registry
 from kubesvc.api.endpoints import pod_is_ready
+from kubesvc.api.errors import TooManyRequests
 from kubesvc.api.labels import BALANCE, DEPLOYMENT_REVISION, WEIGHT, WEIGHTS
-from kubesvc.api.meta import JSON
+from kubesvc.api.meta import JSON, Object
 from kubesvc.api.pods import Pod
+from kubesvc.api.policy import PodDisruptionBudget, PodDisruptionBudgetStatus
 from kubesvc.api.registry import (
     CONFIG_MAP,
+    DAEMON_SET,
     DEPLOYMENT,
     ENDPOINT_SLICE,
     ENDPOINTS,
@@ -25,16 +28,20 @@ from kubesvc.api.registry import (
     NODE,
     PERSISTENT_VOLUME_CLAIM,
     POD,
+    POD_DISRUPTION_BUDGET,
     REPLICA_SET,
     SERVICE,
     SERVICE_ACCOUNT,
+    Kind,
 )
+from kubesvc.api.registry import CUSTOM_RESOURCE_DEFINITION as DEFINITION
 from kubesvc.client.session import Session
 from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.main import run
 from support.agents import Agent, add_node
 from support.apiserver import local_session
-from support.watching import Watcher, running, watching
+from support.custom import NUMBER, definition, of
+from support.watching import Watcher, following, running, watching
 
 # Nobody renews these nodes' Leases.
 CONFIG = ControllersConfig(pod_cidrs=(ip_network("10.244.0.0/16"),), ca_pem="PEM", node_grace=3600.0)
@@ -57,6 +64,11 @@ class Cluster:
         """A Service's endpoints: address -> ready."""
         slices = [s for s in self.see.all(ENDPOINT_SLICE) if s.service_name == service]
         return {e.addresses[0]: e.ready for s in slices for e in s.endpoints}
+
+    def budget(self) -> PodDisruptionBudgetStatus:
+        """Of the PodDisruptionBudget b."""
+        found: PodDisruptionBudget | None = self.see.get(POD_DISRUPTION_BUDGET, "b")
+        return found.status if found is not None else PodDisruptionBudgetStatus()
 
     async def events(self) -> list[JSON]:
         response = await self.session.raw("GET", EVENT.path("default"))
@@ -323,6 +335,80 @@ async def test_propagation_policies(cluster: Cluster, policy: str) -> None:
             lambda: cluster.see.get(REPLICA_SET, rs.name).metadata.owner_references == [], "the ReplicaSet on its own"
         )
         assert len(cluster.pods(app="web")) == 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "allowed"),
+    [({"minAvailable": 2}, 1), ({"maxUnavailable": "50%"}, 2), ({"minAvailable": "100%"}, 0)],
+    ids=["a number", "a share that may be away", "all of them"],
+)
+async def test_a_budget_follows_its_pods(cluster: Cluster, spec: JSON, allowed: int) -> None:
+    await cluster.session.create(DEPLOYMENT, web(3))
+    await cluster.session.create(POD_DISRUPTION_BUDGET, budget(**spec))
+
+    def counted() -> bool:
+        status = cluster.budget()
+        return (status.current_healthy, status.disruptions_allowed) == (3, allowed)
+
+    await cluster.see.until(counted, "all healthy")
+    victim = cluster.pods(app="web")[0].name
+    path, body = POD.path("default", victim, "eviction"), msgspec.json.encode({"metadata": {"name": victim}})
+    if not allowed:
+        with pytest.raises(TooManyRequests):
+            await cluster.session.raw("POST", path, body=body)
+        return
+    await cluster.session.raw("POST", path, body=body)
+    await cluster.see.until(
+        lambda: cluster.see.get(POD, victim) is None and not cluster.budget().disrupted_pods and counted(),
+        "another in its place, and as many allowed as before",
+    )
+
+
+class Definition(Object, frozen=True):
+    status: JSON = msgspec.field(default_factory=dict)
+
+    @property
+    def established(self) -> bool:
+        return any((c["type"], c["status"]) == ("Established", "True") for c in self.status.get("conditions") or ())
+
+
+def budget(**spec: Any) -> JSON:
+    selector = {"matchLabels": {"app": "web"}}
+    return {"metadata": {"name": "b", "namespace": "default"}, "spec": {"selector": selector, **spec}}
+
+
+async def test_a_budget_of_pods_without_a_scale_allows_nothing(cluster: Cluster) -> None:
+    await cluster.session.create(DAEMON_SET, web(1))
+    await cluster.session.create(POD_DISRUPTION_BUDGET, budget(maxUnavailable=1))
+    why = "daemonsets.apps does not implement the scale subresource"
+    assert await cluster.told("CalculateExpectedPodCountFailed", "b") == why
+    await cluster.see.until(lambda: [c.message for c in cluster.budget().conditions] == [why], why)
+
+
+async def test_a_budget_is_told_of_pods_that_nobody_scales(cluster: Cluster) -> None:
+    metadata = {"name": "alone", "namespace": "default", "labels": {"app": "web"}}
+    await cluster.session.create(POD, {"metadata": metadata, "spec": {"containers": [{"name": "c", "image": "host"}]}})
+    await cluster.session.create(POD_DISRUPTION_BUDGET, budget(maxUnavailable=1))
+    why = "nothing controls alone: only spec.minAvailable as a number counts pods without a controller"
+    assert await cluster.told("UnmanagedPods", "b") == why
+
+
+async def test_a_budget_asks_a_custom_kind_for_its_scale(cluster: Cluster) -> None:
+    numbers = of({"replicas": NUMBER})
+    scale = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}
+    version = {"subresources": {"scale": scale, "status": {}}}
+    tree = definition("Fleet", of({"spec": numbers, "status": numbers}), version=version)
+    async with following(cluster.session, DEFINITION, Definition) as seen:
+        await cluster.session.create(DEFINITION, tree)
+        await seen.until(lambda: (d := seen.get("fleets.example.com", "")) and d.established, "the kind served")
+    fleet = Kind("example.com", "v1", "Fleet", "fleets", "fleet", True)
+    owner = {"metadata": {"name": "f", "namespace": "default"}, "spec": {"replicas": 4}}
+    uid = (await cluster.session.create(fleet, owner))["metadata"]["uid"]
+    reference = {"apiVersion": "example.com/v1", "kind": "Fleet", "name": "f", "uid": uid, "controller": True}
+    metadata = {"name": "p", "namespace": "default", "labels": {"app": "web"}, "ownerReferences": [reference]}
+    await cluster.session.create(POD, {"metadata": metadata, "spec": {"containers": [{"name": "c", "image": "host"}]}})
+    await cluster.session.create(POD_DISRUPTION_BUDGET, budget(maxUnavailable=1))
+    await cluster.see.until(lambda: cluster.budget().expected_pods == 4, "as many expected as it wants")
 
 
 async def test_an_orphan_is_adopted_and_a_relabelled_pod_let_go(cluster: Cluster) -> None:

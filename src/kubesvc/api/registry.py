@@ -9,7 +9,19 @@ from __future__ import annotations
 
 import msgspec
 
-from kubesvc.api import apps, balancing, batch, certificates, coordination, core, discovery, networking, nodes, pods
+from kubesvc.api import (
+    apps,
+    balancing,
+    batch,
+    certificates,
+    coordination,
+    core,
+    discovery,
+    networking,
+    nodes,
+    pods,
+    policy,
+)
 from kubesvc.api.meta import Object
 
 READ = ("get", "list", "watch")
@@ -376,7 +388,7 @@ POD_DISRUPTION_BUDGET = Kind(
     ("pdb",),
     (),
     ("status",),
-    acted_on=False,
+    view=policy.PodDisruptionBudget,
 )
 HORIZONTAL_POD_AUTOSCALER = Kind(
     "autoscaling",

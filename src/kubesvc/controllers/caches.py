@@ -27,6 +27,7 @@ from kubesvc.api.meta import Object
 from kubesvc.api.networking import ServiceCIDR
 from kubesvc.api.nodes import Node
 from kubesvc.api.pods import Pod
+from kubesvc.api.policy import PodDisruptionBudget
 from kubesvc.api.registry import Kind
 from kubesvc.api.storage import PersistentVolume, PersistentVolumeClaim, StorageClass
 from kubesvc.client.informer import Informer
@@ -81,6 +82,7 @@ class Caches:
         self.signing_requests = self._typed(registry.CERTIFICATE_SIGNING_REQUEST, CertificateSigningRequest)
         self.claims = self._typed(registry.PERSISTENT_VOLUME_CLAIM, PersistentVolumeClaim)
         self.volumes = self._typed(registry.PERSISTENT_VOLUME, PersistentVolume)
+        self.budgets = self._typed(registry.POD_DISRUPTION_BUDGET, PodDisruptionBudget)
         self.storage_classes = self._typed(registry.STORAGE_CLASS, StorageClass)
         for kind in registry.stored():
             if kind not in NOT_CACHED and (kind.group, kind.plural) not in self.of:

@@ -14,6 +14,7 @@ from kubesvc.controllers.context import Context, Controller, make_context
 from kubesvc.controllers.custom import CustomKindsController
 from kubesvc.controllers.daemonset.controller import DaemonSetController
 from kubesvc.controllers.deployment.controller import DeploymentController
+from kubesvc.controllers.disruption.controller import DisruptionController
 from kubesvc.controllers.endpoints.controller import EndpointsController
 from kubesvc.controllers.endpointslice.controller import EndpointSliceController
 from kubesvc.controllers.garbage.controller import GarbageController
@@ -44,6 +45,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     DaemonSetController,
     JobController,
     replication_controller,
+    DisruptionController,
     PersistentVolumeController,
     NamespaceController,
     CertificatesController,

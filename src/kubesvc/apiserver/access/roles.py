@@ -163,6 +163,7 @@ ROLES: dict[str, tuple[Rule, ...]] = {
         ),
         ("patch", "apps", "daemonsets/status deployments/status replicasets/status statefulsets/status"),
         ("patch", "batch", "jobs/status"),
+        ("patch", "policy", "poddisruptionbudgets/status"),
         ("patch", "networking.k8s.io", "servicecidrs/status"),
         ("create", "apps", "controllerrevisions replicasets"),
         ("create", "discovery.k8s.io", "endpointslices"),

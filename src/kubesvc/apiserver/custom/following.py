@@ -49,10 +49,11 @@ class Following:
             await asyncio.gather(*self._cleaning.values(), return_exceptions=True)
 
     async def _grant(self) -> None:
-        """Let our own controllers collect and empty what is defined now: they may do nothing else with it."""
+        """Let our own controllers collect and empty what is defined now, and read its scale: nothing else."""
         plurals = {(kind.group, kind.plural): None for kind in self._kinds.served}
         verbs = [*GARBAGE.split(), "patch"]
         rules = [{"verbs": verbs, "apiGroups": [group], "resources": [plural]} for group, plural in plurals]
+        rules += [{"verbs": ["get"], "apiGroups": [g], "resources": [f"{p}/scale"]} for g, p in plurals]
         if rules == self._granted:
             return
         try:

@@ -14,6 +14,7 @@ from kubesvc.api.coordination import NODE_LEASES, Lease
 from kubesvc.api.endpoints import pod_is_finished
 from kubesvc.api.errors import Conflict, NotFound
 from kubesvc.api.labels import DNS_MANAGER, SLICE_MANAGED_BY
+from kubesvc.api.meta import JSON
 from kubesvc.api.nodes import Node, Taint
 from kubesvc.api.pods import Pod
 from kubesvc.api.registry import ENDPOINT_SLICE, NODE, POD
@@ -135,7 +136,7 @@ class NodeLifecycleController:
         for pod in due:
             text = f"Marking for deletion Pod {pod.namespace}/{pod.name}"
             self._context.recorder.record("taint-eviction-controller", POD, pod, "Normal", "TaintManagerEviction", text)
-        await together(self._context.writer.delete(POD, pod) for pod in due)
+        await together(self._delete(pod, planning.banished(self._context.now())) for pod in due)
         if wait is not None:
             self.queue.add_after(node.name, wait + SLACK)
 
@@ -154,13 +155,14 @@ class NodeLifecycleController:
             await self._context.session.get(NODE, "", name)
         except NotFound:
             log.info("node %s is gone: its %d pods are deleted", name, len(pods))
-            await together(self._delete_lost(pod) for pod in pods)
+            lost = planning.lost(self._context.now())
+            await together(self._delete(pod, lost, grace_seconds=0) for pod in pods)
 
-    async def _delete_lost(self, pod: Pod) -> None:
+    async def _delete(self, pod: Pod, why: JSON, *, grace_seconds: int | None = None) -> None:
+        """`why`: what its status says, unless it has finished before."""
         if not pod_is_finished(pod):
-            patch = planning.lost(self._context.now())
-            await self._context.writer.patch(POD, pod, patch, subresource="status", patch_type=STRATEGIC_PATCH)
-        await self._context.writer.delete(POD, pod, grace_seconds=0)
+            await self._context.writer.patch(POD, pod, why, subresource="status", patch_type=STRATEGIC_PATCH)
+        await self._context.writer.delete(POD, pod, grace_seconds=grace_seconds)
 
 
 def _is_down(node: Node) -> bool:

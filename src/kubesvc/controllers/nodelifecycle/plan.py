@@ -142,14 +142,23 @@ def evictions(node: Node, pods: Iterable[Pod], now: datetime) -> tuple[list[Pod]
 
 def lost(now: datetime) -> JSON:
     """The status patch for a pod whose node is gone, before it is deleted."""
+    return {"status": {"phase": "Failed", **_target("DeletionByPodGC", "PodGC: node no longer exists", now)}}
+
+
+def banished(now: datetime) -> JSON:
+    """The status patch for a pod that doesn't tolerate its node's taint, before it is deleted."""
+    return {"status": _target("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", now)}
+
+
+def _target(reason: str, message: str, now: datetime) -> JSON:
     target = {
         "type": "DisruptionTarget",
         "status": "True",
-        "reason": "DeletionByPodGC",
-        "message": "PodGC: node no longer exists",
+        "reason": reason,
+        "message": message,
         "lastTransitionTime": format_time(now),
     }
-    return {"status": {"phase": "Failed", "conditions": [target]}}
+    return {"conditions": [target]}
 
 
 def closed(found: EndpointSlice, node: str) -> JSON | None:

@@ -1,0 +1,1 @@
+"""Disruption budgets: how many more pods may be evicted now."""
