@@ -204,6 +204,7 @@ ROOMS = [
     ("create", "", "pods", "default", {CONTROLLERS}),
     ("create", "", "pods/binding", "default", {CONTROLLERS}),
     ("patch", "", "pods/status", "default", {AGENT, CONTROLLERS}),
+    ("patch", "policy", "poddisruptionbudgets/status", "default", {CONTROLLERS}),
     ("get", "", "secrets", "default", {AGENT, CONTROLLERS}),
     ("list", "", "secrets", "", {CONTROLLERS, AGENT}),
     ("get", "", "pods/exec", "default", set()),
