@@ -204,6 +204,8 @@ ROOMS = [
     ("create", "", "pods", "default", {CONTROLLERS}),
     ("create", "", "pods/binding", "default", {CONTROLLERS}),
     ("patch", "", "pods/status", "default", {AGENT, CONTROLLERS}),
+    ("create", "batch", "jobs", "default", {CONTROLLERS}),
+    ("patch", "batch", "cronjobs/status", "default", {CONTROLLERS}),
     ("get", "", "secrets", "default", {AGENT, CONTROLLERS}),
     ("list", "", "secrets", "", {CONTROLLERS, AGENT}),
     ("get", "", "pods/exec", "default", set()),
