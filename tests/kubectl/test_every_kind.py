@@ -76,7 +76,7 @@ KINDS: dict[str, tuple[dict[str, Any], str, str, str]] = {
                                           "networkpolicy.spec.ingress", "from\t<[]NetworkPolicyPeer>"),
     "jobs.batch": ({"spec": {"template": JOB}}, "Parallelism:", "job.spec", "backoffLimit\t<integer>"),
     "cronjobs.batch": ({"spec": {"schedule": "@daily", "jobTemplate": {"spec": {"template": JOB}}}},
-                       "Schedule: @daily", "cronjob.spec", "schedule\t<string> -required-"),
+                       "Schedule: @daily", "cronjob.spec", "whose clocks the schedule means"),
     "replicationcontrollers": ({"spec": {"template": TEMPLATE}}, "Pods Status:", "rc.spec", "replicas\t<integer>"),
     "controllerrevisions.apps": ({"revision": 1, "data": {"a": 1}}, "Revision:", "controllerrevision",
                                 "revision\t<integer> -required-"),

@@ -260,12 +260,10 @@ def test_whoami_says_who_asks(kubectl: Kubectl) -> None:
 @pytest.mark.parametrize(
     ("create", "get", "heading"),
     [
-        ("cronjob c --image=host --schedule=@daily", "cj",
-         "NAME SCHEDULE TIMEZONE SUSPEND ACTIVE LAST SCHEDULE AGE"),
         ("quota q --hard=pods=2", "quota", "NAME REQUEST LIMIT AGE"),
         ("ingress i --rule=a.b/*=web:80", "ing", "NAME CLASS HOSTS ADDRESS PORTS AGE"),
     ],
-    ids=["CronJob", "ResourceQuota", "Ingress"],
+    ids=["ResourceQuota", "Ingress"],
 )  # fmt: skip
 def test_a_kind_that_is_only_stored_is_printed_and_warned_about_once(
     kubectl: Kubectl, create: str, get: str, heading: str

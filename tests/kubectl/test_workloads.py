@@ -1,4 +1,4 @@
-"""Real kubectl with StatefulSets, DaemonSets, Jobs and ReplicationControllers; a stand-in agent runs the pods."""
+"""Real kubectl with the kinds that make pods, but for Deployments; a stand-in agent runs the pods."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from support.apiserver import ServerThread
 from support.box import eventually
 from support.controlled import controlled_server
 from support.kubectl import Kubectl
+from support.objects import LONG_DUE, far_away
 
 REVISION = "controller-revision-hash"
 
@@ -229,6 +230,33 @@ def test_an_indexed_job_and_a_suspended_one(kubectl: Kubectl) -> None:
     pod = next(p for p in kubectl.json("get", "pods")["items"] if p["spec"]["hostname"] == "work-1")
     assert pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"] == "1"
     assert pod["spec"]["containers"][0]["env"][-1]["name"] == "JOB_COMPLETION_INDEX"
+
+
+def test_a_cron_jobs_job_is_made_when_it_is_due_or_by_hand(kubectl: Kubectl) -> None:
+    job = json.loads(workload("Job", annotations={ENDS: "Succeeded"}, pod={"restartPolicy": "Never"}))
+    schedule = far_away()
+    spec = {"schedule": schedule, "concurrencyPolicy": "Forbid", "jobTemplate": {"spec": job["spec"]}}
+    tree = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "db"}, "spec": spec}
+    assert "Warning" not in kubectl("apply", "-f", "-", stdin=json.dumps(tree))
+    kubectl("patch", "cronjob/db", "--subresource=status", "-p", LONG_DUE)
+    (message,) = happened(kubectl, "SuccessfulCreate")
+    name = message.removeprefix("Created job ")
+    kubectl("wait", "--for=condition=complete", f"job/{name}", "--timeout=60s")
+    assert happened(kubectl, "SawCompletedJob") == [f"Saw completed job: {name}, condition: Complete"]
+    heading, line = kubectl("get", "cronjob", "db").splitlines()
+    assert heading.split() == ["NAME", "SCHEDULE", "TIMEZONE", "SUSPEND", "ACTIVE", "LAST", "SCHEDULE", "AGE"]
+    assert line.split()[6:9] == ["<none>", "False", "0"]
+    assert line.split()[:6] == ["db", *schedule.split()]
+    described = kubectl("describe", "cronjob", "db")
+    assert all(text in described for text in ("Concurrency Policy:", "Forbid", "Created job " + name))
+    assert kubectl("create", "job", "--from=cronjob/db", "by-hand") == "job.batch/by-hand created\n"
+    kubectl("wait", "--for=condition=complete", "job/by-hand", "--timeout=60s")
+    made = kubectl.json("get", "job", "by-hand")["metadata"]
+    assert made["annotations"] == {"cronjob.kubernetes.io/instantiate": "manual"}
+    assert [(o["kind"], o["name"]) for o in made["ownerReferences"]] == [("CronJob", "db")]
+    assert happened(kubectl, "UnexpectedJob")[0].endswith("did not create or forgot: by-hand")
+    kubectl("delete", "cronjob", "db", "--cascade=foreground", "--timeout=60s")
+    assert (kubectl("get", "jobs", "-o", "name"), pods(kubectl)) == ("", {})
 
 
 def test_a_replication_controller_keeps_its_pods(kubectl: Kubectl) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -123,3 +124,12 @@ def deployment(
         **spec,
     }
     return make(Deployment, "web", meta, spec=whole, status=status or {})
+
+
+LONG_DUE = '{"status":{"lastScheduleTime":"2020-01-01T00:00:00Z"}}'
+"""The patch of a CronJob's status that makes any schedule due at once."""
+
+
+def far_away() -> str:
+    """A schedule that is due once a year and some months from now, so that no test meets the day."""
+    return f"0 0 1 {(datetime.now(UTC).month + 5) % 12 + 1} *"

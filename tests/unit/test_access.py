@@ -205,6 +205,8 @@ ROOMS = [
     ("create", "", "pods/binding", "default", {CONTROLLERS}),
     ("patch", "", "pods/status", "default", {AGENT, CONTROLLERS}),
     ("patch", "policy", "poddisruptionbudgets/status", "default", {CONTROLLERS}),
+    ("create", "batch", "jobs", "default", {CONTROLLERS}),
+    ("patch", "batch", "cronjobs/status", "default", {CONTROLLERS}),
     ("get", "", "secrets", "default", {AGENT, CONTROLLERS}),
     ("list", "", "secrets", "", {CONTROLLERS, AGENT}),
     ("get", "", "pods/exec", "default", set()),

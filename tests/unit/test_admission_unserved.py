@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubesvc.api.registry import DEPLOYMENT, ENDPOINT_SLICE, JOB, POD, SERVICE, STATEFUL_SET
+from kubesvc.api.registry import CRON_JOB, DEPLOYMENT, ENDPOINT_SLICE, JOB, POD, SERVICE, STATEFUL_SET
 from kubesvc.apiserver import admission
 
 CONTAINER = {"name": "c", "image": "host"}
@@ -91,6 +91,8 @@ def test_a_workload_is_told_what_of_it_is_not_done(kind, spec, told):
         (DEPLOYMENT, "spec.template.metadata", "kubesvc.dev/weight", None),
         (DEPLOYMENT, "spec.template.metadata", "kubesvc.dev/balance", "does nothing on a Pod: it is for a Service"),
         (DEPLOYMENT, "metadata", "kubesvc.dev/weight", "does nothing on a Deployment: it is for a Pod"),
+        (CRON_JOB, "spec.jobTemplate.spec.template.metadata", "kubesvc.dev/weight", None),
+        (CRON_JOB, "spec.jobTemplate.spec.template.metadata", "kubesvc.dev/balance", "it is for a Service"),
         (ENDPOINT_SLICE, "metadata", "kubesvc.dev/weights", None),
     ],
 )

@@ -1,7 +1,8 @@
-"""batch/v1 Job as its controller reads it."""
+"""batch/v1 Job and CronJob as their controllers read them."""
 
 from __future__ import annotations
 
+from kubesvc.api.core import ObjectReference
 from kubesvc.api.meta import JSON, Condition, LabelSelector, Object, Struct
 
 
@@ -34,3 +35,29 @@ class JobStatus(Struct, frozen=True):
 class Job(Object, frozen=True):
     spec: JobSpec = JobSpec()
     status: JobStatus = JobStatus()
+
+
+SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
+"""An annotation of a Job: the time its CronJob made it for, as clocks show it in the CronJob's time zone."""
+
+
+class CronJobSpec(Struct, frozen=True):
+    schedule: str = ""
+    time_zone: str | None = None
+    starting_deadline_seconds: int | None = None
+    concurrency_policy: str = "Allow"  # Allow | Forbid | Replace
+    suspend: bool = False
+    job_template: JSON = {}
+    successful_jobs_history_limit: int | None = None
+    failed_jobs_history_limit: int | None = None
+
+
+class CronJobStatus(Struct, frozen=True):
+    active: list[ObjectReference] = []
+    last_schedule_time: str | None = None
+    last_successful_time: str | None = None
+
+
+class CronJob(Object, frozen=True):
+    spec: CronJobSpec = CronJobSpec()
+    status: CronJobStatus = CronJobStatus()

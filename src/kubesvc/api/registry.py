@@ -353,7 +353,7 @@ VALIDATING_WEBHOOK_CONFIGURATION = Kind(
 
 # ── stored, and answered with a warning ──────────────────────────────────────────────────────────────────────────────
 
-CRON_JOB = Kind("batch", "v1", "CronJob", "cronjobs", "cronjob", True, ("cj",), ("all",), ("status",), acted_on=False)
+CRON_JOB = Kind("batch", "v1", "CronJob", "cronjobs", "cronjob", True, ("cj",), ("all",), ("status",), batch.CronJob)
 INGRESS_CLASS = Kind("networking.k8s.io", "v1", "IngressClass", "ingressclasses", "ingressclass", False, acted_on=False)
 PERSISTENT_VOLUME = Kind(
     "",

@@ -77,6 +77,31 @@ _APPS: dict[str, dict[str, str]] = {
         "ttlSecondsAfterFinished": "How long it is kept once it has ended; for ever unless said otherwise.",
         "suspend": "While true it has no pods.",
     },
+    "api.batch.v1.CronJob": {"": "A CronJob makes a Job each time its schedule is due.", **OBJECT},
+    "api.batch.v1.CronJobSpec": {
+        "": "When Jobs are made, of what, and how many are kept.",
+        "schedule": "Minute, hour, day of the month, month and day of the week, 0 or sun to 6 or sat; or @hourly, "
+        "@daily, @weekly, @monthly, @yearly, or @every with a duration.",
+        "timeZone": "The zone whose clocks the schedule means, such as Europe/Paris. UTC unless said otherwise.",
+        "concurrencyPolicy": "When a Job is due while one still runs: Allow both, Forbid the new one until the other "
+        "has ended, or Replace the old one. Allow unless said otherwise.",
+        "startingDeadlineSeconds": "How late a Job may be made. However late, unless said otherwise.",
+        "suspend": "While true no Jobs are made.",
+        "jobTemplate": "What each of its Jobs is made from.",
+        "successfulJobsHistoryLimit": "How many Jobs that succeeded are kept. 3 unless said otherwise.",
+        "failedJobsHistoryLimit": "How many Jobs that failed are kept. 1 unless said otherwise.",
+    },
+    "api.batch.v1.CronJobStatus": {
+        "": "What became of its Jobs.",
+        "active": "The Jobs it made that still run.",
+        "lastScheduleTime": "The last time that a Job was made for.",
+        "lastSuccessfulTime": "When a Job last succeeded.",
+    },
+    "api.batch.v1.JobTemplateSpec": {
+        "": "What Jobs are made from.",
+        "metadata": "The Jobs' labels and annotations.",
+        "spec": "What the Jobs should do.",
+    },
 }
 
 _PODS: dict[str, dict[str, str]] = {

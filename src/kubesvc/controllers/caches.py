@@ -18,7 +18,7 @@ from kubesvc.api.apps import (
     ReplicationController,
     StatefulSet,
 )
-from kubesvc.api.batch import Job
+from kubesvc.api.batch import CronJob, Job
 from kubesvc.api.certificates import CertificateSigningRequest
 from kubesvc.api.coordination import Lease
 from kubesvc.api.core import ConfigMap, Endpoints, Namespace, Service
@@ -78,6 +78,7 @@ class Caches:
         self.stateful_sets = self._typed(registry.STATEFUL_SET, StatefulSet)
         self.daemon_sets = self._typed(registry.DAEMON_SET, DaemonSet)
         self.jobs = self._typed(registry.JOB, Job)
+        self.cron_jobs = self._typed(registry.CRON_JOB, CronJob)
         self.controller_revisions = self._typed(registry.CONTROLLER_REVISION, ControllerRevision)
         self.signing_requests = self._typed(registry.CERTIFICATE_SIGNING_REQUEST, CertificateSigningRequest)
         self.claims = self._typed(registry.PERSISTENT_VOLUME_CLAIM, PersistentVolumeClaim)
@@ -93,7 +94,7 @@ class Caches:
         self.slices.index("service", lambda s: ((s.namespace, s.service_name),))
         self.pods.index("label", _labels)
         self.pods.index("node", lambda p: (p.spec.node_name,))
-        for informer in (self.pods, self.replica_sets, self.controller_revisions):
+        for informer in (self.pods, self.replica_sets, self.controller_revisions, self.jobs):
             informer.index("controller", _controller)
         for workloads in (
             self.replica_sets,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import datetime
 
 from kubesvc.client.informer import wait_synced
 from kubesvc.client.session import Session
 from kubesvc.controllers.certificates.controller import CertificatesController
 from kubesvc.controllers.config import ControllersConfig
-from kubesvc.controllers.context import Context, Controller, make_context
+from kubesvc.controllers.context import Context, Controller, make_context, utc_now
+from kubesvc.controllers.cronjob.controller import CronJobController
 from kubesvc.controllers.custom import CustomKindsController
 from kubesvc.controllers.daemonset.controller import DaemonSetController
 from kubesvc.controllers.deployment.controller import DeploymentController
@@ -44,6 +46,7 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     StatefulSetController,
     DaemonSetController,
     JobController,
+    CronJobController,
     replication_controller,
     DisruptionController,
     PersistentVolumeController,
@@ -57,9 +60,9 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
 )
 
 
-async def run(session: Session, config: ControllersConfig) -> None:
+async def run(session: Session, config: ControllersConfig, now: Callable[[], datetime] = utc_now) -> None:
     """Reconcile until cancelled. Nothing is written before every cache has its first full list."""
-    context = make_context(session, config)
+    context = make_context(session, config, now)
     controllers = [make(context) for make in CONTROLLERS]
     async with asyncio.TaskGroup() as group:
         for informer in context.caches:

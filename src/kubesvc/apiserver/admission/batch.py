@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from kubesvc.api import registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import workloads
+from kubesvc.api.schedule import parse, zone
+from kubesvc.apiserver.admission import unserved, workloads
 from kubesvc.apiserver.admission.causes import invalid, not_supported, required
 from kubesvc.apiserver.admission.containers import NEGATIVE
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.rules import Rules
 
 _POLICIES = ("Allow", "Forbid", "Replace")
-_FIELD = re.compile(r"[-*,/?0-9A-Za-z]+")
+_ZONE_PART = re.compile(r"[A-Za-z._0-9+][-A-Za-z._0-9+]{0,13}")  # of a name between slashes
 _LONGEST_NAME = 52  # a Job's name is this one's and eleven characters more
 
 
@@ -30,50 +31,87 @@ def default(tree: JSON) -> None:
         ("successfulJobsHistoryLimit", 3),
         ("failedJobsHistoryLimit", 1),
     ):
-        if spec.get(name) is None:
+        if spec.get(name) in (None, ""):
             spec[name] = value
     template = spec.get("jobTemplate")
     if isinstance(template, dict):
-        workloads.default_job(template)
+        workloads.default_template(template)  # the Job made of it gets a Job's own defaults
 
 
 def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
     if context.subresource == "status":
         return []
     spec = new.get("spec") or {}
-    causes = list(_schedule(spec.get("schedule") or ""))
+    before = (old.get("spec") or {}) if old is not None else {}
+    causes = [*_schedule(spec.get("schedule") or ""), *_not_negative(spec, "startingDeadlineSeconds")]
+    if old is None or spec.get("timeZone") != before.get("timeZone"):
+        causes += _time_zone(spec.get("timeZone"))
     policy = spec.get("concurrencyPolicy")
     if policy not in _POLICIES:
         causes.append(not_supported("spec.concurrencyPolicy", policy, _POLICIES))
-    for name in ("startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"):
-        if (value := spec.get(name)) is not None and value < 0:
-            causes.append(invalid(f"spec.{name}", value, NEGATIVE))
+    causes += _job_template((spec.get("jobTemplate") or {}).get("spec") or {}, context)
+    causes += _not_negative(spec, "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
     name = new["metadata"].get("name") or ""
     if old is None and len(name) > _LONGEST_NAME:
         why = f"must be no more than {_LONGEST_NAME} characters"
         causes.append(invalid("metadata.name", name, why))
-    job = {"spec": (spec.get("jobTemplate") or {}).get("spec") or {}}
-    causes += [
-        Cause(c.reason, c.message, c.field.replace("spec.", "spec.jobTemplate.spec.", 1))
-        for c in workloads.validate_job(job, None, context)
-    ]
     return causes
 
 
 def _schedule(text: str) -> Iterator[Cause]:
     if not text:
         yield required("spec.schedule")
-    elif "TZ" in text:
+        return
+    prefixed = text.startswith(("TZ=", "CRON_TZ="))
+    try:
+        parse(text.partition(" ")[2].strip() if prefixed else text)
+    except ValueError as error:
+        yield invalid("spec.schedule", text, str(error))
+    if "TZ" in text:
         yield invalid("spec.schedule", text, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead")
-    elif text.startswith("@"):
-        if text.partition(" ")[0] not in ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight",
-                                          "@hourly", "@every"):  # fmt: skip
-            yield invalid("spec.schedule", text, f"unrecognized descriptor: {text}")
-    elif len(fields := text.split()) != 5:
-        yield invalid("spec.schedule", text, f"expected exactly 5 fields, found {len(fields)}: [{' '.join(fields)}]")
-    elif not all(_FIELD.fullmatch(field) for field in fields):
-        yield invalid("spec.schedule", text, "failed to parse it: use digits, names, and * , - /")
 
 
-CRON_JOB = Rules(default=default, validate=validate, counted=True)
+def _time_zone(name: str | None) -> Iterator[Cause]:
+    if name is None:
+        return
+    if not name:
+        yield invalid("spec.timeZone", name, "timeZone must be nil or non-empty string")
+        return
+    parts = name.split("/")
+    if not all(_ZONE_PART.fullmatch(part) for part in parts) or {".", ".."} & set(parts):
+        yield invalid("spec.timeZone", name, f"unknown time zone {name}")
+        return
+    if name.lower() == "local":
+        why = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
+        yield invalid("spec.timeZone", name, why)
+        return
+    try:
+        zone(name)
+    except ValueError as error:
+        yield invalid("spec.timeZone", name, str(error))
+
+
+def _not_negative(spec: JSON, *names: str) -> Iterator[Cause]:
+    for name in names:
+        if (value := spec.get(name)) is not None and value < 0:
+            yield invalid(f"spec.{name}", value, NEGATIVE)
+
+
+def _job_template(spec: JSON, context: Context) -> Iterator[Cause]:
+    """As of a Job whose selector is made for it. `spec` is at spec.jobTemplate.spec."""
+    for cause in workloads.validate_job({"spec": spec}, None, context):
+        yield Cause(cause.reason, cause.message, cause.field.replace("spec.", "spec.jobTemplate.spec.", 1))
+    if (selector := spec.get("selector")) is not None:
+        yield invalid("spec.jobTemplate.spec.selector", selector, "`selector` will be auto-generated")
+    if spec.get("manualSelector"):
+        yield not_supported("spec.jobTemplate.spec.manualSelector", True, ("nil", "false"))
+
+
+def warnings(tree: JSON) -> list[str]:
+    spec, path = ((tree.get("spec") or {}).get("jobTemplate") or {}).get("spec") or {}, "spec.jobTemplate.spec"
+    pod = (spec.get("template") or {}).get("spec") or {}
+    return [*unserved.in_pod_spec(pod, f"{path}.template.spec"), *unserved.in_job_spec(spec, path)]
+
+
+CRON_JOB = Rules(default=default, validate=validate, warnings=warnings, counted=True)
 ADMITS = ((registry.CRON_JOB, CRON_JOB),)

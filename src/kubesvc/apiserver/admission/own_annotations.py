@@ -25,16 +25,23 @@ _KNOWN: dict[str, tuple[str, ...]] = {
     "Service": (ADDRESS_POOL, ALLOW_SHARED_IP, BALANCE, BALANCE_KEY, PUBLIC_HOSTNAME, LOAD_BALANCER_IPS),
     "Pod": (WEIGHT,),
 }
-_TEMPLATES = {"DaemonSet", "Deployment", "Job", "ReplicaSet", "ReplicationController", "StatefulSet"}
+_TEMPLATES: dict[str, tuple[str, ...]] = {  # a kind -> where in it the template of its pods is
+    "CronJob": ("spec", "jobTemplate", "spec", "template"),
+    **dict.fromkeys(
+        ("DaemonSet", "Deployment", "Job", "ReplicaSet", "ReplicationController", "StatefulSet"), ("spec", "template")
+    ),
+}
 
 
 def unknown(kind: Kind, tree: JSON) -> Iterator[str]:
     """A line for each annotation of ours that does nothing, of the object and of the pods it makes."""
     if kind.kind in _KNOWN or kind.kind in _TEMPLATES:
         yield from _lines(kind.kind, _annotations(tree), "metadata")
-    if kind.kind in _TEMPLATES:
-        template = (tree.get("spec") or {}).get("template") or {}
-        yield from _lines("Pod", _annotations(template), "spec.template.metadata")
+    if (path := _TEMPLATES.get(kind.kind)) is not None:
+        template = tree
+        for name in path:
+            template = template.get(name) or {}
+        yield from _lines("Pod", _annotations(template), ".".join((*path, "metadata")))
 
 
 def _annotations(tree: JSON) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ _PERCENT_WHY = (
 )
 
 
-def _template_defaults(tree: JSON, **values: Any) -> JSON:
+def default_template(tree: JSON, **values: Any) -> JSON:
     """The spec, with plain defaults and those of its pod template filled in."""
     spec: JSON = tree.setdefault("spec", {})
     for name, value in values.items():
@@ -43,7 +43,7 @@ def _template_defaults(tree: JSON, **values: Any) -> JSON:
 
 
 def default_deployment(tree: JSON) -> None:
-    spec = _template_defaults(tree, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
+    spec = default_template(tree, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
     strategy = spec.get("strategy") or {}
     spec["strategy"] = strategy
     if not strategy.get("type"):
@@ -56,11 +56,11 @@ def default_deployment(tree: JSON) -> None:
 
 
 def default_replica_set(tree: JSON) -> None:
-    _template_defaults(tree, replicas=1)
+    default_template(tree, replicas=1)
 
 
 def default_stateful_set(tree: JSON) -> None:
-    spec = _template_defaults(tree, replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady")
+    spec = default_template(tree, replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady")
     strategy = spec["updateStrategy"] = spec.get("updateStrategy") or {}
     if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
         strategy.setdefault("rollingUpdate", {}).setdefault("partition", 0)
@@ -70,7 +70,7 @@ def default_stateful_set(tree: JSON) -> None:
 
 
 def default_daemon_set(tree: JSON) -> None:
-    spec = _template_defaults(tree, revisionHistoryLimit=10)
+    spec = default_template(tree, revisionHistoryLimit=10)
     strategy = spec["updateStrategy"] = spec.get("updateStrategy") or {}
     if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
         strategy["rollingUpdate"] = {"maxUnavailable": 1, "maxSurge": 0} | (strategy.get("rollingUpdate") or {})
@@ -78,7 +78,7 @@ def default_daemon_set(tree: JSON) -> None:
 
 def default_job(tree: JSON) -> None:
     """Of a Job, or of the template of one."""
-    spec = _template_defaults(
+    spec = default_template(
         tree, backoffLimit=6, completionMode="NonIndexed", suspend=False, podReplacementPolicy="TerminatingOrFailed"
     )
     if spec.get("completions") is None and spec.get("parallelism") is None:
