@@ -12,6 +12,7 @@ from typing import Any
 from kubesvc.api import names, registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
+from kubesvc.api.quantity import quantity
 from kubesvc.apiserver.admission import containers, ephemeral, gates, metadata, pod_defaults, unserved
 from kubesvc.apiserver.admission.causes import duplicate, forbidden, invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Context
@@ -71,6 +72,7 @@ def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
 def validate_spec(spec: JSON, path: str) -> Iterator[Cause]:
     """A PodSpec, of a pod or in a template."""
     yield from containers.validate(spec, path)
+    yield from containers.validate_seccomp(spec.get("securityContext") or {}, f"{path}.securityContext")
     yield from _volumes(spec, path)
     restart, dns = spec.get("restartPolicy") or "", spec.get("dnsPolicy") or ""
     if restart not in _RESTART:
@@ -135,6 +137,9 @@ def _volumes(spec: JSON, path: str) -> Iterator[Cause]:
         for kind, part in (("configMap", "name"), ("secret", "secretName"), ("hostPath", "path")):
             if kind in sources[:1] and not volume[kind].get(part):
                 yield required(f"{here}.{kind}.{part}")
+        limit = volume["emptyDir"].get("sizeLimit") if sources[:1] == ["emptyDir"] else None
+        if limit is not None and (amount := quantity(limit)) is not None and amount < 0:
+            yield forbidden(f"{here}.emptyDir.sizeLimit", "SizeLimit field must be a valid resource quantity")
 
 
 def _tolerations(spec: JSON, path: str) -> Iterator[Cause]:
