@@ -98,7 +98,11 @@ def test_probes_and_volumes_get_their_defaults() -> None:
         "env": [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
         "volumeMounts": [{"name": "scratch", "mountPath": "/s"}],
     }
-    volumes = [{"name": "scratch"}, {"name": "conf", "configMap": {"name": "c"}}]
+    volumes = [
+        {"name": "scratch"},
+        {"name": "conf", "configMap": {"name": "c"}},
+        {"name": "data", "image": {"reference": "data:1"}},
+    ]
     spec = admit(POD, pod(container, volumes=volumes, hostNetwork=True))["spec"]
     found = spec["containers"][0]
     assert found["readinessProbe"] == {
@@ -113,6 +117,7 @@ def test_probes_and_volumes_get_their_defaults() -> None:
     assert spec["volumes"] == [
         {"name": "scratch", "emptyDir": {}},
         {"name": "conf", "configMap": {"name": "c", "defaultMode": 420}},
+        {"name": "data", "image": {"reference": "data:1", "pullPolicy": "IfNotPresent"}},
     ]
 
 
@@ -221,6 +226,11 @@ def test_containers_are_refused_in_upstreams_words(containers: list[JSON], text:
                      '"NoSchedule", "PreferNoSchedule"', id="effect"),
         pytest.param({"volumes": [{"name": "a", "emptyDir": {"sizeLimit": "-1"}}]}, "spec.volumes[0].emptyDir."
                      "sizeLimit: Forbidden: SizeLimit field must be a valid resource quantity", id="less than nothing"),
+        pytest.param({"volumes": [{"name": "a", "image": {}}]}, "spec.volumes[0].image.reference: Required value",
+                     id="no image"),
+        pytest.param({"volumes": [{"name": "a", "image": {"reference": "x", "pullPolicy": "Maybe"}}]},
+                     'spec.volumes[0].image.pullPolicy: Unsupported value: "Maybe": supported values: "Always", '
+                     '"IfNotPresent", "Never"', id="pull policy of a volume"),
         pytest.param({"securityContext": {"seccompProfile": {}}}, "spec.securityContext.seccompProfile.type: Required "
                      "value: type is required when seccompProfile is set", id="seccomp of no type"),
         pytest.param({"securityContext": {"seccompProfile": {"type": "Mine"}}},

@@ -37,6 +37,7 @@ def test_all_of_a_service_is_acted_on(spec):
         ({"securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}}, None),
         ({"volumes": [{"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]}, None),
         ({"volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}]}, None),
+        ({"volumes": [{"name": "v", "image": {"reference": "web:1"}}]}, None),
         ({"hostUsers": False}, "hostUsers is stored, but not acted on yet: the pod's users are the machine's"),
         (
             {"containers": [CONTAINER | {"securityContext": {"seccompProfile": {"type": "Localhost"}}}]},

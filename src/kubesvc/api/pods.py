@@ -259,6 +259,11 @@ class EmptyDirVolume(Struct, frozen=True):
     size_limit: int | str | None = None
 
 
+class ImageVolume(Struct, frozen=True):
+    reference: str = ""
+    pull_policy: str = ""
+
+
 class PersistentVolumeClaimVolume(Struct, frozen=True):
     claim_name: str
     read_only: bool = False
@@ -273,6 +278,7 @@ class Volume(Struct, frozen=True):
     projected: ProjectedVolume | None = None
     host_path: HostPathVolume | None = None
     persistent_volume_claim: PersistentVolumeClaimVolume | None = None
+    image: ImageVolume | None = None
 
 
 class Toleration(Struct, frozen=True):

@@ -5,6 +5,7 @@ RUN_DIR/
   pods/UID/netns                  the pod's network namespace, pinned
   pods/UID/etc/                   hosts, hostname, resolv.conf, shared by the pod's containers
   pods/UID/volumes/NAME/          emptyDir, configMap, secret
+  pods/UID/images/NAME/           an image volume: rootfs/, mounted
   pods/UID/logs/NAME/ATTEMPT.log  CRI format
   pods/UID/containers/NAME/ATTEMPT/   an OCI bundle: config.json, rootfs/, pidfile, container.json
   exits/ID                        written by conmon: the exit code
@@ -140,6 +141,13 @@ class PodPaths(msgspec.Struct, frozen=True):
 
     def volume(self, name: str) -> Path:
         return self.volumes / name
+
+    @property
+    def images(self) -> Path:
+        return self.root / "images"
+
+    def image(self, volume: str) -> Path:
+        return self.images / volume / "rootfs"
 
     def logs(self, container: str) -> Path:
         return self.root / "logs" / container

@@ -247,8 +247,9 @@ class Sandbox:
         await asyncio.to_thread(self._make_room)
 
     def _make_room(self) -> None:
-        mounts.unmount_all(self._paths.volumes)
-        shutil.rmtree(self._paths.volumes, ignore_errors=True)
+        for written in (self._paths.volumes, self._paths.images):
+            mounts.unmount_all(written)
+            shutil.rmtree(written, ignore_errors=True)
         for bundle in self._paths.containers.glob("*/*"):
             bundles.empty(bundle)
 

@@ -29,7 +29,7 @@ def prepare(pod: Pod, paths: PodPaths, sources: Sources, fields: Fields) -> None
     """Make what is missing of the pod's volumes. Raises ConfigError; the message is the event's."""
     for volume in pod.spec.volumes:
         target = paths.volume(volume.name)
-        if target.exists():
+        if target.exists() or volume.image is not None:  # a container's start has to do with images
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         if volume.empty_dir is not None:
@@ -161,9 +161,10 @@ def binds(
         volume = volumes.get(mount.name)
         if volume is None:
             raise ConfigError(f'volumeMounts: there is no volume named "{mount.name}"')
-        source = paths.volume(mount.name) if volume.host_path is None else Path(volume.host_path.path)
+        source = paths.volume(mount.name) if volume.image is None else paths.image(mount.name)
+        source = source if volume.host_path is None else Path(volume.host_path.path)
         if sub_path := mount.sub_path or _expanded(mount.sub_path_expr, variables):
-            source = _sub_path(source, sub_path)
+            source = _sub_path(source, sub_path, may_make=volume.image is None)
         read_only = mount.read_only or (volume.empty_dir is None and volume.host_path is None)
         deep = mounting.all_read_only(mount, possible=all_read_only)
         propagation = mounting.propagation(mount)
@@ -185,12 +186,16 @@ def _expanded(expression: str, variables: Mapping[str, str]) -> str:
     return path
 
 
-def _sub_path(volume: Path, sub_path: str) -> Path:
-    """The real path of a subPath, made as a directory if missing; never outside the volume, whatever links say."""
+def _sub_path(volume: Path, sub_path: str, *, may_make: bool) -> Path:
+    """The real path of a subPath, made as a directory if missing; never outside the volume, whatever links say.
+
+    Raises ConfigError, RuntimeFailure."""
     root = volume.resolve()
     real = (root / sub_path).resolve()
     if not real.is_relative_to(root):
         raise ConfigError(f"subPath {sub_path!r} leaves its volume")
+    if not may_make and not os.path.lexists(real):
+        raise RuntimeFailure(f"subPath {sub_path!r} is not in the image")
     if not os.path.lexists(real):
         real.mkdir(parents=True)
         real.chmod(0o777)

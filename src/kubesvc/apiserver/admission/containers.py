@@ -16,6 +16,7 @@ from kubesvc.apiserver.admission.causes import duplicate, forbidden, invalid, no
 
 NEGATIVE = "must be greater than or equal to 0"
 PROTOCOLS = ("SCTP", "TCP", "UDP")
+_PULL = ("Always", "IfNotPresent", "Never")
 _PROPAGATION = ("Bidirectional", "HostToContainer", "None")
 _SECCOMP = ("Localhost", "RuntimeDefault", "Unconfined")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
@@ -57,9 +58,14 @@ def _image(container: JSON, path: str) -> Iterator[Cause]:
         yield required(f"{path}.image")
     elif image != image.strip():
         yield invalid(f"{path}.image", image, "must not have leading or trailing whitespace")
-    policy = container.get("imagePullPolicy") or ""
-    if policy not in ("Always", "IfNotPresent", "Never"):
-        yield not_supported(f"{path}.imagePullPolicy", policy, ("Always", "IfNotPresent", "Never"))
+    yield from validate_pull_policy(container, f"{path}.imagePullPolicy", "imagePullPolicy")
+
+
+def validate_pull_policy(tree: JSON, path: str, field: str) -> Iterator[Cause]:
+    """The policy in `field` of a container or an image volume."""
+    policy = tree.get(field) or ""
+    if policy not in _PULL:
+        yield not_supported(path, policy, _PULL)
 
 
 def _ports(container: JSON, path: str, host_ports: set[tuple[Any, ...]]) -> Iterator[Cause]:

@@ -10,7 +10,7 @@ from typing import Any
 from kubesvc.api.meta import JSON
 
 _SERVED_VOLUMES = ("name", "emptyDir", "configMap", "secret", "downwardAPI", "projected", "hostPath",
-                   "persistentVolumeClaim")  # fmt: skip
+                   "persistentVolumeClaim", "image")  # fmt: skip
 
 # a field of a spec -> whether its value asks for something that isn't done, and what happens instead
 _POD: dict[str, tuple[Callable[[Any], bool], str]] = {
