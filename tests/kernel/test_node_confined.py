@@ -90,6 +90,15 @@ def system(place: Path, flag: str = "--make-private") -> Iterator[Path]:
         mounts.unmount_all(place)
 
 
+def test_a_mount_is_found_whatever_its_name(tmp_path: Path) -> None:
+    """The mount that a path is on, and how it tells of others; spaces and letters of any alphabet in it."""
+    with system(tmp_path / "a mount é", "--make-shared") as place:
+        (place / "below").mkdir()
+        assert mounts.mount_points(tmp_path) == [place]
+        assert mounts.enclosing(place / "below") == (place, True, False)
+    assert mounts.mount_points(tmp_path) == []
+
+
 def volume(path: Path) -> list[dict[str, Any]]:
     return [{"name": "v", "hostPath": {"path": str(path)}}]
 

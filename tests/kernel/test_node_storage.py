@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from kubesvc.api import registry as kinds
 from kubesvc.api.pods import Pod
 from kubesvc.node import diskusage
 from support.box import eventually
 from support.images import Built, Registry, busybox, registry
 from support.node import NodeBed, is_ready, node_bed
+from support.watching import DEADLINE
 
 FOREVER = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 DATA = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
@@ -107,6 +111,43 @@ async def test_what_a_container_writes_counts_for_its_limit(watching: NodeBed, s
     idle = bed.pods.get("default", "idle")
     assert idle is not None
     assert is_ready(idle)
+
+
+async def test_a_node_has_the_disk_that_pods_may_ask_for(watching: NodeBed) -> None:
+    """Without it nothing with a limit would ever be scheduled."""
+    node = await watching.session.get(kinds.NODE, "", "node1")
+    found = os.statvfs(watching.directory)
+    assert node["status"]["allocatable"]["ephemeral-storage"] == f"{found.f_blocks * found.f_frsize >> 10}Ki"
+
+
+async def test_a_volume_in_memory_is_full_at_its_limit(watching: NodeBed) -> None:
+    """Whatever the limit is written in."""
+    bed, volumes = watching, [{"name": "data", "emptyDir": {"medium": "Memory", "sizeLimit": "1.5Mi"}}]
+    await bed.create("p", FOREVER, container=DATA, volumes=volumes)
+    await bed.running("p")
+    code, _, error = await bed.execute("p", ["sh", "-c", "head -c 2000000 /dev/zero > /data/file"])
+    assert code == 1
+    assert b"No space left on device" in error
+    assert await bed.printed("p", "stat -c %s /data/file") == [str(3 << 19)]
+
+
+async def test_a_pod_without_limits_costs_nothing(watching: NodeBed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is counted for it: who has a limit is counted alone."""
+    bed, counted = watching, asyncio.Queue[list[Path]]()
+    measure = diskusage.measure
+
+    async def counting(paths: Iterable[Path]) -> dict[str, int]:
+        counted.put_nowait(found := list(paths))
+        return await measure(found)
+
+    monkeypatch.setattr(diskusage, "measure", counting)
+    await bed.create("free", FOREVER, container=DATA, volumes=on_disk(None))
+    await bed.running("free")
+    assert counted.empty()
+    await bed.create("held", FOREVER, container=DATA, volumes=on_disk("1Mi"))
+    pod = await bed.running("held")
+    async with asyncio.timeout(DEADLINE):
+        assert await counted.get() == [bed.config.paths.pod(pod.metadata.uid).volume("data")]
 
 
 async def test_a_log_counts_for_its_container(watching: NodeBed) -> None:
