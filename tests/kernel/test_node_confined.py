@@ -59,6 +59,8 @@ async def test_system_calls_are_refused_as_a_pods_profile_says(bed: NodeBed) -> 
     assert code == 1
     assert b"No space left on device" in error
     assert await bed.printed("own", f"mkdir /tmp/x; {MODE}") == ["Seccomp:\t2"]
+    threads = "import subprocess, threading as t; t.Thread(target=print, args=(1,)).start(); subprocess.run(['true'])"
+    assert await bed.printed("own", f'python3 -S -c "{threads}"') == ["1"]  # clone3 is refused, and done without
     code, _, error = await bed.execute("own", ["unshare", "--user", "true"])
     assert b"Operation not permitted" in error
     for name in ("free", "all"):
