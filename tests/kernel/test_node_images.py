@@ -12,7 +12,8 @@ import pytest
 
 from kubesvc.api import registry as kinds
 from kubesvc.api.pods import Pod
-from support.images import Built, Registry, busybox, registry
+from kubesvc.node.images import root
+from support.images import Built, Registry, busybox, layer, registry
 from support.node import NodeBed, is_ready, node_bed
 
 BUSYBOX = busybox()
@@ -166,3 +167,52 @@ async def test_a_pod_that_is_deleted_while_its_image_is_pulled_goes_at_once(bed:
         await bed.until_event("stuck", "Pulling", "Pulling image")
         await bed.delete("stuck")
         await bed.until_gone("stuck")
+
+
+async def test_an_images_files_are_a_volume(bed: NodeBed, served: Registry) -> None:
+    """Read-only, whole or a part, of a pod of any image; the same after a restart of container and agent, when the
+    name has another image by then; in use while the pod is there."""
+    name = served.push(Built([layer({"model/a": "one"}), layer({"model/b": "two", "top": "three"})]), "data:1")
+    mounts = [{"name": "data", "mountPath": "/data"}, {"name": "data", "mountPath": "/part", "subPath": "model"}]
+    volumes = [{"name": "data", "image": {"reference": name, "pullPolicy": "Always"}}]
+    script = "trap 'exit 3' TERM; while :; do sleep 0.1; done"
+    await bed.create("p", ["/bin/sh", "-c", script], container={"volumeMounts": mounts}, volumes=volumes)
+    await bed.running("p")
+    await bed.until_event("p", "Pulled", f'Successfully pulled image "{name}" in ')
+    read = "cat /data/model/a /data/model/b /data/top; echo; ls /part"
+    assert await bed.printed("p", read) == ["onetwothree", "a", "b"]
+    assert (await bed.execute("p", ["touch", "/data/x"]))[0] == 1
+    (image,) = root.in_use(bed.config.run_dir.parent)
+    served.push(Built([layer({"model/a": "another"})]), "data:1")
+    await bed.stop_agent()
+    await bed.start_agent()
+    await bed.create("again", ["sleep", "1000"])
+    await bed.running("again")
+    await bed.execute("p", ["kill", "1"])
+    await bed.until("p", lambda p: is_ready(p) and p.status.container_statuses[0].restart_count == 1)
+    assert await bed.printed("p", read) == ["onetwothree", "a", "b"]
+    assert root.in_use(bed.config.run_dir.parent) == {image}
+    await bed.delete("p")
+    await bed.until_gone("p")
+    assert root.in_use(bed.config.run_dir.parent) == set()
+
+
+@pytest.mark.parametrize(
+    ("reference", "sub_path", "reason", "says"),
+    [
+        ("absent:1", "", "ErrImagePull", 'failed to resolve reference "'),
+        ("data:2", "nowhere", "CreateContainerError", "subPath 'nowhere' is not in the image"),
+        ("host", "", "CreateContainerConfigError", 'volume "data": the machine\'s own image has no files of its own'),
+    ],
+    ids=["absent", "no such part", "the machine's"],
+)
+async def test_a_volume_whose_image_cannot_be_had_is_waited_for(
+    bed: NodeBed, served: Registry, reference: str, sub_path: str, reason: str, says: str
+) -> None:
+    served.push(Built([layer({"a": "one"})]), "data:2")
+    name = reference if reference == "host" else f"{served.host}/{reference}"
+    mounts = [{"name": "data", "mountPath": "/data", "subPath": sub_path}]
+    volumes = [{"name": "data", "image": {"reference": name}}]
+    await bed.create("p", ["sleep", "1000"], container={"volumeMounts": mounts}, volumes=volumes)
+    pod = await bed.until("p", waits(reason))
+    assert state(pod).waiting.message.startswith(says)

@@ -98,7 +98,11 @@ def test_probes_and_volumes_get_their_defaults() -> None:
         "env": [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
         "volumeMounts": [{"name": "scratch", "mountPath": "/s"}],
     }
-    volumes = [{"name": "scratch"}, {"name": "conf", "configMap": {"name": "c"}}]
+    volumes = [
+        {"name": "scratch"},
+        {"name": "conf", "configMap": {"name": "c"}},
+        {"name": "data", "image": {"reference": "data:1"}},
+    ]
     spec = admit(POD, pod(container, volumes=volumes, hostNetwork=True))["spec"]
     found = spec["containers"][0]
     assert found["readinessProbe"] == {
@@ -113,6 +117,7 @@ def test_probes_and_volumes_get_their_defaults() -> None:
     assert spec["volumes"] == [
         {"name": "scratch", "emptyDir": {}},
         {"name": "conf", "configMap": {"name": "c", "defaultMode": 420}},
+        {"name": "data", "image": {"reference": "data:1", "pullPolicy": "IfNotPresent"}},
     ]
 
 
@@ -133,6 +138,12 @@ def test_a_new_pod_is_pending_and_has_its_quality_of_service(resources: JSON, qu
 # ── validation ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 WEB = {"name": "web", "image": "host"}
+PROFILE = "spec.containers[0].securityContext.seccompProfile.localhostProfile"
+
+
+def seccomp(kind: str, file: str | None = None) -> JSON:
+    profile = {"type": kind} | ({"localhostProfile": file} if file is not None else {})
+    return {"securityContext": {"seccompProfile": profile}}
 
 
 @pytest.mark.parametrize(
@@ -167,6 +178,20 @@ WEB = {"name": "web", "image": "host"}
         pytest.param([WEB | {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1500m"}}}],
                      'spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu '
                      "limit of 1500m", id="more than the limit"),
+        pytest.param([WEB | seccomp("Localhost")], f"{PROFILE}: Required value: must be set when seccomp type is "
+                     "Localhost", id="a profile without a file"),
+        pytest.param([WEB | seccomp("Localhost", "/a")], f'{PROFILE}: Invalid value: "/a": must be a relative path',
+                     id="an absolute profile"),
+        pytest.param([WEB | seccomp("Localhost", "../a")], f"{PROFILE}: Invalid value: \"../a\": must not contain '..'",
+                     id="a profile elsewhere"),
+        pytest.param([WEB | seccomp("RuntimeDefault", "a")], f'{PROFILE}: Invalid value: "a": can only be set when '
+                     "seccomp type is Localhost", id="a file of the default profile"),
+        pytest.param([WEB | {"securityContext": {"procMount": "Unmasked"}}], "spec.containers[0].securityContext."
+                     'procMount: Invalid value: "Unmasked": `hostUsers` must be false to use `Unmasked`',
+                     id="an open /proc"),
+        pytest.param([WEB | {"securityContext": {"procMount": "Half"}}], "spec.containers[0].securityContext."
+                     'procMount: Unsupported value: "Half": supported values: "Default", "Unmasked"',
+                     id="a way of /proc"),
     ],
 )  # fmt: skip
 def test_containers_are_refused_in_upstreams_words(containers: list[JSON], text: str) -> None:
@@ -199,10 +224,60 @@ def test_containers_are_refused_in_upstreams_words(containers: list[JSON], text:
         pytest.param({"tolerations": [{"key": "a", "operator": "Exists", "effect": "Never"}]},
                      'spec.tolerations[0].effect: Unsupported value: "Never": supported values: "NoExecute", '
                      '"NoSchedule", "PreferNoSchedule"', id="effect"),
+        pytest.param({"volumes": [{"name": "a", "emptyDir": {"sizeLimit": "-1"}}]}, "spec.volumes[0].emptyDir."
+                     "sizeLimit: Forbidden: SizeLimit field must be a valid resource quantity", id="less than nothing"),
+        pytest.param({"volumes": [{"name": "a", "image": {}}]}, "spec.volumes[0].image.reference: Required value",
+                     id="no image"),
+        pytest.param({"volumes": [{"name": "a", "image": {"reference": "x", "pullPolicy": "Maybe"}}]},
+                     'spec.volumes[0].image.pullPolicy: Unsupported value: "Maybe": supported values: "Always", '
+                     '"IfNotPresent", "Never"', id="pull policy of a volume"),
+        pytest.param({"securityContext": {"seccompProfile": {}}}, "spec.securityContext.seccompProfile.type: Required "
+                     "value: type is required when seccompProfile is set", id="seccomp of no type"),
+        pytest.param({"securityContext": {"seccompProfile": {"type": "Mine"}}},
+                     'spec.securityContext.seccompProfile.type: Unsupported value: "Mine": supported values: '
+                     '"Localhost", "RuntimeDefault", "Unconfined"', id="seccomp type"),
     ],
 )  # fmt: skip
 def test_a_pod_spec_is_refused_in_upstreams_words(spec: JSON, text: str) -> None:
     assert texts(POD, pod(**spec)) == [text]
+
+
+@pytest.mark.parametrize(
+    ("mount", "privileged", "text"),
+    [
+        ({"mountPropagation": "Bidirectional"}, True, ""),
+        ({"mountPropagation": "HostToContainer"}, False, ""),
+        ({"readOnly": True, "recursiveReadOnly": "Enabled", "mountPropagation": "None"}, False, ""),
+        (
+            {"mountPropagation": "Bidirectional"}, False,
+            "mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers",
+        ),
+        (
+            {"mountPropagation": "Up"}, False, 'mountPropagation: Unsupported value: "Up": supported values: '
+            '"Bidirectional", "HostToContainer", "None"',
+        ),
+        (
+            {"recursiveReadOnly": "Enabled"}, False,
+            "recursiveReadOnly: Forbidden: may only be specified when readOnly is true",
+        ),
+        (
+            {"readOnly": True, "recursiveReadOnly": "IfPossible", "mountPropagation": "HostToContainer"}, False,
+            "recursiveReadOnly: Forbidden: may only be specified when mountPropagation is None or not specified",
+        ),
+        (
+            {"recursiveReadOnly": "Deep"}, False, 'recursiveReadOnly: Unsupported value: "Deep": supported values: '
+            '"Disabled", "Enabled", "IfPossible"',
+        ),
+    ],
+)  # fmt: skip
+def test_mounts_are_refused_in_upstreams_words(mount: JSON, privileged: bool, text: str) -> None:
+    """Upstream's paths name no mount of the list."""
+    container = WEB | {
+        "volumeMounts": [{"name": "v", "mountPath": "/v", **mount}],
+        "securityContext": {"privileged": privileged},
+    }
+    told = [f"spec.containers[0].volumeMounts.{text}"] if text else []
+    assert texts(POD, pod(container, volumes=[{"name": "v"}])) == told
 
 
 # ── updates ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -36,15 +36,24 @@ def test_all_of_a_service_is_acted_on(spec):
         ({"containers": [CONTAINER | {"resources": {"requests": {"cpu": "1"}}}]}, None),
         ({"securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}}, None),
         ({"volumes": [{"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]}, None),
-        ({"volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}]}, "volumes[0].emptyDir.sizeLimit is stored"),
+        ({"volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}]}, None),
+        ({"volumes": [{"name": "v", "image": {"reference": "web:1"}}]}, None),
         ({"hostUsers": False}, "hostUsers is stored, but not acted on yet: the pod's users are the machine's"),
         (
             {"containers": [CONTAINER | {"securityContext": {"seccompProfile": {"type": "Localhost"}}}]},
-            "containers[0].securityContext.seccompProfile is stored, but not acted on yet: no system call is refused",
+            None,
         ),
         (
             {"containers": [CONTAINER | {"volumeMounts": [{"name": "v", "mountPropagation": "Bidirectional"}]}]},
-            "containers[0].volumeMounts[0].mountPropagation is stored, but not acted on yet",
+            None,
+        ),
+        (
+            {"containers": [CONTAINER | {"volumeMounts": [{"name": "v", "recursiveReadOnly": "Enabled"}]}]},
+            None,
+        ),
+        (
+            {"containers": [CONTAINER | {"securityContext": {"procMount": "Unmasked"}}]},
+            "containers[0].securityContext.procMount is stored, but not acted on yet: /proc is masked as ever",
         ),
     ],
 )

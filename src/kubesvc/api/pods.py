@@ -68,6 +68,8 @@ class VolumeMount(Struct, frozen=True):
     sub_path: str = ""
     sub_path_expr: str = ""
     read_only: bool = False
+    recursive_read_only: str | None = None
+    mount_propagation: str | None = None
 
 
 class HTTPHeader(Struct, frozen=True):
@@ -135,6 +137,11 @@ class Sysctl(Struct, frozen=True):
     value: str = ""
 
 
+class SeccompProfile(Struct, frozen=True):
+    type: str = ""
+    localhost_profile: str | None = None
+
+
 class SecurityContext(Struct, frozen=True):
     """Of a pod or of a container: each has fields that the other hasn't."""
 
@@ -148,6 +155,7 @@ class SecurityContext(Struct, frozen=True):
     allow_privilege_escalation: bool | None = None
     privileged: bool = False
     capabilities: Capabilities | None = None
+    seccomp_profile: SeccompProfile | None = None
 
 
 class ResourceRequirements(Struct, frozen=True):
@@ -251,6 +259,11 @@ class EmptyDirVolume(Struct, frozen=True):
     size_limit: int | str | None = None
 
 
+class ImageVolume(Struct, frozen=True):
+    reference: str = ""
+    pull_policy: str = ""
+
+
 class PersistentVolumeClaimVolume(Struct, frozen=True):
     claim_name: str
     read_only: bool = False
@@ -265,6 +278,7 @@ class Volume(Struct, frozen=True):
     projected: ProjectedVolume | None = None
     host_path: HostPathVolume | None = None
     persistent_volume_claim: PersistentVolumeClaimVolume | None = None
+    image: ImageVolume | None = None
 
 
 class Toleration(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
 
 _SCALES = {
     "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1), "k": Decimal(10**3),
@@ -20,3 +20,14 @@ def quantity(written: int | float | str | object) -> Decimal | None:
         return Decimal(digits) * _SCALES[text[len(digits) :]]
     except (InvalidOperation, KeyError):
         return None
+
+
+def canonical(amount: Decimal, like: object = "") -> str:
+    """A whole number as upstream writes one: with the largest suffix that divides it, binary where `like` is."""
+    base, suffixes = (1024, "KMGTPE") if str(like).endswith("i") else (1000, "kMGTPE")
+    whole, suffix = int(amount.to_integral_value(ROUND_CEILING)), ""
+    for larger in suffixes:
+        if not whole or whole % base:
+            break
+        whole, suffix = whole // base, larger + ("i" if base == 1024 else "")
+    return f"{whole}{suffix}"

@@ -122,6 +122,7 @@ def _node_config(box: Box, name: str, host: int | None = None) -> NodeConfig:
         images=box.images,
         image_network=host,
         docker_config=docker_config(),
+        seccomp=box.path / "seccomp",
         cni=cni_config(box, name) if box.cni else None,
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from kubesvc.api.meta import JSON
 from kubesvc.api.pods import Container, Pod
 from kubesvc.kernel import mounts
 from kubesvc.node import hostimage, records, spec, termination
@@ -30,6 +31,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     environment: Mapping[str, str]
     binds: Sequence[Bind]
     processes: Path | None = None  # another container's PID namespace, to see its processes
+    seccomp: JSON | None = None  # which system calls it may make, as the OCI runtime spec has it; None: every one
 
 
 def make(
@@ -42,6 +44,9 @@ def make(
     last_words = Bind(str(termination.make(bundle)), container.termination_message_path)
     binds = [*around.binds, last_words]
     account = Account()
+    if image.is_host and any(bind.propagation == "rshared" for bind in around.binds):
+        # runc makes the mount that the root is on private. Volumes are on the same one, and couldn't be shared then.
+        mounts.mount_itself(root)
     if image.is_host:
         binds = [*hostimage.make_root(root), *binds]
         if container.working_dir:
@@ -66,6 +71,7 @@ def make(
         available=machine.runtime.capabilities,
         image=image,
         account=account,
+        seccomp=around.seccomp,
     )
     made = bundle / "config.json"
     made.touch(mode=0o600)  # Secrets are in the environment
@@ -76,6 +82,19 @@ def remove(bundle: Path) -> None:
     """Take a bundle away, with its root."""
     mounts.unmount_all(bundle)
     shutil.rmtree(bundle, ignore_errors=True)
+
+
+def empty(bundle: Path) -> None:
+    """Take away what a container that has ended wrote; what is known of it stays."""
+    mounts.unmount_all(bundle)
+    for name in ("rootfs", "upper", "work"):
+        shutil.rmtree(bundle / name, ignore_errors=True)
+
+
+def written(bundle: Path) -> Path:
+    """Where what a container writes is: above its image's layers, or in a root of its own."""
+    upper = bundle / "upper"
+    return upper if upper.is_dir() else bundle / "rootfs"
 
 
 def forget_old(paths: PodPaths, container: str, attempt: int) -> None:

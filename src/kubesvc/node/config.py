@@ -5,6 +5,7 @@ RUN_DIR/
   pods/UID/netns                  the pod's network namespace, pinned
   pods/UID/etc/                   hosts, hostname, resolv.conf, shared by the pod's containers
   pods/UID/volumes/NAME/          emptyDir, configMap, secret
+  pods/UID/images/NAME/           an image volume: rootfs/, mounted
   pods/UID/logs/NAME/ATTEMPT.log  CRI format
   pods/UID/containers/NAME/ATTEMPT/   an OCI bundle: config.json, rootfs/, pidfile, container.json
   exits/ID                        written by conmon: the exit code
@@ -52,6 +53,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     log_max_size: int = 10 << 20  # bytes, as the kubelet's containerLogMaxSize; a larger log is put aside
     log_max_files: int = 5  # how many are kept of a container, the current one too: containerLogMaxFiles
     log_interval: float = 10.0  # seconds between two looks at them
+    storage_interval: float = 10.0  # seconds between two looks at what pods with limits of it keep on disk
     runtime: str = "runc"
     monitor: str = "conmon"
     withdrawal_wait: float = 2.0
@@ -64,6 +66,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     resolv_conf: Path = Path("/etc/resolv.conf")  # the machine's: for dnsPolicy Default, and more search domains
 
     cni: CniConfig | None = None  # None: pods' networks are podnet.py's
+    seccomp: Path = Path("/var/lib/kubelet/seccomp")  # where profiles are that pods name: type Localhost
     mtu: int = 0  # bytes, of pods' links; 0: the kernel's choice
 
     @property
@@ -132,11 +135,25 @@ class PodPaths(msgspec.Struct, frozen=True):
     def containers(self) -> Path:
         return self.root / "containers"
 
+    @property
+    def volumes(self) -> Path:
+        return self.root / "volumes"
+
     def volume(self, name: str) -> Path:
-        return self.root / "volumes" / name
+        return self.volumes / name
+
+    @property
+    def images(self) -> Path:
+        return self.root / "images"
+
+    def image(self, volume: str) -> Path:
+        return self.images / volume / "rootfs"
+
+    def logs(self, container: str) -> Path:
+        return self.root / "logs" / container
 
     def log(self, container: str, attempt: int) -> Path:
-        return self.root / "logs" / container / f"{attempt}.log"
+        return self.logs(container) / f"{attempt}.log"
 
     def bundle(self, container: str, attempt: int) -> Path:
         return self.containers / container / str(attempt)

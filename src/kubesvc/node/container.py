@@ -21,6 +21,7 @@ from kubesvc.node.config import PodPaths
 from kubesvc.node.environment import ConfigError
 from kubesvc.node.grace import Grace
 from kubesvc.node.images.image import Image
+from kubesvc.node.images.volumes import ImageVolumes
 from kubesvc.node.images.wanted import NotYet, WantedImage
 from kubesvc.node.lifecycle import Backoff, State, View
 from kubesvc.node.machine import Machine
@@ -47,6 +48,7 @@ class ContainerRunner:
         self._attempt: Attempt | None = None
         self._prober: Prober | None = None
         self._image = WantedImage(machine.images, self._event, self._image_changed)
+        self._image_volumes = ImageVolumes(machine.images, paths, self._event, self._image_changed)
         self._address = ""  # where hooks and probes ask
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = 0  # starts in a row that failed for want of something
@@ -85,6 +87,7 @@ class ContainerRunner:
         try:
             self._machine.runtime.check()
             image = self._image.obtain(pod, self.container, now)
+            self._image_volumes.mount(pod, self.container, now)
             around = surroundings(self.container, image)
             spec.command(self.container, around.environment, image)
             security.keep_from_root(pod, self.container, image)
@@ -244,6 +247,7 @@ class ContainerRunner:
     def leave(self) -> None:
         """The agent stops: let go without ending anything."""
         self._image.leave()
+        self._image_volumes.leave()
         if self._prober is not None:
             self._prober.stop()
         for task in self._tasks:

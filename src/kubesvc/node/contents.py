@@ -77,7 +77,7 @@ def _of_source(volume: Volume, pod: Pod, sources: Sources, fields: Fields) -> Fi
                 raise ConfigError(f"projected: {why}")
         return whole
     raise ConfigError(
-        "this type of volume is not supported: use emptyDir, hostPath, configMap, secret, downwardAPI or projected"
+        "this type of volume is not supported: use emptyDir, hostPath, configMap, secret, downwardAPI, projected, image"
     )
 
 

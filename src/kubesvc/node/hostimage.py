@@ -45,7 +45,7 @@ def make_root(root: Path) -> list[Bind]:
             (root / name).symlink_to(os.readlink(source))
         elif source.is_dir():
             (root / name).mkdir()
-            binds.append(Bind(f"/{name}", f"/{name}", read_only=True, recursive=True))
+            binds.append(Bind(f"/{name}", f"/{name}", read_only=True, recursive=True, all_read_only=True))
     folder = root / "etc"
     folder.mkdir()
     for name, text in (("passwd", etc.PASSWD), ("group", etc.GROUP), ("nsswitch.conf", etc.NSSWITCH)):

@@ -19,7 +19,7 @@ from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
 from kubesvc.kernel import sysctl
 from kubesvc.kernel.links import Links
-from kubesvc.node import etc, health, lease, registration, renewal, rotation, routes
+from kubesvc.node import diskusage, etc, health, lease, registration, renewal, rotation, routes
 from kubesvc.node.agent import Agent
 from kubesvc.node.cni.attachments import Attachments
 from kubesvc.node.config import NodeConfig
@@ -118,6 +118,7 @@ async def _serve(
     group.create_task(NodeServer(config, agent).run())
     group.create_task(agent.run())
     group.create_task(rotation.keep(agent, config))
+    group.create_task(diskusage.keep(agent, config))
     log.info("node %s: pods get addresses of %s", config.node_name, ", ".join(map(str, networks)))
 
 

@@ -19,7 +19,7 @@ from kubesvc.api.errors import ApiError, Conflict, NotFound
 from kubesvc.api.meta import JSON, Condition
 from kubesvc.api.pods import Container, Pod
 from kubesvc.client.session import Unreachable
-from kubesvc.node import lifecycle, status
+from kubesvc.node import eviction, lifecycle, status
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.cni.network import CniError
 from kubesvc.node.container import MIN_GRACE, ContainerRunner
@@ -32,10 +32,11 @@ from kubesvc.node.machine import Machine
 from kubesvc.node.publisher import Publisher
 from kubesvc.node.records import PodRecord
 from kubesvc.node.sandbox import Sandbox
+from kubesvc.node.status import Failure
 
 log = logging.getLogger(__name__)
 
-AT_LEAST = 1.0  # seconds from SIGTERM to SIGKILL for a pod that is deleted by force, as upstream
+AT_LEAST = 1.0  # seconds from SIGTERM to SIGKILL for a pod that is deleted by force or evicted, as upstream
 
 Failures = (OSError, ApiError, Unreachable, ConfigError, HostnameTooLong, Exhausted, HostPortRefused, CniError)
 
@@ -54,7 +55,9 @@ class PodWorker:
         self._gone = False  # no longer in the API
         self._forced = asyncio.Event()  # whoever deletes it wants no waiting
         self._ended = False
-        self._expired = pod.status.reason == status.DEADLINE  # it was active for longer than it may
+        self._eviction = ""  # why it is to be evicted
+        known = pod.status.reason in (status.DEADLINE, eviction.REASON)
+        self._failure = Failure(pod.status.reason, pod.status.message) if known else None
         self.runners = {c.name: self._runner(c) for c in pod.spec.every_container}
         self._publisher = Publisher(machine.session, pod, self._status)
         self._finished = record is None and pod.status.phase in ("Succeeded", "Failed")
@@ -89,6 +92,17 @@ class PodWorker:
         self._forced.set()
         self._hurry()
         self._wake.set()
+
+    def evict(self, message: str) -> None:
+        """It uses more of the node than it may."""
+        if self.begun:
+            self._eviction = message
+            self._wake.set()
+
+    @property
+    def begun(self) -> bool:
+        """It is here, and neither over nor told to go."""
+        return self._sandbox.record is not None and not (self._finished or self.going or self._eviction)
 
     def _hurry(self) -> None:
         """End within what the deletion says by now."""
@@ -149,17 +163,23 @@ class PodWorker:
             if self._stale:
                 self._publisher.changed()  # at once: its endpoints are still served
             return
+        await self._sandbox.learn_features(self.pod)
         address = record.address or str(self._machine.config.node_ip)
         found = [await runner.adopt(address, statuses.get(name)) for name, runner in self.runners.items()]
         if any(found):
             log.info("pod %s/%s: adopted", *self.pod.key)
         self._finished = self.pod.status.phase in ("Succeeded", "Failed")
+        if self._finished and self._failure is not None and self._failure.reason == eviction.REASON:
+            await self._sandbox.make_room()  # the agent before may have been killed at it
         if any(found) and not self._finished:
             self._sandbox.follow(self.pod)
         self._changed()
 
     async def _within_deadline(self) -> float | None:
         """The next step, while there is time: the deadline counts from the pod's start on this node."""
+        if self._eviction:
+            await self._evict(self._eviction)
+            return None
         seconds = self.pod.spec.active_deadline_seconds
         if seconds is None:
             return await self._step()
@@ -173,8 +193,19 @@ class PodWorker:
     async def _expire(self) -> None:
         """The pod was active for longer than it may: its containers end, and it has failed."""
         self._machine.tell(self.pod, status.DEADLINE, status.TOO_LONG)
-        await self._end_containers(self._grace())
-        self._expired = self._finished = True
+        await self._fail(Failure(status.DEADLINE, status.TOO_LONG), self._grace())
+
+    async def _evict(self, message: str) -> None:
+        """Its containers end soon, whatever grace they were promised, and what they wrote makes room."""
+        self._machine.tell(self.pod, eviction.REASON, message, warning=True)
+        await self._fail(Failure(eviction.REASON, message), AT_LEAST)
+        for runner in self.runners.values():
+            await runner.settled()
+        await self._sandbox.make_room()
+
+    async def _fail(self, why: Failure, grace: float) -> None:
+        await self._end_containers(grace)
+        self._failure, self._finished = why, True
         await self._sandbox.leave_network(self.pod)
         self._publisher.changed()
 
@@ -210,7 +241,7 @@ class PodWorker:
         self._publisher.changed()
 
     def _for_container(self, container: Container, image: Image) -> Surroundings:
-        """Raises ConfigError."""
+        """Raises ConfigError, RuntimeFailure."""
         target = self.runners.get(container.target_container_name)
         return self._sandbox.around(self.pod, container, image, target.processes if target is not None else None)
 
@@ -238,8 +269,9 @@ class PodWorker:
             addresses=self._sandbox.addresses,
             host_ips=list(map(str, self._machine.config.node_ips)),
             started_at=self._started_at,
+            all_read_only=self._machine.runtime.features.all_read_only,
             ended=self._ended,
-            expired=self._expired,
+            failure=self._failure,
             before=standing,
         )
         creating = all(not v.id and v.reason == "ContainerCreating" and not v.message for v in views.values())

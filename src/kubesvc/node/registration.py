@@ -44,6 +44,7 @@ class Facts(msgspec.Struct, frozen=True):
     memory: int  # KiB
     runtime: str
     version: str
+    storage: int = 0  # KiB, of the file system under the pods
 
 
 def _read(path: str) -> str:
@@ -66,7 +67,15 @@ def facts(config: NodeConfig, version: str) -> Facts:
         int(memory),
         _runtime_version(config.runtime),
         version,
+        _storage(config.run_dir),
     )
+
+
+def _storage(path: Path) -> int:
+    """What the file system has that `path` is on, or will be."""
+    there = next(parent for parent in (path, *path.parents) if parent.exists())
+    found = os.statvfs(there)
+    return found.f_blocks * found.f_frsize >> 10
 
 
 def _runtime_version(name: str) -> str:
@@ -94,7 +103,12 @@ def node_labels(config: NodeConfig, found: Facts) -> dict[str, str]:
 
 def capacity(found: Facts) -> dict[str, str]:
     """resource -> quantity"""
-    return {"cpu": str(found.cpus), "memory": f"{found.memory}Ki", "pods": str(MAX_PODS)}
+    return {
+        "cpu": str(found.cpus),
+        "memory": f"{found.memory}Ki",
+        "ephemeral-storage": f"{found.storage}Ki",
+        "pods": str(MAX_PODS),
+    }
 
 
 def node_status(config: NodeConfig, found: Facts, now: str, since: Mapping[str, str], told: Conditions) -> JSON:

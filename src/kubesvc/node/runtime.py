@@ -10,6 +10,7 @@ exit file. It outlives the agent, and so containers do.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -18,13 +19,17 @@ from pathlib import Path
 
 import msgspec
 
+from kubesvc.kernel import mounts
 from kubesvc.kernel.descriptors import readable
 from kubesvc.node import capabilities, cgroups
 from kubesvc.node.config import NodeConfig
 
+log = logging.getLogger(__name__)
+
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/libexec/podman:/usr/libexec/crio"
-PACKAGES = {"runc": "runc", "crun": "crun", "conmon": "conmon"}  # program -> Debian package
+PACKAGES = {"runc": "runc", "crun": "crun", "conmon": "conmon", "du": "coreutils"}  # program -> Debian package
 MAX_LOG = 64 << 20  # bytes; then conmon starts the log anew
+_KERNEL_SECCOMP = Path("/proc/sys/kernel/seccomp")
 
 
 class RuntimeFailure(Exception):
@@ -36,6 +41,29 @@ class Finished(msgspec.Struct, frozen=True):
 
     code: int
     output: str
+
+
+class Features(msgspec.Struct, frozen=True):
+    """What the runtime and the kernel can do that not all of them can."""
+
+    seccomp: bool = True  # while nobody knows better: the runtime says so itself when it can't
+    all_read_only: bool = False
+    """Mounts are made read-only with what is mounted below them."""
+
+
+class _Seccomp(msgspec.Struct):
+    enabled: bool = True
+
+
+class _Linux(msgspec.Struct):
+    seccomp: _Seccomp = msgspec.field(default_factory=_Seccomp)
+
+
+class _Told(msgspec.Struct, rename="camel"):
+    """What `runc features` prints."""
+
+    mount_options: list[str] = []
+    linux: _Linux = msgspec.field(default_factory=_Linux)
 
 
 class _Sync(msgspec.Struct):
@@ -62,6 +90,8 @@ class Runtime:
         self._paths = config.paths
         self.has_cgroups = cgroups.writable()
         self.capabilities = capabilities.available()
+        self.features = Features()
+        self._knows_features = False
 
     def check(self) -> None:
         """Raises RuntimeFailure when a program is missing."""
@@ -128,6 +158,20 @@ class Runtime:
         if sync.data <= 0:
             raise RuntimeFailure(_readable(sync.message) or f"{self._config.runtime} create failed")
         return sync.data
+
+    async def learn_features(self) -> None:
+        """Ask the runtime what it can do, once, since only few pods need to know. One too old to tell can little."""
+        if self._knows_features:
+            return
+        try:
+            done = await self._run("features")
+            told = msgspec.json.decode(done.output, type=_Told)
+        except (OSError, RuntimeFailure, msgspec.DecodeError) as error:
+            log.info("%s doesn't say what it can do: %s", self._config.runtime, error)
+            told = _Told()
+        deep = "rro" in told.mount_options and mounts.can_make_all_read_only()
+        self.features = Features(told.linux.seccomp.enabled and _KERNEL_SECCOMP.exists(), deep)
+        self._knows_features = True
 
     async def start(self, id_: str) -> None:
         """Let the program of a created container begin. Raises RuntimeFailure when it can't be executed."""

@@ -17,7 +17,19 @@ from pathlib import Path
 from kubesvc.api.core import Service
 from kubesvc.api.pods import Container, Pod, ResourceFieldSelector
 from kubesvc.kernel import mounts
-from kubesvc.node import claims, environment, etc, podnet, reaper, records, volumes
+from kubesvc.node import (
+    bundles,
+    claims,
+    environment,
+    etc,
+    mounting,
+    podnet,
+    profiles,
+    reaper,
+    records,
+    security,
+    volumes,
+)
 from kubesvc.node.bundles import Surroundings
 from kubesvc.node.cni.attachments import Attachments
 from kubesvc.node.cni.network import CniError
@@ -68,6 +80,7 @@ class Sandbox:
         CniError.
         """
         reader = self._machine.reader
+        await self.learn_features(pod)
         network = asyncio.ensure_future(self._network(pod))
         try:
             self._sources, self._services, tokens = await asyncio.gather(
@@ -83,6 +96,11 @@ class Sandbox:
             await asyncio.to_thread(self._files, pod)
             self._ready = True
             self.follow(pod)
+
+    async def learn_features(self, pod: Pod) -> None:
+        """What the machine can do, if the pod asks for what some can't."""
+        if mounting.is_asked_for(pod) or any(security.seccomp(pod, c) is not None for c in pod.spec.every_container):
+            await self._machine.runtime.learn_features()
 
     async def _network(self, pod: Pod) -> None:
         if self._connected:
@@ -148,7 +166,9 @@ class Sandbox:
         return environment.field_value(path, pod, self.addresses, self._host_ips)
 
     def around(self, pod: Pod, container: Container, image: Image, processes: Path | None) -> Surroundings:
-        """What one container of an image gets; `processes`: the PID namespace that it shares. Raises ConfigError."""
+        """What one container of an image gets; `processes`: the PID namespace that it shares.
+
+        Raises ConfigError, RuntimeFailure."""
         hostname = self._hostname(pod)
         variables = environment.build(
             container,
@@ -161,11 +181,13 @@ class Sandbox:
             allocatable=self._machine.allocatable,
         )
         files = [Bind(str(self._paths.etc / name), f"/etc/{name}") for name in ("hosts", "hostname", "resolv.conf")]
-        binds = [*files, *volumes.binds(claims.resolve(pod, self._sources), container, self._paths, variables)]
+        resolved, deep = claims.resolve(pod, self._sources), self._machine.runtime.features.all_read_only
+        binds = [*files, *volumes.binds(resolved, container, self._paths, variables, all_read_only=deep)]
         network = None if pod.spec.host_network else self._paths.netns
         if pod.spec.share_process_namespace:
             processes = self._paths.pidns
-        return Surroundings(self.address, network, hostname, variables, binds, processes)
+        seccomp = profiles.load(self._machine.config, self._machine.runtime, pod, container)
+        return Surroundings(self.address, network, hostname, variables, binds, processes, seccomp)
 
     # ── while it runs ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -219,6 +241,17 @@ class Sandbox:
             await asyncio.to_thread(attachments.delete, pod.metadata.uid)
         except CniError as error:
             self._machine.tell(pod, "FailedKillPod", str(error), warning=True)
+
+    async def make_room(self) -> None:
+        """What an evicted pod has written goes; logs and records stay until the pod does. Again is fine."""
+        await asyncio.to_thread(self._make_room)
+
+    def _make_room(self) -> None:
+        for written in (self._paths.volumes, self._paths.images):
+            mounts.unmount_all(written)
+            shutil.rmtree(written, ignore_errors=True)
+        for bundle in self._paths.containers.glob("*/*"):
+            bundles.empty(bundle)
 
     async def remove(self, pod: Pod) -> None:
         """Everything, files too."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from kubesvc.api.meta import JSON
-from kubesvc.api.pods import Container, Pod, SecurityContext
+from kubesvc.api.pods import Container, Pod, SeccompProfile, SecurityContext
 from kubesvc.node.environment import ConfigError
 from kubesvc.node.images.accounts import Account
 from kubesvc.node.images.image import Image
@@ -36,6 +36,14 @@ def capabilities(container: Container, available: Collection[str]) -> list[str]:
         wanted = set() if "ALL" in drop else wanted - {f"CAP_{c}" for c in drop}
         wanted |= set(available) if "ALL" in add else {f"CAP_{c}" for c in add}
     return sorted(wanted & set(available))
+
+
+def seccomp(pod: Pod, container: Container) -> SeccompProfile | None:
+    """The profile of system calls that it is confined by: its own, else the pod's. None: it isn't, as nobody who is
+    privileged is."""
+    of_pod, own = _said(pod, container)
+    found = own.seccomp_profile or of_pod.seccomp_profile
+    return None if own.privileged or found is None or found.type == "Unconfined" else found
 
 
 def user(pod: Pod, container: Container, account: Account) -> JSON:

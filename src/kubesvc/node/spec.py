@@ -30,14 +30,14 @@ class Bind(msgspec.Struct, frozen=True):
     source: str
     target: str
     read_only: bool = False
-    recursive: bool = False
+    recursive: bool = False  # with what is mounted below it
+    all_read_only: bool = False  # what is mounted below it too
+    propagation: str = "rprivate"  # rslave: later mounts there are seen here; rshared: and the other way round
 
     def mount(self) -> JSON:
-        recursive = "r" if self.recursive else ""
-        options = [f"{recursive}bind", "rprivate"]
+        options = ["rbind" if self.recursive else "bind", self.propagation]
         if self.read_only:
-            # rro makes the mounts below read-only too; "ro" is only the topmost.
-            options += ["ro", *(["rro"] if self.recursive else [])]
+            options += ["ro", *(["rro"] if self.all_read_only else [])]
         return {"destination": self.target, "type": "bind", "source": self.source, "options": options}
 
 
@@ -100,10 +100,11 @@ def build(
     available: Collection[str],
     image: Image,
     account: Account,
+    seccomp: JSON | None = None,
 ) -> JSON:
     """config.json. `network`: the path of the pod's namespace, None for the node's own; `processes`: that
     of a PID namespace to share; `cgroup` None: none is made;
-    `available`: the capabilities the machine has. Raises ConfigError."""
+    `available`: the capabilities the machine has; `seccomp`: which system calls it may make. Raises ConfigError."""
     granted = security.capabilities(container, available)
     of_pod, own = pod.spec.security_context or SecurityContext(), container.security_context or SecurityContext()
     process = {
@@ -141,6 +142,12 @@ def build(
     linux: JSON = {"namespaces": namespaces}
     if not own.privileged:
         linux |= {"maskedPaths": list(MASKED), "readonlyPaths": list(READ_ONLY)}
+    # Without one that is shared too, what a container mounts can't be seen outside of it.
+    for propagation in ("rshared", "rslave"):
+        if any(bind.propagation == propagation for bind in binds):
+            linux.setdefault("rootfsPropagation", propagation)
+    if seccomp is not None:
+        linux["seccomp"] = seccomp
     if of_pod.sysctls:
         linux["sysctl"] = {setting.name: setting.value for setting in of_pod.sysctls}
     if cgroup is not None:

@@ -9,13 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
+import msgspec
+
 from kubesvc.api.meta import JSON, Condition, format_time
 from kubesvc.api.pods import Container, Pod
+from kubesvc.node import mounting
 from kubesvc.node.lifecycle import Exit, State, View, is_sidecar
 
 CREATING, INITIALIZING = "ContainerCreating", "PodInitializing"
 OURS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
 DEADLINE, TOO_LONG = "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a pod as a whole has failed, whatever its containers did."""
+
+    reason: str
+    message: str
 
 
 def _time(seconds: float) -> str:
@@ -43,10 +53,12 @@ def _state(view: View, initializing: bool) -> JSON:
     return {"waiting": waiting}
 
 
-def container_status(container: Container, view: View, *, initializing: bool = False) -> JSON:
-    """`initializing`: the pod has init containers."""
+def container_status(
+    container: Container, view: View, *, initializing: bool = False, all_read_only: bool = False
+) -> JSON:
+    """`initializing`: the pod has init containers; `all_read_only`: the machine makes mounts below others read-only."""
     last = view.exit if view.state is State.WAITING and view.exit is not None else view.last
-    return {
+    found: JSON = {
         "name": container.name,
         "image": container.image,
         "imageID": view.image if view.id else "",
@@ -57,6 +69,9 @@ def container_status(container: Container, view: View, *, initializing: bool = F
         "state": _state(view, initializing),
         "lastState": _terminated(last) if last is not None else {},
     }
+    if container.volume_mounts:
+        found["volumeMounts"] = mounting.status(container, possible=all_read_only)
+    return found
 
 
 def phase(pod: Pod, views: Mapping[str, View], *, ended: bool = False) -> str:
@@ -176,17 +191,21 @@ def build(
     addresses: Sequence[str],
     host_ips: Sequence[str],
     started_at: float,
+    all_read_only: bool = False,
     ended: bool = False,
-    expired: bool = False,
+    failure: Failure | None = None,
     before: Iterable[Condition] | None = None,
 ) -> JSON:
     """The status to patch. `before`: the conditions published last; by default those the pod carries.
-    `expired`: the pod was active for longer than it may be."""
-    phase_ = "Failed" if expired else phase(pod, views, ended=ended)
+    `failure`: the pod was ended, and why."""
+    phase_ = "Failed" if failure is not None else phase(pod, views, ended=ended)
     verdicts = _verdicts(pod, views, phase_, bool(addresses))
 
     def shown(container: Container) -> JSON:
-        return container_status(container, views[container.name], initializing=bool(pod.spec.init_containers))
+        initializing = bool(pod.spec.init_containers)
+        return container_status(
+            container, views[container.name], initializing=initializing, all_read_only=all_read_only
+        )
 
     found: JSON = {
         "phase": phase_,
@@ -198,11 +217,11 @@ def build(
         ),
         "containerStatuses": [shown(c) for c in pod.spec.containers],
     }
-    if expired:
-        found |= {"reason": DEADLINE, "message": TOO_LONG}
+    if failure is not None:
+        found |= {"reason": failure.reason, "message": failure.message}
     if pod.spec.ephemeral_containers:
         found["ephemeralContainerStatuses"] = [
-            container_status(c, views[c.name]) for c in pod.spec.ephemeral_containers
+            container_status(c, views[c.name], all_read_only=all_read_only) for c in pod.spec.ephemeral_containers
         ]
     if pod.spec.init_containers:
         found["initContainerStatuses"] = [shown(c) for c in pod.spec.init_containers]

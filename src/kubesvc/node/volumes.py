@@ -7,6 +7,7 @@ Keys are laid out as upstream's atomic writer does, so that an update can be one
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import stat
@@ -14,11 +15,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from kubesvc.api.pods import Container, HostPathVolume, Pod
+from kubesvc.api.quantity import quantity
 from kubesvc.kernel import mounts
-from kubesvc.node import contents
+from kubesvc.node import contents, mounting
 from kubesvc.node.config import PodPaths
 from kubesvc.node.contents import Fields, Files
 from kubesvc.node.environment import ConfigError, Sources, expand, unknown
+from kubesvc.node.runtime import RuntimeFailure
 from kubesvc.node.spec import Bind
 
 
@@ -26,7 +29,7 @@ def prepare(pod: Pod, paths: PodPaths, sources: Sources, fields: Fields) -> None
     """Make what is missing of the pod's volumes. Raises ConfigError; the message is the event's."""
     for volume in pod.spec.volumes:
         target = paths.volume(volume.name)
-        if target.exists():
+        if target.exists() or volume.image is not None:  # a container's start has to do with images
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         if volume.empty_dir is not None:
@@ -49,12 +52,9 @@ def prepare(pod: Pod, paths: PodPaths, sources: Sources, fields: Fields) -> None
 
 
 def _kernel_size(limit: int | str | None) -> str:
-    """A quantity such as 64Mi in the kernel's spelling; "" for what it can't express."""
-    text = str(limit or "")
-    for suffix, short in (("Ki", "k"), ("Mi", "m"), ("Gi", "g")):
-        if text.endswith(suffix) and text[:-2].isdigit():
-            return text[:-2] + short
-    return text if text.isdigit() else ""
+    """A quantity such as 64Mi in bytes; "" for none."""
+    size = quantity(limit) if limit is not None else None
+    return str(math.ceil(size)) if size else ""
 
 
 _OF_TYPE: dict[str, tuple[Callable[[Path], bool], str]] = {
@@ -150,20 +150,29 @@ def _same(data: Path, files: Files) -> bool:
     )
 
 
-def binds(pod: Pod, container: Container, paths: PodPaths, variables: Mapping[str, str]) -> list[Bind]:
-    """What the container's volumeMounts come to; `variables` are its environment. Raises ConfigError for one that
-    can't be."""
+def binds(
+    pod: Pod, container: Container, paths: PodPaths, variables: Mapping[str, str], *, all_read_only: bool
+) -> list[Bind]:
+    """What the container's volumeMounts come to; `variables` are its environment; `all_read_only`: whether the machine
+    can make what is mounted below a volume read-only. Raises ConfigError, RuntimeFailure for one that can't be."""
     volumes = {volume.name: volume for volume in pod.spec.volumes}
     found = []
     for mount in container.volume_mounts:
         volume = volumes.get(mount.name)
         if volume is None:
             raise ConfigError(f'volumeMounts: there is no volume named "{mount.name}"')
-        source = paths.volume(mount.name) if volume.host_path is None else Path(volume.host_path.path)
+        source = paths.volume(mount.name) if volume.image is None else paths.image(mount.name)
+        source = source if volume.host_path is None else Path(volume.host_path.path)
         if sub_path := mount.sub_path or _expanded(mount.sub_path_expr, variables):
-            source = _sub_path(source, sub_path)
+            source = _sub_path(source, sub_path, may_make=volume.image is None)
         read_only = mount.read_only or (volume.empty_dir is None and volume.host_path is None)
-        found.append(Bind(str(source), mount.mount_path, read_only=read_only))
+        deep = mounting.all_read_only(mount, possible=all_read_only)
+        propagation = mounting.propagation(mount)
+        if propagation != "rprivate":
+            on = mounts.enclosing(source)
+            if problem := mounting.unfit(str(source), propagation, str(on.point), shared=on.shared, slave=on.slave):
+                raise RuntimeFailure(problem)
+        found.append(Bind(str(source), mount.mount_path, read_only, True, deep, propagation))
     return found
 
 
@@ -177,12 +186,16 @@ def _expanded(expression: str, variables: Mapping[str, str]) -> str:
     return path
 
 
-def _sub_path(volume: Path, sub_path: str) -> Path:
-    """The real path of a subPath, made as a directory if missing; never outside the volume, whatever links say."""
+def _sub_path(volume: Path, sub_path: str, *, may_make: bool) -> Path:
+    """The real path of a subPath, made as a directory if missing; never outside the volume, whatever links say.
+
+    Raises ConfigError, RuntimeFailure."""
     root = volume.resolve()
     real = (root / sub_path).resolve()
     if not real.is_relative_to(root):
         raise ConfigError(f"subPath {sub_path!r} leaves its volume")
+    if not may_make and not os.path.lexists(real):
+        raise RuntimeFailure(f"subPath {sub_path!r} is not in the image")
     if not os.path.lexists(real):
         real.mkdir(parents=True)
         real.chmod(0o777)

@@ -16,6 +16,9 @@ from kubesvc.apiserver.admission.causes import duplicate, forbidden, invalid, no
 
 NEGATIVE = "must be greater than or equal to 0"
 PROTOCOLS = ("SCTP", "TCP", "UDP")
+_PULL = ("Always", "IfNotPresent", "Never")
+_PROPAGATION = ("Bidirectional", "HostToContainer", "None")
+_SECCOMP = ("Localhost", "RuntimeDefault", "Unconfined")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 
 
@@ -41,9 +44,12 @@ def validate(spec: JSON, path: str, *more: str) -> Iterator[Cause]:
             yield from _ports(container, here, host_ports)
             yield from _environment(container, here)
             yield from _mounts(container, here, volumes)
+            yield from _propagation(container, here)
             yield from _probes(container, here)
             yield from _resources(container.get("resources") or {}, f"{here}.resources")
-            yield from _security(container.get("securityContext") or {}, f"{here}.securityContext")
+            context = container.get("securityContext") or {}
+            yield from _security(context, f"{here}.securityContext")
+            yield from _proc_mount(context, f"{here}.securityContext.procMount", spec)
 
 
 def _image(container: JSON, path: str) -> Iterator[Cause]:
@@ -52,9 +58,14 @@ def _image(container: JSON, path: str) -> Iterator[Cause]:
         yield required(f"{path}.image")
     elif image != image.strip():
         yield invalid(f"{path}.image", image, "must not have leading or trailing whitespace")
-    policy = container.get("imagePullPolicy") or ""
-    if policy not in ("Always", "IfNotPresent", "Never"):
-        yield not_supported(f"{path}.imagePullPolicy", policy, ("Always", "IfNotPresent", "Never"))
+    yield from validate_pull_policy(container, f"{path}.imagePullPolicy", "imagePullPolicy")
+
+
+def validate_pull_policy(tree: JSON, path: str, field: str) -> Iterator[Cause]:
+    """The policy in `field` of a container or an image volume."""
+    policy = tree.get(field) or ""
+    if policy not in _PULL:
+        yield not_supported(path, policy, _PULL)
 
 
 def _ports(container: JSON, path: str, host_ports: set[tuple[Any, ...]]) -> Iterator[Cause]:
@@ -138,6 +149,26 @@ def _mounts(container: JSON, path: str, volumes: set[Any]) -> Iterator[Cause]:
             yield invalid(f"{here}.subPathExpr", mount["subPathExpr"], why)
 
 
+def _propagation(container: JSON, path: str) -> Iterator[Cause]:
+    """Upstream names no mount of the list here."""
+    privileged = (container.get("securityContext") or {}).get("privileged")
+    for mount in container.get("volumeMounts") or ():
+        way, deep = mount.get("mountPropagation"), mount.get("recursiveReadOnly")
+        here = f"{path}.volumeMounts.mountPropagation"
+        if way is not None and way not in _PROPAGATION:
+            yield not_supported(here, way, _PROPAGATION)
+        if way == "Bidirectional" and not privileged:
+            yield forbidden(here, "Bidirectional mount propagation is available only to privileged containers")
+        here = f"{path}.volumeMounts.recursiveReadOnly"
+        if deep in ("Enabled", "IfPossible"):
+            if not mount.get("readOnly"):
+                yield forbidden(here, "may only be specified when readOnly is true")
+            if way not in (None, "None"):
+                yield forbidden(here, "may only be specified when mountPropagation is None or not specified")
+        elif deep not in (None, "Disabled"):
+            yield not_supported(here, deep, ("Disabled", "Enabled", "IfPossible"))
+
+
 def _probes(container: JSON, path: str) -> Iterator[Cause]:
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
         if (probe := container.get(name)) is None:
@@ -177,7 +208,39 @@ def _handler(handler: JSON, path: str) -> Iterator[Cause]:
         yield not_supported(f"{path}.httpGet.scheme", handler["httpGet"].get("scheme"), ("HTTP", "HTTPS"))
 
 
+def validate_seccomp(context: JSON, path: str) -> Iterator[Cause]:
+    """The profile of a pod's or a container's securityContext at `path`."""
+    profile = context.get("seccompProfile")
+    if profile is None:
+        return
+    here = f"{path}.seccompProfile"
+    kind, file = profile.get("type") or "", profile.get("localhostProfile")
+    if not kind:
+        yield required(f"{here}.type", "type is required when seccompProfile is set")
+    elif kind not in _SECCOMP:
+        yield not_supported(f"{here}.type", kind, _SECCOMP)
+    here = f"{here}.localhostProfile"
+    if kind != "Localhost":
+        if file is not None:
+            yield invalid(here, file, "can only be set when seccomp type is Localhost")
+    elif file is None:
+        yield required(here, "must be set when seccomp type is Localhost")
+    elif file.startswith("/"):
+        yield invalid(here, file, "must be a relative path")
+    elif ".." in file.split("/"):
+        yield invalid(here, file, "must not contain '..'")
+
+
+def _proc_mount(context: JSON, path: str, spec: JSON) -> Iterator[Cause]:
+    kind = context.get("procMount")
+    if kind not in (None, "Default", "Unmasked"):
+        yield not_supported(path, kind, ("Default", "Unmasked"))
+    elif kind == "Unmasked" and spec.get("hostUsers") is not False:
+        yield invalid(path, kind, "`hostUsers` must be false to use `Unmasked`")
+
+
 def _security(context: JSON, path: str) -> Iterator[Cause]:
+    yield from validate_seccomp(context, path)
     for field in ("runAsUser", "runAsGroup"):
         if (context.get(field) or 0) < 0:
             yield invalid(f"{path}.{field}", context[field], "must be between 0 and 2147483647, inclusive")

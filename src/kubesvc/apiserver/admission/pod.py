@@ -12,6 +12,7 @@ from typing import Any
 from kubesvc.api import names, registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
+from kubesvc.api.quantity import quantity
 from kubesvc.apiserver.admission import containers, ephemeral, gates, metadata, pod_defaults, unserved
 from kubesvc.apiserver.admission.causes import duplicate, forbidden, invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Context
@@ -59,6 +60,7 @@ def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
         return list(ephemeral.validate(new, old))
     spec = new.get("spec") or {}
     causes = list(validate_spec(spec, "spec"))
+    causes += _references(spec)
     if old is None or context.subresource != "binding":
         causes += gates.validate(spec, "spec")
     if old is None and spec.get("ephemeralContainers"):
@@ -71,6 +73,7 @@ def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
 def validate_spec(spec: JSON, path: str) -> Iterator[Cause]:
     """A PodSpec, of a pod or in a template."""
     yield from containers.validate(spec, path)
+    yield from containers.validate_seccomp(spec.get("securityContext") or {}, f"{path}.securityContext")
     yield from _volumes(spec, path)
     restart, dns = spec.get("restartPolicy") or "", spec.get("dnsPolicy") or ""
     if restart not in _RESTART:
@@ -135,6 +138,18 @@ def _volumes(spec: JSON, path: str) -> Iterator[Cause]:
         for kind, part in (("configMap", "name"), ("secret", "secretName"), ("hostPath", "path")):
             if kind in sources[:1] and not volume[kind].get(part):
                 yield required(f"{here}.{kind}.{part}")
+        if sources[:1] == ["image"]:
+            yield from containers.validate_pull_policy(volume["image"], f"{here}.image.pullPolicy", "pullPolicy")
+        limit = volume["emptyDir"].get("sizeLimit") if sources[:1] == ["emptyDir"] else None
+        if limit is not None and (amount := quantity(limit)) is not None and amount < 0:
+            yield forbidden(f"{here}.emptyDir.sizeLimit", "SizeLimit field must be a valid resource quantity")
+
+
+def _references(spec: JSON) -> Iterator[Cause]:
+    """A template may leave to others which image a volume is; a pod may not."""
+    for index, volume in enumerate(spec.get("volumes") or ()):
+        if volume.get("image") is not None and not volume["image"].get("reference"):
+            yield required(f"spec.volumes[{index}].image.reference")
 
 
 def _tolerations(spec: JSON, path: str) -> Iterator[Cause]:

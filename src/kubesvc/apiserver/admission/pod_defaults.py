@@ -115,6 +115,8 @@ def _volume(volume: JSON) -> None:
     for name in ("configMap", "secret", "downwardAPI", "projected"):
         if isinstance(source := volume.get(name), dict):
             source.setdefault("defaultMode", MODE)
+    if isinstance(image := volume.get("image"), dict) and not image.get("pullPolicy"):
+        image["pullPolicy"] = pull_policy(image.get("reference") or "")
     if isinstance(host := volume.get("hostPath"), dict):
         host.setdefault("type", "")
     for source in _objects((volume.get("projected") or {}).get("sources")):

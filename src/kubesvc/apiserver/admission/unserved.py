@@ -10,7 +10,7 @@ from typing import Any
 from kubesvc.api.meta import JSON
 
 _SERVED_VOLUMES = ("name", "emptyDir", "configMap", "secret", "downwardAPI", "projected", "hostPath",
-                   "persistentVolumeClaim")  # fmt: skip
+                   "persistentVolumeClaim", "image")  # fmt: skip
 
 # a field of a spec -> whether its value asks for something that isn't done, and what happens instead
 _POD: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -24,29 +24,15 @@ _CONTAINER: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 _SECURITY: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "seccompProfile": (lambda value: (value or {}).get("type") == "Localhost", "no system call is refused"),
     "appArmorProfile": (lambda value: (value or {}).get("type") == "Localhost", "the machine's own profile is used"),
     "seLinuxOptions": (bool, "processes have the machine's own label"),
     "procMount": (lambda value: value == "Unmasked", "/proc is masked as ever"),
-}
-
-_EMPTY_DIR: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "sizeLimit": (bool, "it may grow as long as the disk has room"),
 }
 
 _RETENTION: dict[str, tuple[Callable[[Any], bool], str]] = {
     name: (lambda value: value == "Delete", "claims stay until somebody deletes them")
     for name in ("whenDeleted", "whenScaled")
 }
-
-_MOUNT: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "mountPropagation": (
-        lambda value: value in ("HostToContainer", "Bidirectional"),
-        "mounts stay where they are made",
-    ),
-    "recursiveReadOnly": (lambda value: value == "Enabled", "only the mount itself is read-only"),
-}
-
 
 _JOB: dict[str, tuple[Callable[[Any], bool], str]] = {
     "podFailurePolicy": (bool, "every failure of a pod counts the same"),
@@ -76,12 +62,7 @@ def in_pod_spec(spec: JSON, path: str) -> Iterator[str]:
             where = f"{path}.{section}[{index}]"
             yield from _told(_CONTAINER, container, where)
             yield from _told(_SECURITY, container.get("securityContext") or {}, f"{where}.securityContext")
-            for number, mount in enumerate(container.get("volumeMounts") or ()):
-                yield from _told(_MOUNT, mount, f"{where}.volumeMounts[{number}]")
     for index, volume in enumerate(spec.get("volumes") or ()):
-        empty = volume.get("emptyDir") or {}
-        if empty.get("medium") != "Memory":
-            yield from _told(_EMPTY_DIR, empty, f"{path}.volumes[{index}].emptyDir")
         for source in volume:
             if source not in _SERVED_VOLUMES:
                 yield f"{path}.volumes[{index}].{source} is not served yet: the pod can't start with it"

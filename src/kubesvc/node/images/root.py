@@ -20,7 +20,9 @@ LARGEST = 4 << 20  # bytes of passwd and group
 
 
 def mount(store: Store, image: Image, bundle: Path) -> None:
-    """Mount the image on `bundle`/rootfs, an empty directory. Raises OSError, ImageError."""
+    """Mount the image on `bundle`/rootfs, an empty directory; `bundle` is a container's or a volume's.
+
+    Raises OSError, ImageError."""
     (bundle / MARK).write_text(image.id)
     if not store.complete(image):
         raise ImageError(f"image {image.shown} was removed from this node")
@@ -36,11 +38,12 @@ def mount(store: Store, image: Image, bundle: Path) -> None:
 
 
 def in_use(run_path: Path) -> set[str]:
-    """The ids of images of the containers of every node that keeps its pods below `run_path`."""
+    """The ids of images of the containers and volumes of every node that keeps its pods below `run_path`."""
     found = set()
-    for path in run_path.glob(f"*/pods/*/containers/*/*/{MARK}"):
-        with suppress(OSError):
-            found.add(path.read_text())
+    for place in ("containers/*/*", "images/*"):
+        for path in run_path.glob(f"*/pods/*/{place}/{MARK}"):
+            with suppress(OSError):
+                found.add(path.read_text())
     return found
 
 
