@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kubesvc.api.meta import Condition, LabelSelector, LabelSelectorRequirement, Object, Struct
+from kubesvc.api.meta import JSON, Condition, LabelSelector, LabelSelectorRequirement, Object, Struct
 
 
 class ObjectFieldSelector(Struct, frozen=True):
@@ -256,6 +256,10 @@ class PersistentVolumeClaimVolume(Struct, frozen=True):
     read_only: bool = False
 
 
+class EphemeralVolume(Struct, frozen=True):
+    volume_claim_template: JSON = {}
+
+
 class Volume(Struct, frozen=True):
     name: str
     config_map: ConfigMapVolume | None = None
@@ -265,6 +269,7 @@ class Volume(Struct, frozen=True):
     projected: ProjectedVolume | None = None
     host_path: HostPathVolume | None = None
     persistent_volume_claim: PersistentVolumeClaimVolume | None = None
+    ephemeral: EphemeralVolume | None = None
 
 
 class Toleration(Struct, frozen=True):

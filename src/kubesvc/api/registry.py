@@ -9,7 +9,19 @@ from __future__ import annotations
 
 import msgspec
 
-from kubesvc.api import apps, balancing, batch, certificates, coordination, core, discovery, networking, nodes, pods
+from kubesvc.api import (
+    apps,
+    balancing,
+    batch,
+    certificates,
+    coordination,
+    core,
+    discovery,
+    networking,
+    nodes,
+    pods,
+    storage,
+)
 from kubesvc.api.meta import Object
 
 READ = ("get", "list", "watch")
@@ -353,6 +365,7 @@ PERSISTENT_VOLUME = Kind(
     ("pv",),
     (),
     ("status",),
+    storage.PersistentVolume,
 )
 PERSISTENT_VOLUME_CLAIM = Kind(
     "",
@@ -364,8 +377,18 @@ PERSISTENT_VOLUME_CLAIM = Kind(
     ("pvc",),
     (),
     ("status",),
+    storage.PersistentVolumeClaim,
 )
-STORAGE_CLASS = Kind("storage.k8s.io", "v1", "StorageClass", "storageclasses", "storageclass", False, ("sc",))
+STORAGE_CLASS = Kind(
+    "storage.k8s.io",
+    "v1",
+    "StorageClass",
+    "storageclasses",
+    "storageclass",
+    False,
+    ("sc",),
+    view=storage.StorageClass,
+)
 POD_DISRUPTION_BUDGET = Kind(
     "policy",
     "v1",

@@ -162,7 +162,9 @@ def binds(pod: Pod, container: Container, paths: PodPaths, variables: Mapping[st
         source = paths.volume(mount.name) if volume.host_path is None else Path(volume.host_path.path)
         if sub_path := mount.sub_path or _expanded(mount.sub_path_expr, variables):
             source = _sub_path(source, sub_path)
-        read_only = mount.read_only or (volume.empty_dir is None and volume.host_path is None)
+        claimed = volume.persistent_volume_claim
+        read_only = mount.read_only or (claimed is not None and claimed.read_only)
+        read_only = read_only or (volume.empty_dir is None and volume.host_path is None)
         found.append(Bind(str(source), mount.mount_path, read_only=read_only))
     return found
 
