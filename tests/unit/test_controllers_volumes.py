@@ -32,6 +32,7 @@ from kubesvc.controllers.persistentvolume.plan import storage_class
 from kubesvc.controllers.protection.plan import is_used
 from kubesvc.controllers.readiness import condition
 from kubesvc.controllers.scheduler import binder
+from kubesvc.controllers.scheduler import controller as scheduler
 from support.agents import Agent, add_node
 from support.apiserver import local_session
 from support.objects import CREATED, make, owned_by, pod
@@ -149,6 +150,20 @@ async def test_a_pod_waits_for_a_claim_that_is_not_there_and_runs_when_it_is(clu
     assert await cluster.placed("p")
     (tree,) = cluster.directory.iterdir()
     assert (await cluster.bound("data")).spec.volume_name == tree.name
+
+
+async def test_what_every_new_claim_goes_through_is_nothing_to_tell(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim of the box's own class, and one for an ephemeral volume, are bound in a moment."""
+    monkeypatch.setattr(scheduler, "MOMENT", 3600.0)
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}, SCRATCH]
+    await cluster.pod("p", volumes=volumes, nodeSelector={"kubernetes.io/hostname": "n1"})
+    await cluster.held_back("p", 'persistentvolumeclaim "data" not found')
+    await cluster.claim("data")
+    await cluster.told("Scheduled", "p", "Successfully assigned default/p to n1")
+    failed = [e.message for e in cluster.events.seen if e.reason == "FailedScheduling"]
+    assert failed == ['0/2 nodes are available: persistentvolumeclaim "data" not found.']
 
 
 async def test_a_pod_waits_until_somebody_makes_the_volume_and_goes_where_it_is(cluster: Cluster) -> None:

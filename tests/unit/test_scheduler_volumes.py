@@ -82,7 +82,9 @@ def decide(
     ids=["not there", "going", "unbound", "of no class", "one of two", "not made yet", "another's"],
 )
 def test_a_claim_holds_the_pod_back_from_every_node(one: Pod, claims: list[PersistentVolumeClaim], why: str) -> None:
-    assert decide(one, claims, [volume("v")]).message == f"0/2 nodes are available: {why}."
+    decided = decide(one, claims, [volume("v")])
+    assert decided.message == f"0/2 nodes are available: {why}."
+    assert decided.passing is why.startswith(("pod has unbound", "waiting for"))
 
 
 @pytest.mark.parametrize(

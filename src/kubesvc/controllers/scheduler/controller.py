@@ -8,6 +8,7 @@ claims of pods that others bind are seen to as well.
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 
 from kubesvc.api.endpoints import pod_is_finished
 from kubesvc.api.errors import Conflict, NotFound
@@ -28,6 +29,7 @@ from kubesvc.controllers.scheduler.volumes import PodVolumes, holds_back
 
 Key = tuple[str, str]
 COMPONENT = "default-scheduler"
+MOMENT = 0.25  # seconds in which a new claim may be made and bound before anybody is told that it isn't
 FULL = 100  # pods on a node, from which on it matters which of them have finished
 
 
@@ -47,7 +49,7 @@ class SchedulerController:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._caches = context.caches
-        self._unplaced: dict[Key, None] = {}  # pods that fit nowhere, in the order they came
+        self._unplaced: dict[Key, datetime] = {}  # pods that fit nowhere, in the order they came -> since when
         self.queue: WorkQueue[Key] = WorkQueue("scheduler")
         self._caches.pods.index("repels", lambda p: (True,) if podaffinity.repels(p) else ())
         self._caches.pods.on_change(self._pod_changed)
@@ -118,8 +120,12 @@ class SchedulerController:
             await self._bind(pod, decision.node)
             self._unplaced.pop(key, None)
         else:
-            self._unplaced[key] = None
-            await self._tell(pod, decision)
+            now = self._context.now()
+            waited = (now - self._unplaced.setdefault(key, now)).total_seconds()
+            if decision.passing and waited < MOMENT:
+                self.queue.add_after(key, MOMENT - waited)
+            else:
+                await self._tell(pod, decision)
 
     async def _provide(self, pod: Pod) -> None:
         """What late claims get for a pod that somebody else placed: a DaemonSet's are bound when they are made."""
@@ -130,7 +136,7 @@ class SchedulerController:
             return
         bindings = volumes.bindings(node)
         if bindings is None:
-            self._unplaced[pod.key] = None
+            self._unplaced.setdefault(pod.key, self._context.now())
         else:
             await self._binder.give(bindings, node.name)
 

@@ -18,15 +18,17 @@ from kubesvc.controllers.scheduler import nodeaffinity, resources, taints
 from kubesvc.controllers.scheduler.podaffinity import PodRules
 from kubesvc.controllers.scheduler.snapshot import Candidate, HostPort, Namespaces
 from kubesvc.controllers.scheduler.spread import Spread
-from kubesvc.controllers.scheduler.volumes import NOTHING, Bindings, PodVolumes, Storage
+from kubesvc.controllers.scheduler.volumes import NO_BINDINGS, NOTHING, Bindings, PodVolumes, Storage
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """The node's name, and what its claims get first; or "" and the message that says why none fits."""
+    """The node's name, and what its claims get first; or "" and the message that says why none fits, and whether that
+    is likely to pass in a moment."""
 
     node: str
     message: str = ""
-    bindings: Bindings = Bindings()
+    bindings: Bindings = NO_BINDINGS
+    passing: bool = False
 
 
 def host_ports(pod: Pod) -> frozenset[HostPort]:
@@ -65,7 +67,7 @@ def plan(
         return Decision("", "no nodes available to schedule pods")
     volumes = PodVolumes(pod, storage)
     if volumes.refusal:
-        return Decision("", f"0/{len(candidates)} nodes are available: {volumes.refusal}.")
+        return Decision("", f"0/{len(candidates)} nodes are available: {volumes.refusal}.", passing=volumes.passing)
     alive = [c for c in candidates if c.node.metadata.deletion_timestamp is None]
     rules, spread, wanted = PodRules(pod, alive, namespaces or {}), Spread(pod, alive), resources.requests(pod)
 
@@ -91,7 +93,7 @@ def plan(
     fitting = [c for c, refused in zip(candidates, refusals, strict=True) if not refused]
     if fitting:
         chosen = min(fitting, key=place).node
-        return Decision(chosen.name, bindings=volumes.bindings(chosen) or Bindings())
+        return Decision(chosen.name, bindings=volumes.bindings(chosen) or NO_BINDINGS)
     counted = Counter(reason for refused in refusals for reason in refused)
     told = ", ".join(sorted(f"{count} {reason}" for reason, count in counted.items()))
     return Decision("", f"0/{len(candidates)} nodes are available: {told}.")

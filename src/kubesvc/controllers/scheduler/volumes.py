@@ -27,6 +27,7 @@ from kubesvc.api.storage import (
 from kubesvc.controllers.persistentvolume.matching import choose, is_free, is_given, is_late, requested
 from kubesvc.controllers.scheduler import nodeaffinity
 
+NOT_YET_MADE = "waiting for ephemeral volume controller to create the persistentvolumeclaim"
 UNBOUND = "pod has unbound immediate PersistentVolumeClaims"
 NODE_CONFLICT = "node(s) didn't match PersistentVolume's node affinity"
 BIND_CONFLICT = "node(s) didn't find available persistent volumes to bind"
@@ -57,6 +58,9 @@ class Bindings(msgspec.Struct, frozen=True):
         return bool(self.volumes or self.provision)
 
 
+NO_BINDINGS = Bindings()
+
+
 def holds_back(pod: Pod, claims: Mapping[str, PersistentVolumeClaim]) -> str:
     """Why the pod can't be placed whatever nodes there are, as far as its claims are there at all."""
     for volume in pod.spec.volumes:
@@ -65,7 +69,7 @@ def holds_back(pod: Pod, claims: Mapping[str, PersistentVolumeClaim]) -> str:
         if not name:
             continue
         if claim is None and volume.ephemeral is not None:
-            return f'waiting for ephemeral volume controller to create the persistentvolumeclaim "{name}"'
+            return f'{NOT_YET_MADE} "{name}"'
         if claim is None:
             return f'persistentvolumeclaim "{name}" not found'
         if claim.metadata.deletion_timestamp is not None:
@@ -76,7 +80,8 @@ def holds_back(pod: Pod, claims: Mapping[str, PersistentVolumeClaim]) -> str:
 
 
 class PodVolumes:
-    """The claims of one pod; `refusal` is why no node will do, "" when some may."""
+    """The claims of one pod; `refusal` is why no node will do, "" when some may; `passing` whether that is what every
+    new claim goes through."""
 
     def __init__(self, pod: Pod, storage: Storage = NOTHING) -> None:
         self._storage = storage
@@ -86,6 +91,7 @@ class PodVolumes:
         self._late = [c for c in claims if not c.is_bound and is_late(c, storage.classes)]
         if not self.refusal and len(self._bound) + len(self._late) < len(claims):
             self.refusal = UNBOUND
+        self.passing = self.refusal == UNBOUND or self.refusal.startswith(NOT_YET_MADE)
         self._late.sort(key=lambda c: (requested(c), c.name))
         self._in_use = any(c.name in storage.used and "ReadWriteOncePod" in c.spec.access_modes for c in claims)
 
@@ -96,6 +102,8 @@ class PodVolumes:
 
     def conflicts(self, node: Node) -> list[str]:
         """Why the pod can't run there; empty when it can."""
+        if not self._storage.claims:
+            return []
         if self._in_use:
             return [IN_USE]
         found = []
@@ -110,6 +118,8 @@ class PodVolumes:
 
     def bindings(self, node: Node) -> Bindings | None:
         """What the late claims get on the node; None when one of them gets nothing."""
+        if not self._late:
+            return NO_BINDINGS
         taken: set[str] = set()
         given: list[tuple[PersistentVolumeClaim, PersistentVolume]] = []
         provision: list[PersistentVolumeClaim] = []
