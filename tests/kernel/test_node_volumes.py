@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +57,42 @@ async def test_a_host_path_is_the_machines_own(bed: NodeBed) -> None:
     wrong = [{"name": "v", "hostPath": {"path": str(data), "type": "File"}}]
     await bed.create("wrong", FOREVER, volumes=wrong, container=mount)
     await bed.until_event("wrong", "FailedMount", 'MountVolume.SetUp failed for volume "v" : hostPath type check')
+
+
+async def bind(bed: NodeBed, name: str, **meta: Any) -> Path:
+    """A claim and its volume, as the controllers leave them; the directory."""
+    directory, spec = bed.directory / name, {"accessModes": ["ReadWriteOnce"]}
+    volume = spec | {"capacity": {"storage": "1Gi"}, "hostPath": {"path": str(directory)}}
+    volume |= {"claimRef": {"namespace": "default", "name": name}}
+    await bed.session.create(registry.PERSISTENT_VOLUME, {"metadata": {"name": name}, "spec": volume})
+    claim = spec | {"resources": {"requests": {"storage": "1Gi"}}, "volumeName": name}
+    tree = {"metadata": {"name": name, "namespace": "default", **meta}, "spec": claim}
+    await bed.session.create(registry.PERSISTENT_VOLUME_CLAIM, tree)
+    bound = {"status": {"phase": "Bound"}}
+    await bed.session.patch(registry.PERSISTENT_VOLUME_CLAIM, "default", name, bound, subresource="status")
+    return directory
+
+
+async def test_an_ephemeral_volume_is_its_own_claims_directory(bed: NodeBed) -> None:
+    """One that only has the name of it is not; a claim mounted read-only can't be written to."""
+    (await bind(bed, "data")).mkdir()
+    await bind(bed, "files-scratch")
+    template = {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}
+    volumes = [
+        {"name": "scratch", "ephemeral": {"volumeClaimTemplate": template}},
+        {"name": "data", "persistentVolumeClaim": {"claimName": "data", "readOnly": True}},
+    ]
+    mounts = [{"name": "scratch", "mountPath": "/scratch"}, {"name": "data", "mountPath": "/data"}]
+    made = await bed.create("files", FOREVER, volumes=volumes, container={"volumeMounts": mounts})
+    told = "PVC default/files-scratch was not created for pod default/files (pod is not owner)"
+    await bed.until_event("files", "FailedMount", told)
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "files", "uid": made["metadata"]["uid"], "controller": True}
+    patch = {"metadata": {"ownerReferences": [owner]}}
+    await bed.session.patch(registry.PERSISTENT_VOLUME_CLAIM, "default", "files-scratch", patch)
+    await bed.running("files")
+    script = "echo kept > /scratch/file; touch /data/file 2>/dev/null || echo read-only"
+    assert await bed.printed("files", script) == ["read-only"]
+    assert (bed.directory / "files-scratch" / "file").read_text() == "kept\n"
 
 
 async def until_reads(bed: NodeBed, name: str, script: str, expected: str) -> None:

@@ -115,3 +115,42 @@ def test_a_host_port_is_had_once_a_node_and_answers(kubectl, three_nodes):
         assert found.strip() == f"server-{(number + 1) % 3}"
     kubectl("delete", "pod", "server-0", "--wait=false")
     kubectl("wait", "--for=condition=Ready", "pod/one-too-many", "--timeout=60s")
+
+
+LATE = """
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: late}
+provisioner: kubesvc/directory
+volumeBindingMode: WaitForFirstConsumer
+"""
+
+
+def test_a_pod_waits_for_its_claims_which_stay_as_long_as_it_does(kubectl, three_nodes):
+    """One whose volume is made where the pod goes, and one of its own, which goes with it."""
+    wanted = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    volumes = [
+        {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+        {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": wanted}}},
+    ]
+    mounts = {"volumeMounts": [{"name": v["name"], "mountPath": f"/mnt/{v['name']}"} for v in volumes]}
+    here = {"nodeSelector": {"kubernetes.io/hostname": "node3"}}
+    three_nodes.kubectl("apply", "-f", "-", input=LATE)
+    try:
+        kubectl("apply", "-f", "-", input=pod("writer", container=mounts, volumes=volumes, **here))
+        told = '0/3 nodes are available: persistentvolumeclaim "data" not found.'
+        eventually(lambda: told in kubectl("describe", "pod", "writer"), what=told)
+        claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}}
+        claim["spec"] = wanted | {"storageClassName": "late"}
+        kubectl("apply", "-f", "-", input=json.dumps(claim))
+        kubectl("wait", "--for=condition=Ready", "pod/writer", "--timeout=60s")
+        selected = "{.metadata.annotations.volume\\.kubernetes\\.io/selected-node}"
+        assert kubectl("get", "pvc", "data", "-o", f"jsonpath={selected}") == "node3"
+        kubectl("exec", "writer", "--", "sh", "-c", "echo kept > /mnt/data/file; echo lost > /mnt/scratch/file")
+        kubectl("delete", "pvc", "data", "--wait=false")
+        assert kubectl("get", "pvc", "data", "--no-headers").split()[1] == "Terminating"
+        assert kubectl("exec", "writer", "--", "cat", "/mnt/data/file") == "kept\n"
+        kubectl("delete", "pod", "writer", "--wait=false")
+        kubectl("wait", "--for=delete", "pvc/data", "pvc/writer-scratch", "--timeout=60s")
+    finally:
+        three_nodes.kubectl("delete", "storageclass", "late")

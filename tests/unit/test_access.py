@@ -16,6 +16,7 @@ from kubesvc.api.registry import (
     LEASE,
     NODE,
     PERSISTENT_VOLUME,
+    PERSISTENT_VOLUME_CLAIM,
     POD,
     RBAC,
     ROLE,
@@ -442,6 +443,20 @@ async def test_a_node_reads_the_volumes_of_its_pods_claims(of: Open, admin: Sess
     for name in ("pv2", "pv3", "pv4"):
         said = await refused(one.get(PERSISTENT_VOLUME, "", name))
         assert "no relationship found between node 'n1' and this object" in said
+
+
+async def test_a_node_reads_the_claims_of_its_pods_ephemeral_volumes(of: Open, admin: Session) -> None:
+    """By the name that such a claim has; of another node's pod it reads none."""
+    one, claim = of("system:node:n1", "system:nodes"), {"accessModes": ["ReadWriteOnce"]}
+    claim |= {"resources": {"requests": {"storage": "1Gi"}}}
+    volumes = [{"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}]
+    for name, node in (("p1", "n1"), ("p2", "n2")):
+        await admin.create(POD, pod(name, node, volumes=volumes))
+        meta = {"name": f"{name}-v", "namespace": "default"}
+        await admin.create(PERSISTENT_VOLUME_CLAIM, {"metadata": meta, "spec": claim})
+    assert (await one.get(PERSISTENT_VOLUME_CLAIM, "default", "p1-v"))["metadata"]["name"] == "p1-v"
+    said = await refused(one.get(PERSISTENT_VOLUME_CLAIM, "default", "p2-v"))
+    assert "no relationship found between node 'n1' and this object" in said
 
 
 async def test_a_node_gives_itself_no_restricted_labels_and_no_taints(of: Open, admin: Session) -> None:

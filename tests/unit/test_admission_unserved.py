@@ -32,6 +32,7 @@ def test_all_of_a_service_is_acted_on(spec):
         ({}, None),
         ({"volumes": [{"name": "v", "emptyDir": {}}]}, None),
         ({"volumes": [{"name": "v", "hostPath": {"path": "/x"}}]}, None),
+        ({"volumes": [{"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}]}, None),
         ({"volumes": [{"name": "v", "nfs": {"path": "/x"}}]}, "volumes[0].nfs is not served yet"),
         ({"containers": [CONTAINER | {"resources": {"requests": {"cpu": "1"}}}]}, None),
         ({"securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}}, None),
@@ -74,8 +75,8 @@ def test_a_pod_is_told_also_through_a_template(spec, told):
         (STATEFUL_SET, {"serviceName": "db", "volumeClaimTemplates": [{"metadata": {"name": "data"}}]}, None),
         (
             STATEFUL_SET,
-            {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"}},
-            "whenDeleted is stored, but not acted on yet: claims stay until somebody deletes them",
+            {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"}},
+            None,
         ),
         (JOB, {"backoffLimit": 3, "completionMode": "Indexed"}, None),
         (JOB, {"podFailurePolicy": {"rules": []}}, "every failure of a pod counts the same"),

@@ -7,26 +7,37 @@ from typing import Any
 import msgspec
 import pytest
 
-from kubesvc.api.storage import PROVISIONED_BY, PROVISIONER, PersistentVolume, PersistentVolumeClaim, StorageClass, size
+from kubesvc.api.storage import (
+    PROVISIONED_BY,
+    PROVISIONER,
+    SELECTED_NODE,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    StorageClass,
+    size,
+)
 from kubesvc.controllers.persistentvolume.plan import Plan, plan, storage_class
+from support.objects import CREATED
 
 STANDARD = msgspec.convert(storage_class(), type=StorageClass)
 
 
 def claim(
-    name: str, storage: str = "1Gi", *, uid: str = "", phase: str = "Pending", **spec: Any
+    name: str, storage: str = "1Gi", *, phase: str = "Pending", annotations: dict[str, str] | None = None, **spec: Any
 ) -> PersistentVolumeClaim:
     whole = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage}}} | spec
-    meta = {"name": name, "namespace": "shop", "uid": f"uid-{name}"}
+    meta = {"name": name, "namespace": "shop", "uid": f"uid-{name}", "annotations": annotations or {}}
     return msgspec.convert({"metadata": meta, "spec": whole, "status": {"phase": phase}}, type=PersistentVolumeClaim)
 
 
 def volume(name: str, storage: str = "1Gi", *, of: str = "", phase: str = "Available", **spec: Any) -> PersistentVolume:
+    """Of what comes under them, labels and deletionTimestamp are metadata."""
+    more = {k: spec.pop(k) for k in ("labels", "deletionTimestamp") if k in spec}
     whole: dict[str, Any] = {"accessModes": ["ReadWriteOnce", "ReadOnlyMany"], "capacity": {"storage": storage}}
     whole |= {"hostPath": {"path": f"/v/{name}"}} | spec
     if of:
         whole["claimRef"] = {"namespace": "shop", "name": of, "uid": f"uid-{of}"}
-    meta = {"name": name, "annotations": {PROVISIONED_BY: PROVISIONER} if name.startswith("pvc-") else {}}
+    meta = {"name": name, "annotations": {PROVISIONED_BY: PROVISIONER} if name.startswith("pvc-") else {}} | more
     return msgspec.convert({"metadata": meta, "spec": whole, "status": {"phase": phase}}, type=PersistentVolume)
 
 
@@ -89,6 +100,40 @@ def test_a_volume_whose_claim_is_gone_is_released_or_removed() -> None:
     found = decide([], [made, retained, own])
     assert [v.name for v in found.remove] == ["pvc-1"]
     assert [(v.name, phase) for v, phase in found.phases] == [("pvc-2", "Released"), ("own", "Released")]
+    asked = volume("pvc-1", of="gone", phase="Released", persistentVolumeReclaimPolicy="Delete")
+    assert [v.name for v in decide([], [asked]).remove] == ["pvc-1"]
+    going = msgspec.structs.replace(asked, metadata=msgspec.structs.replace(asked.metadata, deletion_timestamp=CREATED))
+    assert decide([], [going]) == Plan()
+
+
+def test_a_late_claim_gets_what_is_given_or_made_where_its_pod_goes() -> None:
+    """Until then it is said for whom it waits."""
+    late = {"standard": msgspec.structs.replace(STANDARD, volume_binding_mode="WaitForFirstConsumer")}
+    free, given = volume("free", storageClassName="standard"), volume("given", of="data", storageClassName="standard")
+
+    def decided(one: PersistentVolumeClaim, volumes: list[PersistentVolume], pods: tuple[str, ...] = ()) -> Plan:
+        return plan([one], volumes, late, "/d", lambda claim: pods)
+
+    waits = [decided(claim("data"), [free], pods) for pods in ((), ("p",), ("p", "q"))]
+    assert [(bound(w), w.make) for w in waits] == [({}, [])] * 3
+    assert [w.waiting[0][1:] for w in waits] == [
+        ("WaitForFirstConsumer", "waiting for first consumer to be created before binding"),
+        ("WaitForPodScheduled", "waiting for pod p to be scheduled"),
+        ("WaitForPodScheduled", "waiting for pods p,q to be scheduled"),
+    ]
+    assert bound(decided(claim("data"), [free, given])) == {"data": "given"}
+    assert bound(decided(claim("data", volumeName="free"), [free])) == {"data": "free"}
+    selected = claim("data", annotations={SELECTED_NODE: "n1"})
+    assert [tree["metadata"]["name"] for _, tree in decided(selected, []).make] == ["pvc-uid-data"]
+
+
+def test_a_selector_and_a_mode_decide_and_what_is_going_is_for_nobody() -> None:
+    fast = volume("v", labels={"disk": "ssd"})
+    wanted = claim("a", storageClassName="", selector={"matchLabels": {"disk": "ssd"}})
+    assert bound(decide([wanted], [volume("w"), fast])) == {"a": "v"}
+    assert bound(decide([wanted], [volume("w")])) == {}
+    assert bound(decide([claim("a", storageClassName="", volumeMode="Block")], [volume("v")])) == {}
+    assert bound(decide([claim("a", storageClassName="")], [volume("v", deletionTimestamp=CREATED)])) == {}
 
 
 def test_without_a_directory_none_is_made() -> None:

@@ -10,10 +10,12 @@ from kubesvc.api.apps import ControllerRevision, StatefulSet
 from kubesvc.api.meta import parse_time
 from kubesvc.api.pods import Pod
 from kubesvc.api.registry import STATEFUL_SET
+from kubesvc.api.storage import PersistentVolumeClaim
 from kubesvc.controllers import revisions
-from kubesvc.controllers.statefulset.identity import REVISION, claim_trees, new_pod, ordinal_of
+from kubesvc.controllers.statefulset.identity import REVISION, claim_trees, is_of_a_claim, new_pod, ordinal_of
 from kubesvc.controllers.statefulset.plan import plan
-from support.objects import make, pod
+from kubesvc.controllers.statefulset.retention import adjusted, has_other_controller, is_going, owners
+from support.objects import make, owned_by, pod
 
 NOW = parse_time("2026-01-01T01:00:00Z")
 PARALLEL = {"podManagementPolicy": "Parallel"}
@@ -97,3 +99,92 @@ def test_a_revision_puts_its_template_back_and_old_ones_go() -> None:
     assert known[1].data["spec"]["template"]["$patch"] == "replace"
     assert revisions.next_number(known) == 5
     assert revisions.surplus(known, {known[3].name, known[0].name}, 1) == [known[1]]
+
+
+# ── whom claims belong to ──
+
+
+def policy(deleted: str, scaled: str) -> dict[str, Any]:
+    return {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": deleted, "whenScaled": scaled}}
+
+
+def reference(kind: str, uid: str, controller: bool | None = True, name: str = "") -> dict[str, Any]:
+    version = {"Pod": "v1", "StatefulSet": "apps/v1"}.get(kind, "example.com/v1")
+    found = {"apiVersion": version, "kind": kind, "name": name or uid.removeprefix("uid-"), "uid": uid}
+    return found | ({"controller": controller, "blockOwnerDeletion": True} if controller else {})
+
+
+SET, POD, USER, MANAGER = (
+    reference("StatefulSet", "uid-db"),
+    reference("Pod", "uid-db-1"),
+    reference("Backup", "uid-b", None),
+    reference("Operator", "uid-o"),
+)
+
+
+@pytest.mark.parametrize(
+    ("deleted", "scaled", "before", "wanted", "condemned"),
+    [
+        ("Retain", "Retain", [], None, None),
+        ("Retain", "Retain", [SET], [], []),
+        ("Retain", "Retain", [POD, USER], [USER], [USER]),
+        ("Delete", "Retain", [], [SET], [SET]),
+        ("Delete", "Retain", [SET], None, None),
+        ("Retain", "Delete", [], None, [POD]),
+        ("Retain", "Delete", [POD], [], None),
+        ("Delete", "Delete", [SET], None, [POD]),
+        ("Delete", "Delete", [POD, USER], [USER, SET], None),
+        ("Delete", "Retain", [reference("StatefulSet", "uid-db", None)], [SET], [SET]),
+        ("Delete", "Delete", [reference("StatefulSet", "other", name="db")], None, None),
+        ("Delete", "Delete", [reference("Pod", "other", name="db-1")], None, None),
+        ("Delete", "Delete", [MANAGER], None, None),
+        ("Delete", "Delete", [MANAGER, SET], [MANAGER], [MANAGER]),
+        ("Retain", "Retain", [MANAGER], None, None),
+    ],
+    ids=[
+        "kept",
+        "kept from now on",
+        "others' references stay",
+        "goes with the set",
+        "does already",
+        "goes when scaled",
+        "its pod is wanted again",
+        "from the set to the pod",
+        "and back",
+        "as its controller",
+        "an earlier set's",
+        "an earlier pod's",
+        "somebody else manages it",
+        "and alone",
+        "or may, where all is kept",
+    ],
+)
+def test_whom_a_claim_belongs_to(
+    deleted: str, scaled: str, before: list[Any], wanted: list[Any] | None, condemned: list[Any] | None
+) -> None:
+    """While its pod is wanted, and when it is beyond the last."""
+    sts, one = db(1, **policy(deleted, scaled)), replica(1)
+    claim = make(PersistentVolumeClaim, "data-db-1", {"ownerReferences": before})
+    found = [adjusted(sts, one, claim, beyond) for beyond in (False, True)]
+    assert found == [wanted, condemned]
+    if MANAGER in before:
+        assert has_other_controller(sts, one, claim) is ("Delete" in (deleted, scaled))
+
+
+def test_a_new_claim_belongs_to_the_set_from_the_beginning() -> None:
+    made = [owners(db(1, **policy(*both)), None, False) for both in (("Delete", "Delete"), ("Retain", "Delete"))]
+    assert made == [[SET], []]
+
+
+def test_a_pod_waits_until_the_claims_of_one_before_it_are_gone() -> None:
+    """If they are to go."""
+    old = make(PersistentVolumeClaim, "data-db-1", owned_by("Pod", "db-1"))
+    assert is_going(db(2, **policy("Retain", "Delete")), "db-1", old)
+    assert not is_going(db(2, **policy("Retain", "Delete")), "db-0", old)
+    assert not is_going(db(2, **policy("Delete", "Retain")), "db-1", old)
+
+
+def test_a_claims_name_says_whose_it_is() -> None:
+    sts = db(1, volumeClaimTemplates=[{"metadata": {"name": "data"}}])
+    names = ("data-db-0", "data-db-12", "data-db-x", "logs-db-0", "data-other-0")
+    assert [is_of_a_claim(sts, name) for name in names] == [True, True, False, False, False]

@@ -97,12 +97,18 @@ class Ordinals(Struct, frozen=True):
     start: int = 0
 
 
+class ClaimRetentionPolicy(Struct, frozen=True):
+    when_deleted: str = "Retain"
+    when_scaled: str = "Retain"
+
+
 class StatefulSetSpec(Struct, frozen=True):
     replicas: int = 1
     service_name: str = ""
     selector: LabelSelector = LabelSelector()
     template: JSON = {}
     volume_claim_templates: list[JSON] = []
+    persistent_volume_claim_retention_policy: ClaimRetentionPolicy = ClaimRetentionPolicy()
     pod_management_policy: str = "OrderedReady"
     update_strategy: StatefulSetStrategy = StatefulSetStrategy()
     revision_history_limit: int = 10

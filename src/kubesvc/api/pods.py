@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kubesvc.api.meta import Condition, LabelSelector, LabelSelectorRequirement, Object, Struct
+from kubesvc.api.meta import JSON, Condition, LabelSelector, LabelSelectorRequirement, Object, Struct
 
 
 class ObjectFieldSelector(Struct, frozen=True):
@@ -269,6 +269,10 @@ class PersistentVolumeClaimVolume(Struct, frozen=True):
     read_only: bool = False
 
 
+class EphemeralVolume(Struct, frozen=True):
+    volume_claim_template: JSON = {}
+
+
 class Volume(Struct, frozen=True):
     name: str
     config_map: ConfigMapVolume | None = None
@@ -279,6 +283,7 @@ class Volume(Struct, frozen=True):
     host_path: HostPathVolume | None = None
     persistent_volume_claim: PersistentVolumeClaimVolume | None = None
     image: ImageVolume | None = None
+    ephemeral: EphemeralVolume | None = None
 
 
 class Toleration(Struct, frozen=True):

@@ -21,6 +21,7 @@ from kubesvc.api import (
     nodes,
     pods,
     policy,
+    storage,
 )
 from kubesvc.api.meta import Object
 
@@ -365,6 +366,7 @@ PERSISTENT_VOLUME = Kind(
     ("pv",),
     (),
     ("status",),
+    storage.PersistentVolume,
 )
 PERSISTENT_VOLUME_CLAIM = Kind(
     "",
@@ -376,8 +378,18 @@ PERSISTENT_VOLUME_CLAIM = Kind(
     ("pvc",),
     (),
     ("status",),
+    storage.PersistentVolumeClaim,
 )
-STORAGE_CLASS = Kind("storage.k8s.io", "v1", "StorageClass", "storageclasses", "storageclass", False, ("sc",))
+STORAGE_CLASS = Kind(
+    "storage.k8s.io",
+    "v1",
+    "StorageClass",
+    "storageclasses",
+    "storageclass",
+    False,
+    ("sc",),
+    view=storage.StorageClass,
+)
 POD_DISRUPTION_BUDGET = Kind(
     "policy",
     "v1",

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from kubesvc.api.meta import Object, Struct
-from kubesvc.api.pods import HostPathVolume
+from kubesvc.api.meta import LabelSelector, Object, Struct
+from kubesvc.api.pods import HostPathVolume, NodeSelector, Pod, Volume
 
 DEFAULT_CLASS = "standard"
 PROVISIONER = "kubesvc/directory"
+NO_PROVISIONER = "kubernetes.io/no-provisioner"
+"""Of a class whose volumes somebody makes."""
+
 PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
+SELECTED_NODE = "volume.kubernetes.io/selected-node"
+"""A claim's annotation: where the pod goes for which a volume is to be made."""
+
+CLAIM_PROTECTION = "kubernetes.io/pvc-protection"
+VOLUME_PROTECTION = "kubernetes.io/pv-protection"
+"""Finalizers that every claim and volume has from the beginning: it stays while it is used."""
 
 
 class Resources(Struct, frozen=True):
@@ -23,6 +32,7 @@ class ClaimReference(Struct, frozen=True):
 class ClaimSpec(Struct, frozen=True):
     access_modes: list[str] = []
     resources: Resources = Resources()
+    selector: LabelSelector | None = None
     volume_name: str = ""
     storage_class_name: str | None = None
     volume_mode: str | None = None
@@ -41,9 +51,39 @@ class PersistentVolumeClaim(Object, frozen=True):
         """ "" asks for a volume that somebody made; nothing said is the default class."""
         return DEFAULT_CLASS if self.spec.storage_class_name is None else self.spec.storage_class_name
 
+    @property
+    def is_bound(self) -> bool:
+        return self.status.phase == "Bound" and bool(self.spec.volume_name)
+
+
+def claim_name(pod: Pod, volume: Volume) -> str:
+    """The claim that a pod's volume is of; "" when it is of none."""
+    if volume.persistent_volume_claim is not None:
+        return volume.persistent_volume_claim.claim_name
+    return f"{pod.name}-{volume.name}" if volume.ephemeral is not None else ""
+
+
+def claim_names(pod: Pod) -> list[str]:
+    return [name for volume in pod.spec.volumes if (name := claim_name(pod, volume))]
+
+
+def is_for(claim: Object, pod: Pod) -> bool:
+    """Whether the claim was made for an ephemeral volume of this very pod, whose name it has."""
+    return any(r.controller and r.uid == pod.metadata.uid for r in claim.metadata.owner_references)
+
+
+def not_for(claim: Object, pod: Pod) -> str:
+    """What is said where it should have been, in upstream's words."""
+    whose = f"pod {pod.namespace}/{pod.name}"
+    return f"PVC {claim.namespace}/{claim.name} was not created for {whose} (pod is not owner)"
+
 
 class LocalVolume(Struct, frozen=True):
     path: str
+
+
+class VolumeNodeAffinity(Struct, frozen=True):
+    required: NodeSelector | None = None
 
 
 class VolumeSpec(Struct, frozen=True):
@@ -52,6 +92,8 @@ class VolumeSpec(Struct, frozen=True):
     claim_ref: ClaimReference | None = None
     host_path: HostPathVolume | None = None
     local: LocalVolume | None = None
+    node_affinity: VolumeNodeAffinity | None = None
+    volume_mode: str | None = None
     persistent_volume_reclaim_policy: str = "Retain"
     storage_class_name: str = ""
 
@@ -70,9 +112,20 @@ class PersistentVolume(Object, frozen=True):
     status: VolumeStatus = VolumeStatus()
 
 
+class TopologyRequirement(Struct, frozen=True):
+    key: str = ""
+    values: list[str] = []
+
+
+class TopologySelectorTerm(Struct, frozen=True):
+    match_label_expressions: list[TopologyRequirement] = []
+
+
 class StorageClass(Object, frozen=True):
     provisioner: str = ""
     reclaim_policy: str = "Delete"
+    volume_binding_mode: str = "Immediate"
+    allowed_topologies: list[TopologySelectorTerm] = []
 
 
 _UNITS = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "Ki": 2.0**10, "Mi": 2.0**20,

@@ -29,7 +29,7 @@ from kubesvc.api.nodes import Node
 from kubesvc.api.pods import Pod
 from kubesvc.api.policy import PodDisruptionBudget
 from kubesvc.api.registry import Kind
-from kubesvc.api.storage import PersistentVolume, PersistentVolumeClaim, StorageClass
+from kubesvc.api.storage import PersistentVolume, PersistentVolumeClaim, StorageClass, claim_names
 from kubesvc.client.informer import Informer
 from kubesvc.client.session import Session
 from kubesvc.controllers.ownership import controller_of
@@ -94,6 +94,7 @@ class Caches:
         self.slices.index("service", lambda s: ((s.namespace, s.service_name),))
         self.pods.index("label", _labels)
         self.pods.index("node", lambda p: (p.spec.node_name,))
+        self.pods.index("claim", lambda p: [(p.namespace, name) for name in claim_names(p)])
         for informer in (self.pods, self.replica_sets, self.controller_revisions, self.jobs):
             informer.index("controller", _controller)
         for workloads in (

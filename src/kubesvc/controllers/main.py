@@ -19,6 +19,7 @@ from kubesvc.controllers.deployment.controller import DeploymentController
 from kubesvc.controllers.disruption.controller import DisruptionController
 from kubesvc.controllers.endpoints.controller import EndpointsController
 from kubesvc.controllers.endpointslice.controller import EndpointSliceController
+from kubesvc.controllers.ephemeralvolume.controller import EphemeralVolumeController
 from kubesvc.controllers.garbage.controller import GarbageController
 from kubesvc.controllers.job.controller import JobController
 from kubesvc.controllers.mirroring.controller import MirroringController
@@ -26,6 +27,7 @@ from kubesvc.controllers.namespace.controller import NamespaceController
 from kubesvc.controllers.nodeipam.controller import NodeIpamController
 from kubesvc.controllers.nodelifecycle.controller import NodeLifecycleController
 from kubesvc.controllers.persistentvolume.controller import PersistentVolumeController
+from kubesvc.controllers.protection.controller import ProtectionController
 from kubesvc.controllers.replicaset.controller import replica_set_controller, replication_controller
 from kubesvc.controllers.scheduler.controller import SchedulerController
 from kubesvc.controllers.servicecidr.controller import ServiceCidrController
@@ -49,7 +51,9 @@ CONTROLLERS: tuple[Callable[[Context], Controller], ...] = (
     CronJobController,
     replication_controller,
     DisruptionController,
+    EphemeralVolumeController,
     PersistentVolumeController,
+    ProtectionController,
     NamespaceController,
     CertificatesController,
     TokenSecretController,

@@ -73,6 +73,7 @@ def _meta(meta: ObjectMeta, annotations: Iterable[str] = (), *, labels: bool = T
         resource_version=meta.resource_version,
         creation_timestamp=meta.creation_timestamp,
         deletion_timestamp=meta.deletion_timestamp,
+        deletion_grace_period_seconds=meta.deletion_grace_period_seconds,
         labels=_texts(meta.labels) if labels else {},
         annotations={k: meta.annotations[k] for k in annotations if k in meta.annotations},
         owner_references=[_reference(r) for r in meta.owner_references],
@@ -114,6 +115,8 @@ def slim_pod(pod: Pod) -> Pod:
             tolerations=spec.tolerations,
             affinity=once(spec.affinity) if spec.affinity else None,
             topology_spread_constraints=[once(c) for c in spec.topology_spread_constraints],
+            volumes=[once(v) for v in spec.volumes if v.persistent_volume_claim or v.ephemeral],
+            scheduling_gates=spec.scheduling_gates,
             scheduler_name=intern(spec.scheduler_name),
         ),
         status=PodStatus(

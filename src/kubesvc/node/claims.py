@@ -5,12 +5,19 @@ from __future__ import annotations
 import msgspec
 
 from kubesvc.api.pods import HostPathVolume, Pod, Volume
-from kubesvc.api.storage import PersistentVolume, PersistentVolumeClaim
+from kubesvc.api.storage import PersistentVolume, PersistentVolumeClaim, claim_name, claim_names, is_for, not_for
 from kubesvc.node.environment import ConfigError, Sources
 
 
 def names(pod: Pod) -> set[str]:
-    return {v.persistent_volume_claim.claim_name for v in pod.spec.volumes if v.persistent_volume_claim}
+    return set(claim_names(pod))
+
+
+def check_owner(pod: Pod, claim: PersistentVolumeClaim) -> None:
+    """Refuse a claim that only has the name of one for the pod's ephemeral volume. Raises ConfigError."""
+    ephemeral = any(v.ephemeral and claim_name(pod, v) == claim.name for v in pod.spec.volumes)
+    if ephemeral and not is_for(claim, pod):
+        raise ConfigError(not_for(claim, pod))
 
 
 def path(claim: PersistentVolumeClaim, volume: PersistentVolume | None) -> str:
@@ -26,17 +33,17 @@ def resolve(pod: Pod, sources: Sources) -> Pod:
     """The pod with its claims' volumes in the claims' place. Raises ConfigError."""
     if not names(pod):
         return pod
-    found = [_resolve(volume, sources) for volume in pod.spec.volumes]
+    found = [_resolve(pod, volume, sources) for volume in pod.spec.volumes]
     return msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, volumes=found))
 
 
-def _resolve(volume: Volume, sources: Sources) -> Volume:
-    claimed = volume.persistent_volume_claim
-    if claimed is None:
+def _resolve(pod: Pod, volume: Volume, sources: Sources) -> Volume:
+    name = claim_name(pod, volume)
+    if not name:
         return volume
-    directory = sources.claims.get(claimed.claim_name)
+    directory = sources.claims.get(name)
     if directory is None:
-        raise ConfigError(f'persistentvolumeclaim "{claimed.claim_name}" not found')
+        raise ConfigError(f'persistentvolumeclaim "{name}" not found')
     if not directory:
-        raise ConfigError(f'persistentvolumeclaim "{claimed.claim_name}" is not bound to a volume yet')
+        raise ConfigError(f'persistentvolumeclaim "{name}" is not bound to a volume yet')
     return msgspec.structs.replace(volume, host_path=HostPathVolume(directory, "DirectoryOrCreate"))

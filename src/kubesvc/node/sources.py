@@ -42,6 +42,8 @@ class Reader:
         """A claim -> its directory, "" while it has none. Raises ConfigError."""
         names = claims.names(pod)
         found = await self._read_all(registry.PERSISTENT_VOLUME_CLAIM, PersistentVolumeClaim, pod.namespace, names)
+        for claim in found.values():
+            claims.check_owner(pod, claim)
         wanted = {claim.spec.volume_name for claim in found.values() if claim.spec.volume_name}
         volumes = await self._read_all(registry.PERSISTENT_VOLUME, PersistentVolume, "", wanted)
         return {name: claims.path(claim, volumes.get(claim.spec.volume_name)) for name, claim in found.items()}

@@ -165,7 +165,9 @@ def binds(
         source = source if volume.host_path is None else Path(volume.host_path.path)
         if sub_path := mount.sub_path or _expanded(mount.sub_path_expr, variables):
             source = _sub_path(source, sub_path, may_make=volume.image is None)
-        read_only = mount.read_only or (volume.empty_dir is None and volume.host_path is None)
+        claimed = volume.persistent_volume_claim
+        read_only = mount.read_only or (claimed is not None and claimed.read_only)
+        read_only = read_only or (volume.empty_dir is None and volume.host_path is None)
         deep = mounting.all_read_only(mount, possible=all_read_only)
         propagation = mounting.propagation(mount)
         if propagation != "rprivate":

@@ -98,7 +98,12 @@ _REFERENCES = {  # where a pod names them: what the value is called, what the na
 
 def references(pod: JSON, plural: str) -> set[str]:
     """The names of the objects of this kind that a pod's spec refers to."""
-    return set(_names(pod.get("spec") or {}, _REFERENCES[plural]))
+    spec = pod.get("spec") or {}
+    found = set(_names(spec, _REFERENCES[plural]))
+    if plural == "persistentvolumeclaims":
+        name = pod["metadata"]["name"]
+        found |= {f"{name}-{v.get('name')}" for v in spec.get("volumes") or () if v.get("ephemeral")}
+    return found
 
 
 def _names(value: Any, wanted: tuple[tuple[str, str], ...]) -> Iterator[str]:

@@ -13,11 +13,12 @@ from kubesvc.api import names, registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
 from kubesvc.api.quantity import quantity
-from kubesvc.apiserver.admission import containers, ephemeral, gates, metadata, pod_defaults, unserved
+from kubesvc.apiserver.admission import claim_template, containers, ephemeral, gates, metadata, pod_defaults, unserved
 from kubesvc.apiserver.admission.causes import duplicate, forbidden, invalid, not_supported, required
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.rules import Rules, keep_status
 
+_NAMED = (("configMap", "name"), ("secret", "secretName"), ("hostPath", "path"), ("persistentVolumeClaim", "claimName"))
 _RESTART = ("Always", "Never", "OnFailure")
 _DNS = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
 MAX_NAMESERVERS, MAX_SEARCHES, MAX_SEARCH_LENGTH = 3, 32, 2048  # of dnsConfig
@@ -63,6 +64,8 @@ def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
     causes += _references(spec)
     if old is None or context.subresource != "binding":
         causes += gates.validate(spec, "spec")
+    if old is None:
+        causes += claim_template.validate_names(new)
     if old is None and spec.get("ephemeralContainers"):
         causes.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
     if old is not None and context.subresource != "binding":
@@ -135,7 +138,7 @@ def _volumes(spec: JSON, path: str) -> Iterator[Cause]:
         sources = [k for k in volume if k != "name" and volume[k] is not None]
         for extra in sources[1:]:
             yield forbidden(f"{here}.{extra}", "may not specify more than 1 volume type")
-        for kind, part in (("configMap", "name"), ("secret", "secretName"), ("hostPath", "path")):
+        for kind, part in _NAMED:
             if kind in sources[:1] and not volume[kind].get(part):
                 yield required(f"{here}.{kind}.{part}")
         if sources[:1] == ["image"]:
@@ -143,6 +146,8 @@ def _volumes(spec: JSON, path: str) -> Iterator[Cause]:
         limit = volume["emptyDir"].get("sizeLimit") if sources[:1] == ["emptyDir"] else None
         if limit is not None and (amount := quantity(limit)) is not None and amount < 0:
             yield forbidden(f"{here}.emptyDir.sizeLimit", "SizeLimit field must be a valid resource quantity")
+        if sources[:1] == ["ephemeral"]:
+            yield from claim_template.validate_ephemeral(volume["ephemeral"], f"{here}.ephemeral")
 
 
 def _references(spec: JSON) -> Iterator[Cause]:

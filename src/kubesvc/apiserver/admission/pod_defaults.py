@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kubesvc.api.meta import JSON
+from kubesvc.apiserver.admission import claim_template
 
 MODE = 0o644
 EVICTION_DELAY = 300
@@ -117,6 +118,8 @@ def _volume(volume: JSON) -> None:
             source.setdefault("defaultMode", MODE)
     if isinstance(image := volume.get("image"), dict) and not image.get("pullPolicy"):
         image["pullPolicy"] = pull_policy(image.get("reference") or "")
+    if isinstance(claim := (volume.get("ephemeral") or {}).get("volumeClaimTemplate"), dict):
+        claim_template.default(claim)
     if isinstance(host := volume.get("hostPath"), dict):
         host.setdefault("type", "")
     for source in _objects((volume.get("projected") or {}).get("sources")):

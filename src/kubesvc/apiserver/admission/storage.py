@@ -5,16 +5,15 @@ Source: pkg/apis/core/v1/defaults.go, ValidatePersistentVolume, ValidatePersiste
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from kubesvc.api import registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
+from kubesvc.api.storage import CLAIM_PROTECTION, VOLUME_PROTECTION
+from kubesvc.apiserver.admission import claim_template
 from kubesvc.apiserver.admission.causes import IMMUTABLE, forbidden, not_supported, required
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.rules import Rules, keep_status
 
-_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 _RECLAIM = ("Delete", "Recycle", "Retain")
 # of a PersistentVolume's spec: what isn't the kind of storage behind it
 _NOT_SOURCES = frozenset((
@@ -32,21 +31,31 @@ def default_volume(tree: JSON) -> None:
 
 
 def default_claim(tree: JSON) -> None:
-    spec = tree.setdefault("spec", {})
-    if not spec.get("volumeMode"):
-        spec["volumeMode"] = "Filesystem"
+    claim_template.default(tree)
 
 
-def prepare(new: JSON, old: JSON | None, context: Context) -> None:
-    """What is new is pending, and stays so: nothing here binds it."""
+def prepare_volume(new: JSON, old: JSON | None, context: Context) -> None:
+    _prepare(new, old, context, VOLUME_PROTECTION)
+
+
+def prepare_claim(new: JSON, old: JSON | None, context: Context) -> None:
+    _prepare(new, old, context, CLAIM_PROTECTION)
+
+
+def _prepare(new: JSON, old: JSON | None, context: Context, finalizer: str) -> None:
+    """What is new is pending, and protected, as the StorageObjectInUseProtection plugin has it: a controller lets it go
+    when nothing uses it."""
     keep_status(new, old, context)
     if old is None:
         new["status"] = {"phase": "Pending"}
+        finalizers = new["metadata"].setdefault("finalizers", [])
+        if finalizer not in finalizers:
+            finalizers.append(finalizer)
 
 
 def validate_volume(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
     spec = new.get("spec") or {}
-    causes = list(_access_modes(spec))
+    causes = list(claim_template.access_modes(spec, "spec"))
     if not spec.get("capacity"):
         causes.append(required("spec.capacity"))
     elif set(spec["capacity"]) != {"storage"}:
@@ -58,6 +67,12 @@ def validate_volume(new: JSON, old: JSON | None, context: Context) -> list[Cause
     policy = spec.get("persistentVolumeReclaimPolicy")
     if policy not in _RECLAIM:
         causes.append(not_supported("spec.persistentVolumeReclaimPolicy", policy, _RECLAIM))
+    affinity = spec.get("nodeAffinity")
+    if affinity is not None and affinity.get("required") is None:
+        causes.append(required("spec.nodeAffinity.required", "must specify required node constraints"))
+    elif affinity is not None and not affinity["required"].get("nodeSelectorTerms"):
+        why = "must have at least one node selector term"
+        causes.append(required("spec.nodeAffinity.required.nodeSelectorTerms", why))
     return causes
 
 
@@ -65,9 +80,7 @@ def validate_claim(new: JSON, old: JSON | None, context: Context) -> list[Cause]
     if context.subresource == "status":
         return []
     spec = new.get("spec") or {}
-    causes = list(_access_modes(spec))
-    if not ((spec.get("resources") or {}).get("requests") or {}).get("storage"):
-        causes.append(required("spec.resources[storage]"))
+    causes = list(claim_template.validate_spec(spec, "spec"))
     if old is not None and _fixed(spec) != _fixed(old.get("spec") or {}):
         why = (
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
@@ -78,18 +91,6 @@ def validate_claim(new: JSON, old: JSON | None, context: Context) -> list[Cause]
 
 def _fixed(spec: JSON) -> JSON:
     return {k: v for k, v in spec.items() if k not in ("resources", "volumeAttributesClassName", "volumeName")}
-
-
-def _access_modes(spec: JSON) -> Iterator[Cause]:
-    modes = spec.get("accessModes") or []
-    if not modes:
-        yield required("spec.accessModes", "at least 1 access mode is required")
-    for mode in modes:
-        if mode not in _MODES:
-            yield not_supported("spec.accessModes", mode, _MODES)
-    if len(modes) > 1 and "ReadWriteOncePod" in modes:
-        why = "may not use ReadWriteOncePod with other access modes"
-        yield forbidden("spec.accessModes", why)
 
 
 def default_class(tree: JSON) -> None:
@@ -120,7 +121,7 @@ def validate_class(new: JSON, old: JSON | None, context: Context) -> list[Cause]
 
 
 ADMITS = (
-    (registry.PERSISTENT_VOLUME, Rules(default=default_volume, prepare=prepare, validate=validate_volume)),
-    (registry.PERSISTENT_VOLUME_CLAIM, Rules(default=default_claim, prepare=prepare, validate=validate_claim)),
+    (registry.PERSISTENT_VOLUME, Rules(default=default_volume, prepare=prepare_volume, validate=validate_volume)),
+    (registry.PERSISTENT_VOLUME_CLAIM, Rules(default=default_claim, prepare=prepare_claim, validate=validate_claim)),
     (registry.STORAGE_CLASS, Rules(default=default_class, validate=validate_class)),
 )

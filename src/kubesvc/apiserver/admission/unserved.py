@@ -10,7 +10,7 @@ from typing import Any
 from kubesvc.api.meta import JSON
 
 _SERVED_VOLUMES = ("name", "emptyDir", "configMap", "secret", "downwardAPI", "projected", "hostPath",
-                   "persistentVolumeClaim", "image")  # fmt: skip
+                   "persistentVolumeClaim", "image", "ephemeral")  # fmt: skip
 
 # a field of a spec -> whether its value asks for something that isn't done, and what happens instead
 _POD: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -29,23 +29,12 @@ _SECURITY: dict[str, tuple[Callable[[Any], bool], str]] = {
     "procMount": (lambda value: value == "Unmasked", "/proc is masked as ever"),
 }
 
-_RETENTION: dict[str, tuple[Callable[[Any], bool], str]] = {
-    name: (lambda value: value == "Delete", "claims stay until somebody deletes them")
-    for name in ("whenDeleted", "whenScaled")
-}
-
 _JOB: dict[str, tuple[Callable[[Any], bool], str]] = {
     "podFailurePolicy": (bool, "every failure of a pod counts the same"),
     "successPolicy": (bool, "all completions are needed"),
     "backoffLimitPerIndex": (lambda value: value is not None, "failures are counted over all indexes"),
     "managedBy": (bool, "the Job is carried out all the same"),
 }
-
-
-def in_stateful_set_spec(spec: JSON, path: str) -> Iterator[str]:
-    """`spec` is a StatefulSetSpec at `path`."""
-    policy = spec.get("persistentVolumeClaimRetentionPolicy") or {}
-    yield from _told(_RETENTION, policy, f"{path}.persistentVolumeClaimRetentionPolicy")
 
 
 def in_job_spec(spec: JSON, path: str) -> Iterator[str]:

@@ -23,6 +23,7 @@ from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.rules import Rules, keep_status
 
 _PERCENT = re.compile(r"[0-9]+%")
+_RETENTION = ("Retain", "Delete")
 _PERCENT_WHY = (
     "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for "
     "validation is '[0-9]+%')"
@@ -101,6 +102,17 @@ def validate_deployment(new: JSON, old: JSON | None, context: Context) -> list[C
     causes = validate(new, old, context)
     if context.subresource != "status":
         causes += _strategy(new.get("spec") or {})
+    return causes
+
+
+def validate_stateful_set(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
+    causes = validate(new, old, context)
+    if context.subresource != "status":
+        policy = (new.get("spec") or {}).get("persistentVolumeClaimRetentionPolicy") or {}
+        for name in ("whenDeleted", "whenScaled"):
+            if policy.get(name) not in _RETENTION:
+                path = f"spec.persistentVolumeClaimRetentionPolicy.{name}"
+                causes.append(not_supported(path, policy.get(name), _RETENTION))
     return causes
 
 
@@ -215,17 +227,13 @@ def warnings(tree: JSON) -> list[str]:
     return list(unserved.in_pod_spec(template.get("spec") or {}, "spec.template.spec"))
 
 
-def stateful_set_warnings(tree: JSON) -> list[str]:
-    return [*warnings(tree), *unserved.in_stateful_set_spec(tree.get("spec") or {}, "spec")]
-
-
 def job_warnings(tree: JSON) -> list[str]:
     return [*warnings(tree), *unserved.in_job_spec(tree.get("spec") or {}, "spec")]
 
 
 DEPLOYMENT = Rules(default=default_deployment, validate=validate_deployment, warnings=warnings, counted=True)
 REPLICA_SET = Rules(default=default_replica_set, validate=validate, warnings=warnings, counted=True)
-STATEFUL_SET = Rules(default=default_stateful_set, validate=validate, warnings=stateful_set_warnings, counted=True)
+STATEFUL_SET = Rules(default=default_stateful_set, validate=validate_stateful_set, warnings=warnings, counted=True)
 DAEMON_SET = Rules(default=default_daemon_set, validate=validate, warnings=warnings, counted=True)
 JOB = Rules(default=default_job, prepare=prepare_job, validate=validate_job, warnings=job_warnings, counted=True)
 ADMITS = (

@@ -13,6 +13,7 @@ from enum import Enum
 import msgspec
 
 from kubesvc.api.meta import JSON, Object
+from kubesvc.controllers import finalizers
 from kubesvc.controllers.ownership import without_owners
 
 FOREGROUND = "foregroundDeletion"
@@ -61,18 +62,13 @@ def plan(item: Object, owners: Mapping[str, Owner], dependents: Sequence[Object]
 
 
 def _going(item: Object, dependents: Sequence[Object]) -> Plan:
-    finalizers = item.metadata.finalizers
-    if ORPHAN in finalizers:
+    held_by = item.metadata.finalizers
+    if ORPHAN in held_by:
         if dependents:
             return Plan(release=tuple(dependents))
-        return Plan(patch=_without(item, ORPHAN))
-    if FOREGROUND in finalizers:
+        return Plan(patch=finalizers.without(item, ORPHAN))
+    if FOREGROUND in held_by:
         uid = item.metadata.uid
         blocking = any(r.uid == uid and r.block_owner_deletion for d in dependents for r in d.metadata.owner_references)
-        return Plan(pursue=tuple(dependents)) if blocking else Plan(patch=_without(item, FOREGROUND))
+        return Plan(pursue=tuple(dependents)) if blocking else Plan(patch=finalizers.without(item, FOREGROUND))
     return Plan()
-
-
-def _without(item: Object, finalizer: str) -> JSON:
-    kept = [f for f in item.metadata.finalizers if f != finalizer]
-    return {"metadata": {"resourceVersion": item.metadata.resource_version, "finalizers": kept or None}}

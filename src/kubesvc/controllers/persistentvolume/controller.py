@@ -10,12 +10,14 @@ from pathlib import Path
 
 from kubesvc.api.errors import AlreadyExists
 from kubesvc.api.meta import JSON, Object
+from kubesvc.api.pods import Pod
 from kubesvc.api.registry import PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM
 from kubesvc.api.storage import PersistentVolume, PersistentVolumeClaim
 from kubesvc.client.events import NORMAL, WARNING
 from kubesvc.client.queue import WorkQueue
 from kubesvc.controllers.context import Context
 from kubesvc.controllers.persistentvolume import plan as planning
+from kubesvc.controllers.readiness import condition, is_active
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ class PersistentVolumeController:
         self.queue: WorkQueue[str] = WorkQueue("persistentvolume")
         for informer in (self._caches.claims, self._caches.volumes, self._caches.storage_classes):
             informer.on_change(self._changed)
+        self._caches.pods.on_change(self._pod_changed)
 
     async def run(self) -> None:
         await self.queue.run(self.reconcile)
@@ -37,11 +40,23 @@ class PersistentVolumeController:
     def _changed(self, old: Object | None, new: Object | None) -> None:
         self.queue.add("volumes")
 
+    def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        """One that finds no place is why a claim waits."""
+        if new is not None and new.spec.volumes and not new.spec.node_name:
+            scheduled = condition(new.status.conditions, "PodScheduled")
+            if scheduled is not None and scheduled.status == "False":
+                self.queue.add("volumes")
+
+    def _consumers(self, claim: PersistentVolumeClaim) -> list[str]:
+        pods: list[Pod] = self._caches.pods.by_index("claim", claim.key)
+        return sorted(p.name for p in pods if not p.spec.node_name and is_active(p))
+
     async def reconcile(self, key: str) -> None:
         caches, writer = self._caches, self._context.writer
         directory = self._context.config.volumes
         classes = {found.name: found for found in caches.storage_classes.items.values()}
-        found = planning.plan(caches.claims.items.values(), caches.volumes.items.values(), classes, directory)
+        claims, volumes = caches.claims.items.values(), caches.volumes.items.values()
+        found = planning.plan(claims, volumes, classes, directory, self._consumers)
         for volume, phase in found.phases:
             await writer.patch(PERSISTENT_VOLUME, volume, {"status": {"phase": phase}}, subresource="status")
         for claim, tree in found.make:
@@ -58,6 +73,8 @@ class PersistentVolumeController:
             path = Path(volume.spec.path)
             if directory and path.parent == Path(directory):
                 await asyncio.to_thread(shutil.rmtree, path, True)
+            if volume.status.phase != "Released":  # one that is deleted already goes with this
+                await writer.patch(PERSISTENT_VOLUME, volume, {"status": {"phase": "Released"}}, subresource="status")
             await writer.delete(PERSISTENT_VOLUME, volume)
 
         for claim, reason, text in found.waiting:

@@ -2,12 +2,15 @@
 
 claim ─► a volume that names it ─► the smallest free one that fits ─► one made for it, a directory ─► Bound
       none of these ─► it waits, and is told for what
+late claim ─► a volume that names it, as the scheduler lets one do, or one made when it has selected a node ─► Bound
 claim deleted ─► its volume Released ─► reclaimPolicy Delete: gone, with its directory
+
+What is made has no node affinity: the nodes share the disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -16,11 +19,15 @@ from kubesvc.api.storage import (
     DEFAULT_CLASS,
     PROVISIONED_BY,
     PROVISIONER,
+    SELECTED_NODE,
     PersistentVolume,
     PersistentVolumeClaim,
     StorageClass,
-    size,
 )
+from kubesvc.controllers.persistentvolume.matching import choose, is_free, is_late
+
+Consumers = Callable[[PersistentVolumeClaim], Sequence[str]]
+"""The pods that use a claim and have no node yet."""
 
 
 class Plan(msgspec.Struct):
@@ -37,6 +44,7 @@ def plan(
     volumes: Iterable[PersistentVolume],
     classes: Mapping[str, StorageClass],
     directory: str,
+    consumers: Consumers = lambda claim: (),
 ) -> Plan:
     """`directory`: where volumes are made; "" makes none."""
     found = Plan()
@@ -45,13 +53,15 @@ def plan(
     for volume in volumes:
         reference = volume.spec.claim_ref
         if reference is None or not reference.uid:
-            free[volume.name] = volume
+            if is_free(volume):
+                free[volume.name] = volume
             if volume.status.phase in ("", "Pending"):
                 found.phases.append((volume, "Available"))
         elif reference.uid not in by_uid:
             ours = volume.metadata.annotations.get(PROVISIONED_BY) == PROVISIONER
             if ours and volume.spec.persistent_volume_reclaim_policy == "Delete":
-                found.remove.append(volume)
+                if volume.status.phase != "Released" or volume.metadata.deletion_timestamp is None:
+                    found.remove.append(volume)
             elif volume.status.phase != "Released":
                 found.phases.append((volume, "Released"))
         elif volume.status.phase != "Bound" or by_uid[reference.uid].status.phase != "Bound":
@@ -59,18 +69,29 @@ def plan(
     bound = {claim.metadata.uid for claim, _ in found.bind}
     waiting = [c for c in by_uid.values() if c.status.phase != "Bound" and c.metadata.uid not in bound]
     for claim in sorted(waiting, key=lambda c: (c.metadata.creation_timestamp or "", c.key)):
-        chosen = _choose(claim, free.values())
+        late = is_late(claim, classes)
+        chosen = choose(claim, (v for v in free.values() if not late or v.spec.claim_ref is not None))
         if chosen is not None:
             del free[chosen.name]
             found.bind.append((claim, chosen))
         elif not claim.metadata.deletion_timestamp:
             wanted = classes.get(claim.storage_class)
             ours = wanted is not None and wanted.provisioner == PROVISIONER
-            if wanted is not None and ours and directory and not claim.spec.volume_name:
+            if late and SELECTED_NODE not in claim.metadata.annotations:
+                found.waiting.append((claim, *_for_its_consumer(consumers(claim))))
+            elif wanted is not None and ours and directory and not claim.spec.volume_name:
                 found.make.append((claim, made_for(claim, wanted, directory)))
             else:
                 found.waiting.append((claim, *_why_it_waits(claim, classes)))
     return found
+
+
+def _for_its_consumer(pods: Sequence[str]) -> tuple[str, str]:
+    """An Event's reason and upstream's words."""
+    if not pods:
+        return "WaitForFirstConsumer", "waiting for first consumer to be created before binding"
+    who = f"pod {pods[0]}" if len(pods) == 1 else f"pods {','.join(pods)}"
+    return "WaitForPodScheduled", f"waiting for {who} to be scheduled"
 
 
 def _why_it_waits(claim: PersistentVolumeClaim, classes: Mapping[str, StorageClass]) -> tuple[str, str]:
@@ -86,38 +107,6 @@ def _why_it_waits(claim: PersistentVolumeClaim, classes: Mapping[str, StorageCla
         here = ", ".join(sorted(classes)) or "none"
         return "ProvisioningFailed", f'storageclass.storage.k8s.io "{name}" not found; there are: {here}'
     return "ExternalProvisioning", f"waiting for a volume that the provisioner '{wanted.provisioner}' or somebody makes"
-
-
-def _choose(claim: PersistentVolumeClaim, free: Iterable[PersistentVolume]) -> PersistentVolume | None:
-    if claim.spec.volume_name:
-        return next((v for v in free if v.name == claim.spec.volume_name and not _anothers(v, claim)), None)
-    fitting = [v for v in free if not _anothers(v, claim) and _fits(v, claim)]
-    # one that names the claim before any that doesn't
-    return min(fitting, key=lambda v: (v.spec.claim_ref is None, _capacity(v), v.name), default=None)
-
-
-def _anothers(volume: PersistentVolume, claim: PersistentVolumeClaim) -> bool:
-    reference = volume.spec.claim_ref
-    return reference is not None and (reference.namespace, reference.name) != claim.key
-
-
-def _fits(volume: PersistentVolume, claim: PersistentVolumeClaim) -> bool:
-    return (
-        volume.spec.storage_class_name == claim.storage_class
-        and set(claim.spec.access_modes) <= set(volume.spec.access_modes)
-        and _capacity(volume) >= _size(claim.spec.resources.requests.get("storage"))
-    )
-
-
-def _capacity(volume: PersistentVolume) -> float:
-    return _size(volume.spec.capacity.get("storage"))
-
-
-def _size(quantity: int | str | None) -> float:
-    try:
-        return size(quantity)
-    except (ValueError, KeyError):
-        return 0.0
 
 
 def made_for(claim: PersistentVolumeClaim, wanted: StorageClass, directory: str) -> JSON:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from kubesvc.api.meta import LabelSelectorRequirement
 from kubesvc.api.nodes import Node
-from kubesvc.api.pods import NodeSelectorTerm, Pod
+from kubesvc.api.pods import NodeSelector, NodeSelectorTerm, Pod
 
 REASON = "node(s) didn't match Pod's node affinity/selector"
 
@@ -21,7 +21,11 @@ def matches(pod: Pod, node: Node) -> bool:
         return False
     affinity = pod.spec.affinity.node_affinity if pod.spec.affinity else None
     required = affinity.required_during_scheduling_ignored_during_execution if affinity else None
-    return required is None or any(_term(term, node) for term in required.node_selector_terms)
+    return required is None or selects(required, node)
+
+
+def selects(selector: NodeSelector, node: Node) -> bool:
+    return any(_term(term, node) for term in selector.node_selector_terms)
 
 
 def preference(pod: Pod, node: Node) -> int:

@@ -1,9 +1,9 @@
 """Which node a pod goes to, or why it fits nowhere. Pure.
 
-Filters, in upstream's order and words: taints, node affinity, host ports, resources, topology spread, affinity between
-pods. Of the nodes left, the first by: taints that would rather not have it; the weights of what the pod prefers; how
-crowded its spread's domains are; the fewest pods of the same owner (a Service's replicas spread); the fewest pods at
-all; the name. Priorities are left out: no pod makes way for another.
+Filters, in upstream's order and words: taints, node affinity, host ports, resources, volumes, topology spread, affinity
+between pods. Of the nodes left, the first by: taints that would rather not have it; the weights of what the pod
+prefers; how crowded its spread's domains are; the fewest pods of the same owner (a Service's replicas spread); the
+fewest pods at all; the name. Priorities are left out: no pod makes way for another.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from kubesvc.controllers.scheduler import nodeaffinity, resources, taints
 from kubesvc.controllers.scheduler.podaffinity import PodRules
 from kubesvc.controllers.scheduler.snapshot import Candidate, HostPort, Namespaces
 from kubesvc.controllers.scheduler.spread import Spread
+from kubesvc.controllers.scheduler.volumes import NO_BINDINGS, NOTHING, Bindings, PodVolumes, Storage
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """The node's name, or "" and the message that says why none fits."""
+    """The node's name, and what its claims get first; or "" and the message that says why none fits, and whether that
+    is likely to pass in a moment."""
 
     node: str
     message: str = ""
+    bindings: Bindings = NO_BINDINGS
+    passing: bool = False
 
 
 def host_ports(pod: Pod) -> frozenset[HostPort]:
@@ -56,9 +60,14 @@ def refusal(pod: Pod, candidate: Candidate) -> str:
     return ""
 
 
-def plan(pod: Pod, candidates: Sequence[Candidate], namespaces: Namespaces | None = None) -> Decision:
+def plan(
+    pod: Pod, candidates: Sequence[Candidate], namespaces: Namespaces | None = None, storage: Storage = NOTHING
+) -> Decision:
     if not candidates:
         return Decision("", "no nodes available to schedule pods")
+    volumes = PodVolumes(pod, storage)
+    if volumes.refusal:
+        return Decision("", f"0/{len(candidates)} nodes are available: {volumes.refusal}.", passing=volumes.passing)
     alive = [c for c in candidates if c.node.metadata.deletion_timestamp is None]
     rules, spread, wanted = PodRules(pod, alive, namespaces or {}), Spread(pod, alive), resources.requests(pod)
 
@@ -69,6 +78,8 @@ def plan(pod: Pod, candidates: Sequence[Candidate], namespaces: Namespaces | Non
             return [reason]
         if lacking := resources.lacking(wanted, candidate):
             return lacking
+        if conflicts := volumes.conflicts(candidate.node):
+            return conflicts
         reason = spread.refusal(candidate) or rules.refusal(candidate)
         return [reason] if reason else []
 
@@ -81,7 +92,8 @@ def plan(pod: Pod, candidates: Sequence[Candidate], namespaces: Namespaces | Non
     refusals = [reasons(candidate) for candidate in candidates]
     fitting = [c for c, refused in zip(candidates, refusals, strict=True) if not refused]
     if fitting:
-        return Decision(min(fitting, key=place).node.name)
+        chosen = min(fitting, key=place).node
+        return Decision(chosen.name, bindings=volumes.bindings(chosen) or NO_BINDINGS)
     counted = Counter(reason for refused in refusals for reason in refused)
     told = ", ".join(sorted(f"{count} {reason}" for reason, count in counted.items()))
     return Decision("", f"0/{len(candidates)} nodes are available: {told}.")

@@ -30,13 +30,33 @@ def pod_name(sts: StatefulSet, ordinal: int) -> str:
     return f"{sts.name}-{ordinal}"
 
 
+def is_wanted(sts: StatefulSet, ordinal: int) -> bool:
+    """Whether the set still has a pod of that number."""
+    return sts.spec.ordinals.start <= ordinal < sts.spec.ordinals.start + sts.spec.replicas
+
+
+def claim_names(sts: StatefulSet, ordinal: int) -> list[str]:
+    return [f"{_template_name(t)}-{pod_name(sts, ordinal)}" for t in sts.spec.volume_claim_templates]
+
+
+def is_of_a_claim(sts: StatefulSet, name: str) -> bool:
+    """Whether a claim of one of its pods has the name."""
+    starts = (f"{_template_name(t)}-" for t in sts.spec.volume_claim_templates)
+    return any(name.startswith(s) and ordinal_of(sts, name.removeprefix(s)) is not None for s in starts)
+
+
+def _template_name(template: JSON) -> str:
+    name: str = (template.get("metadata") or {}).get("name", "")
+    return name
+
+
 def claim_trees(sts: StatefulSet, ordinal: int) -> list[JSON]:
-    """The PersistentVolumeClaims of one pod. They stay when it goes."""
+    """The PersistentVolumeClaims of one pod. Whom they belong to retention.py says."""
     found = []
     for template in sts.spec.volume_claim_templates:
         meta = template.get("metadata") or {}
         labels = (meta.get("labels") or {}) | sts.spec.selector.match_labels
-        name = f"{meta.get('name', '')}-{pod_name(sts, ordinal)}"
+        name = f"{_template_name(template)}-{pod_name(sts, ordinal)}"
         meta = meta | {"name": name, "namespace": sts.namespace, "labels": labels}
         found.append({"metadata": meta, "spec": template.get("spec") or {}})
     return found
@@ -47,7 +67,7 @@ def new_pod(sts: StatefulSet, ordinal: int, template: JSON, revision: str) -> JS
     name = pod_name(sts, ordinal)
     labels = {REVISION: revision, POD_NAME: name, POD_INDEX: str(ordinal)}
     tree = pod_tree(template, sts, reference_to(STATEFUL_SET, sts), name=name, labels=labels)
-    names = [(t.get("metadata") or {}).get("name", "") for t in sts.spec.volume_claim_templates]
+    names = [_template_name(t) for t in sts.spec.volume_claim_templates]
     claimed = [{"name": n, "persistentVolumeClaim": {"claimName": f"{n}-{name}"}} for n in names]
     volumes = [v for v in tree["spec"].get("volumes") or () if v.get("name") not in names] + claimed
     tree["spec"] = {**tree["spec"], "hostname": name, "subdomain": sts.spec.service_name}

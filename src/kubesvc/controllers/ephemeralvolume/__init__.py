@@ -1,0 +1,1 @@
+"""Ephemeral volumes: a claim for each, which lives as long as its pod."""

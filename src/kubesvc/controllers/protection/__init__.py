@@ -1,0 +1,1 @@
+"""Claims and volumes that are used stay until they no longer are."""
