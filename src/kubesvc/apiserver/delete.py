@@ -8,6 +8,7 @@ keep it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from kubesvc.api.errors import Forbidden, conflict
@@ -42,9 +43,15 @@ async def delete(state: State, request: Request, target: Target) -> Response:
 
 
 async def remove(
-    state: State, target: Target, options: DeleteOptions, *, asked: bool = False
+    state: State,
+    target: Target,
+    options: DeleteOptions,
+    *,
+    asked: bool = False,
+    explain: Callable[[JSON], None] = lambda tree: None,
 ) -> tuple[bool, Versioned]:
-    """(whether it is gone, the object as it last was). `asked`: webhooks have been, about what leads to it."""
+    """(whether it is gone, the object as it last was). `asked`: webhooks have been, about what leads to it. `explain`
+    writes into the object why it goes."""
     dry_run = bool(options.dry_run)
     for _ in range(ATTEMPTS):
         current = await state.read(target)
@@ -54,6 +61,7 @@ async def remove(
         if not asked and asking.concerns(state, target.kind):
             await asking.deleting(state, target, old, dry_run=dry_run)
         new = _marked(state, target, stored.copy(old), options)
+        explain(new)
         try:
             if is_done(target, new):
                 await commit(state, target, None, current, dry_run=dry_run)

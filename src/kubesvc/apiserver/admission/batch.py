@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from kubesvc.api import registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
-from kubesvc.apiserver.admission import workloads
+from kubesvc.apiserver.admission import jobs
 from kubesvc.apiserver.admission.causes import invalid, not_supported, required
 from kubesvc.apiserver.admission.containers import NEGATIVE
 from kubesvc.apiserver.admission.context import Context
@@ -34,7 +34,7 @@ def default(tree: JSON) -> None:
             spec[name] = value
     template = spec.get("jobTemplate")
     if isinstance(template, dict):
-        workloads.default_job(template)
+        jobs.default(template)
 
 
 def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
@@ -52,11 +52,8 @@ def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
     if old is None and len(name) > _LONGEST_NAME:
         why = f"must be no more than {_LONGEST_NAME} characters"
         causes.append(invalid("metadata.name", name, why))
-    job = {"spec": (spec.get("jobTemplate") or {}).get("spec") or {}}
-    causes += [
-        Cause(c.reason, c.message, c.field.replace("spec.", "spec.jobTemplate.spec.", 1))
-        for c in workloads.validate_job(job, None, context)
-    ]
+    job = (spec.get("jobTemplate") or {}).get("spec") or {}
+    causes += [Cause(c.reason, c.message, f"spec.jobTemplate.{c.field}") for c in jobs.validate_spec(job)]
     return causes
 
 

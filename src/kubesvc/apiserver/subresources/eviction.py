@@ -1,6 +1,7 @@
 """POST of pods/NAME/eviction: a pod asked to leave, as `kubectl drain` does.
 
-No disruption budget holds a pod back, because nothing here keeps their count; one that means the pod is warned of.
+No disruption budget holds a pod back, because nothing here keeps their count; one that means the pod is warned of. The
+pod's condition DisruptionTarget says why it goes, as a Job's failure policy may ask.
 Follows pkg/registry/core/pod/storage/eviction.go.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from kubesvc.api.errors import BadRequest
-from kubesvc.api.meta import JSON, LabelSelector
+from kubesvc.api.meta import JSON, LabelSelector, format_time
 from kubesvc.api.registry import POD_DISRUPTION_BUDGET, Kind
 from kubesvc.api.selectors import from_label_selector, matches
 from kubesvc.apiserver import body, encode, fields, stored
@@ -39,8 +40,22 @@ async def create(state: State, request: Request, target: Target) -> Response:
         wanted = {**wanted, "dryRun": ["All"]}
     warn(await _budgets(state, target, pod))
     whole = Target(target.kind, target.namespace, target.name)
-    await remove(state, whole, body.convert_delete_options(wanted), asked=True)
+    now = format_time(state.clock())
+    await remove(
+        state, whole, body.convert_delete_options(wanted), asked=True, explain=lambda tree: _explain(tree, now)
+    )
     return encode.success(status=201)
+
+
+def _explain(tree: JSON, now: str) -> None:
+    conditions = tree.setdefault("status", {}).setdefault("conditions", [])
+    found = next((c for c in conditions if c.get("type") == "DisruptionTarget"), None)
+    if found is None:
+        found = {"type": "DisruptionTarget"}
+        conditions.append(found)
+    if found.get("status") != "True":
+        found["lastTransitionTime"] = now
+    found |= {"status": "True", "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"}
 
 
 async def _budgets(state: State, target: Target, pod: JSON) -> list[str]:

@@ -135,9 +135,14 @@ class NodeLifecycleController:
         for pod in due:
             text = f"Marking for deletion Pod {pod.namespace}/{pod.name}"
             self._context.recorder.record("taint-eviction-controller", POD, pod, "Normal", "TaintManagerEviction", text)
-        await together(self._context.writer.delete(POD, pod) for pod in due)
+        await together(self._delete_banished(pod) for pod in due)
         if wait is not None:
             self.queue.add_after(node.name, wait + SLACK)
+
+    async def _delete_banished(self, pod: Pod) -> None:
+        patch = planning.banished(self._context.now())
+        await self._context.writer.patch(POD, pod, patch, subresource="status", patch_type=STRATEGIC_PATCH)
+        await self._context.writer.delete(POD, pod)
 
     async def _collect(self, name: str) -> None:
         """Delete the pods of a node that has been gone for a while, also for the server."""

@@ -142,14 +142,24 @@ def evictions(node: Node, pods: Iterable[Pod], now: datetime) -> tuple[list[Pod]
 
 def lost(now: datetime) -> JSON:
     """The status patch for a pod whose node is gone, before it is deleted."""
-    target = {
+    target = _disrupted("DeletionByPodGC", "PodGC: node no longer exists", now)
+    return {"status": {"phase": "Failed", "conditions": [target]}}
+
+
+def banished(now: datetime) -> JSON:
+    """The status patch for a pod that a taint drives away, before it is deleted."""
+    target = _disrupted("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", now)
+    return {"status": {"conditions": [target]}}
+
+
+def _disrupted(reason: str, message: str, now: datetime) -> JSON:
+    return {
         "type": "DisruptionTarget",
         "status": "True",
-        "reason": "DeletionByPodGC",
-        "message": "PodGC: node no longer exists",
+        "reason": reason,
+        "message": message,
         "lastTransitionTime": format_time(now),
     }
-    return {"status": {"phase": "Failed", "conditions": [target]}}
 
 
 def closed(found: EndpointSlice, node: str) -> JSON | None:
