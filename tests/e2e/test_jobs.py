@@ -73,3 +73,17 @@ def test_an_evicted_pod_is_no_failure_of_a_job_that_ignores_disruptions(kubectl:
     eventually(lambda: name not in kubectl("get", "pods", "-o", "name"), what="the evicted pod counted and gone")
     status = json.loads(kubectl("get", "job", "calm", "-o", "json"))["status"]
     assert (status.get("failed"), status.get("conditions")) == (None, None)
+
+
+def test_a_suspended_jobs_pods_end_without_having_failed(kubectl: Kubectl) -> None:
+    """They end badly, by a signal; the Job, which bears no failure, goes on when it is resumed."""
+    apply(kubectl, "pause", "exec sleep 1000000", backoffLimit=0)
+    kubectl("wait", "--for=jsonpath={.status.ready}=1", "job/pause", "--timeout=120s")
+    kubectl("patch", "job/pause", "-p", '{"spec":{"suspend":true}}')
+    status_once(kubectl, "pause", "Suspended")
+    eventually(lambda: not kubectl("get", "pods", "-l", "job-name=pause", "-o", "name"), what="no pod")
+    kubectl("patch", "job/pause", "-p", '{"spec":{"suspend":false}}')
+    kubectl("wait", "--for=jsonpath={.status.ready}=1", "job/pause", "--timeout=120s")
+    status = json.loads(kubectl("get", "job", "pause", "-o", "json"))["status"]
+    assert status.get("failed") is None
+    assert {c["type"]: c["status"] for c in status["conditions"]} == {"Suspended": "False"}

@@ -41,6 +41,7 @@ def indexed(**spec: Any) -> JSON:
         case(job(), "parallelism", 1, id="one at a time"),
         case(job(completions=3), "parallelism", 1, id="also of three"),
         case(job(), "backoffLimit", 6, id="a few failures"),
+        case(job(), "manualSelector", False, id="its own pods"),
         case(indexed(backoffLimitPerIndex=1), "backoffLimit", MOST, id="any, where each index has its own"),
         case(job(), "podReplacementPolicy", "TerminatingOrFailed", id="replaced at once"),
         case(job(podFailurePolicy={"rules": []}), "podReplacementPolicy", "Failed", id="or when judged"),

@@ -16,10 +16,13 @@ from kubesvc.api.labels import JOB_INDEX_IGNORED_FAILURES as IGNORED
 from kubesvc.api.labels import JOB_TRACKING
 from kubesvc.api.meta import format_time, parse_time
 from kubesvc.api.pods import Pod
+from kubesvc.api.registry import JOB
 from kubesvc.controllers.job.backoff import NONE
 from kubesvc.controllers.job.indexes import read, spelled
 from kubesvc.controllers.job.plan import Plan, ended, expires_in, plan, status_patch
 from kubesvc.controllers.job.template import new_pod
+from kubesvc.controllers.ownership import adoption, without_owners
+from kubesvc.controllers.slim import slim_pod
 from support.objects import make, pod
 
 NOW = parse_time("2026-01-01T01:00:00Z")
@@ -91,10 +94,9 @@ def then(found: Job, decided: Plan, pods: list[Pod]) -> tuple[Job, list[Pod]]:
         for p in pods
         if p.name not in gone
     ]
-    status = msgspec.convert(status_patch(decided.status)["status"] | {}, dict[str, Any])
-    kept = {k: v for k, v in status.items() if v is not None}
-    kept["uncountedTerminatedPods"] = {k: v for k, v in kept["uncountedTerminatedPods"].items() if v}
-    return make(Job, found.name, spec=msgspec.to_builtins(found.spec), status=kept), left
+    status = {k: v for k, v in status_patch(decided.status)["status"].items() if v is not None}
+    status["uncountedTerminatedPods"] = {k: v for k, v in status["uncountedTerminatedPods"].items() if v}
+    return make(Job, found.name, spec=msgspec.to_builtins(found.spec), status=status), left
 
 
 def settle(found: Job, pods: list[Pod], now: datetime = NOW) -> tuple[Plan, list[Pod]]:
@@ -173,6 +175,18 @@ def test_a_pod_is_let_go_of_once_the_status_has_its_uid() -> None:
     assert status_patch(counted.status)["status"]["uncountedTerminatedPods"] == {"succeeded": None, "failed": None}
     found, _ = then(found, counted, [])
     assert plan(found, [done("a", held=False)], NOW).status == counted.status, "and never again"
+
+
+def test_a_pod_is_held_from_its_adoption_to_its_release() -> None:
+    """Whoever else holds it goes on doing so."""
+    orphan = make(Pod, "a", {"finalizers": ["other/one"]})
+    meta = adoption(JOB, job(), orphan, JOB_TRACKING)["metadata"]
+    assert (meta["finalizers"], meta["resourceVersion"]) == (["other/one", JOB_TRACKING], "1")
+    held = make(Pod, "a", {"finalizers": meta["finalizers"], "ownerReferences": meta["ownerReferences"]})
+    left = without_owners(held, frozenset(["uid-work"]), JOB_TRACKING)["metadata"]
+    assert (left["finalizers"], left["ownerReferences"]) == (["other/one"], None)
+    assert without_owners(work("b"), frozenset(), JOB_TRACKING)["metadata"]["finalizers"] is None
+    assert "finalizers" not in without_owners(held, frozenset(["uid-work"]))["metadata"]
 
 
 def test_so_many_are_counted_at_a_time() -> None:
@@ -496,8 +510,6 @@ def test_a_job_may_have_another_manager(manager: str | None, ours: bool) -> None
 
 
 def test_a_slim_pod_is_judged_as_the_whole() -> None:
-    from kubesvc.controllers.slim import slim_pod
-
     rules = policy(on_exit("FailJob", "In", 42), on_condition("Ignore", "Odd"))
     found = indexed(2, backoffLimitPerIndex=1, backoffLimit=9, **rules)
     pods = [

@@ -34,7 +34,7 @@ def default(tree: JSON) -> None:
             spec[name] = value
     template = spec.get("jobTemplate")
     if isinstance(template, dict):
-        jobs.default(template)
+        jobs.default_template(template)
 
 
 def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:

@@ -31,7 +31,13 @@ _COUNTS = (
 
 
 def default(tree: JSON) -> None:
-    """Of a Job, or of the template of one."""
+    default_template(tree)
+    if tree["spec"].get("manualSelector") is None:
+        tree["spec"]["manualSelector"] = False
+
+
+def default_template(tree: JSON) -> None:
+    """Of a Job, or of a CronJob's template of one."""
     spec = workloads.template_defaults(tree, completionMode="NonIndexed", suspend=False)
     policy = spec.get("podFailurePolicy")
     for name, value in (
