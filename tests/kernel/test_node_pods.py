@@ -20,7 +20,8 @@ from msgspec.structs import replace
 
 from kubesvc.api import registry
 from kubesvc.api.pods import Pod
-from kubesvc.client.session import STRATEGIC_PATCH
+from kubesvc.api.registry import Kind
+from kubesvc.client.session import STRATEGIC_PATCH, Session
 from kubesvc.kernel import mounts
 from kubesvc.kernel.links import PROTO_KUBESVC, Links
 from kubesvc.node import cgroups, exits, processes, routes
@@ -114,6 +115,44 @@ async def test_a_forced_deletion_ends_what_ignores_sigterm(bed: NodeBed, when: s
         assert bed.pods.get("default", "rude")
         await bed.session.patch(registry.POD, "default", "rude", {"metadata": {"finalizers": []}})
     await bed.until_gone("rude")
+
+
+@pytest.mark.parametrize(("begun", "phase"), [(True, "Succeeded"), (False, "Failed")], ids=["begun", "never begun"])
+async def test_a_pod_that_somebody_holds_says_how_it_ended(bed: NodeBed, begun: bool, phase: str) -> None:
+    """A Job counts its pods by that, also those that no agent came to before they were deleted."""
+    if not begun:
+        await bed.stop_agent()
+    await bed.create("held", FOREVER, metadata={"finalizers": ["example.com/held"]})
+    if begun:
+        await bed.running("held")
+    await bed.delete("held")
+    if not begun:
+        await bed.start_agent()
+    await bed.until("held", lambda p: p.status.phase == phase and p.metadata.deletion_grace_period_seconds == 0)
+    await bed.session.patch(registry.POD, "default", "held", {"metadata": {"finalizers": []}})
+    await bed.until_gone("held")
+
+
+async def test_a_pod_that_has_gone_but_is_held_is_not_begun_again(
+    bed: NodeBed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever changes at its object: what it came to is told."""
+    told, delete = [], Session.delete
+
+    async def observed(self: Session, kind: Kind, namespace: str, name: str, **options: Any) -> Any:
+        if options.get("grace_seconds") == 0:
+            told.append(name)
+        return await delete(self, kind, namespace, name, **options)
+
+    monkeypatch.setattr(Session, "delete", observed)
+    await bed.create("held", FOREVER, metadata={"finalizers": ["example.com/held"]})
+    await bed.running("held")
+    await bed.delete("held")
+    await bed.until("held", lambda p: p.metadata.deletion_grace_period_seconds == 0)
+    await bed.session.patch(registry.POD, "default", "held", {"metadata": {"labels": {"seen": "yes"}}})
+    await bed.create("next", FOREVER)
+    await bed.running("next")  # the agent has seen the change by now
+    assert told == ["held"]
 
 
 async def test_a_pod_runs_answers_and_goes_with_everything_it_had(bed: NodeBed) -> None:

@@ -259,6 +259,55 @@ def test_a_cron_jobs_job_is_made_when_it_is_due_or_by_hand(kubectl: Kubectl) -> 
     assert (kubectl("get", "jobs", "-o", "name"), pods(kubectl)) == ("", {})
 
 
+def test_a_pod_counts_once_also_when_somebody_deletes_it(kubectl: Kubectl) -> None:
+    """It is held until its Job has counted it; what it did is not done again."""
+    apply(kubectl, "Job", name="pair", completions=2, pod={"restartPolicy": "Never"})
+
+    def end_the_next(known: set[str]) -> str:
+        eventually(lambda: set(pods(kubectl)) - known, what="another pod")
+        (name,) = set(pods(kubectl)) - known
+        assert "batch.kubernetes.io/job-tracking" in kubectl(
+            "get", "pod", name, "-o", "jsonpath={.metadata.finalizers}"
+        )
+        kubectl("annotate", "pod", name, f"{ENDS}=Succeeded")
+        return name
+
+    first = end_the_next(set())
+    kubectl("delete", "pod", first, "--timeout=60s")
+    second = end_the_next({first})
+    kubectl("wait", "--for=condition=complete", "job/pair", "--timeout=60s")
+    status = kubectl.json("get", "job", "pair")["status"]
+    assert (status["succeeded"], status["uncountedTerminatedPods"]) == (2, {})
+    assert set(pods(kubectl)) == {second}
+    assert "finalizers" not in kubectl.json("get", "pod", second)["metadata"]
+
+
+@pytest.mark.parametrize("cascade", ["background", "orphan"])
+def test_pods_of_a_deleted_job_are_let_go_of(kubectl: Kubectl, cascade: str) -> None:
+    apply(kubectl, "Job", name="long", parallelism=2, completions=2, pod={"restartPolicy": "Never"})
+    kubectl("wait", "--for=jsonpath={.status.ready}=2", "job/long", "--timeout=60s")
+    left = sorted(pods(kubectl))
+    kubectl("delete", "job", "long", f"--cascade={cascade}")
+    if cascade == "orphan":
+        assert sorted(pods(kubectl)) == left
+        kubectl("delete", "pods", *left, "--timeout=60s")
+    eventually(lambda: not kubectl.json("get", "pods")["items"], what="no pod")
+
+
+def test_a_job_of_another_manager_is_left_alone_but_for_its_time(kubectl: Kubectl) -> None:
+    never = {"restartPolicy": "Never"}
+    assert "Warning" not in apply(kubectl, "Job", name="theirs", managedBy="acme.io/queue", pod=never)
+    apply(kubectl, "Job", name="ours", annotations={ENDS: "Succeeded"}, pod=never)
+    kubectl("wait", "--for=condition=complete", "job/ours", "--timeout=60s")
+    assert "status" not in kubectl.json("get", "job", "theirs") or not kubectl.json("get", "job", "theirs")["status"]
+    assert all(name.startswith("ours-") for name in pods(kubectl))
+    kubectl("patch", "job/theirs", "-p", '{"spec":{"ttlSecondsAfterFinished":0}}')
+    done = {"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    status = json.dumps({"status": {"conditions": [done]}})
+    kubectl("patch", "job/theirs", "--subresource=status", "--type=merge", "-p", status)
+    kubectl("wait", "--for=delete", "job/theirs", "--timeout=60s")
+
+
 def test_a_replication_controller_keeps_its_pods(kubectl: Kubectl) -> None:
     assert "Warning" not in apply(kubectl, "ReplicationController", name="old", replicas=2)
     kubectl("wait", "--for=jsonpath={.status.readyReplicas}=2", "rc/old", "--timeout=60s")

@@ -15,7 +15,7 @@ from kubesvc.api.pods import Pod
 from kubesvc.api.registry import NODE, POD
 from kubesvc.client.informer import Informer
 from kubesvc.client.queue import WorkQueue
-from kubesvc.client.session import Session
+from kubesvc.client.session import STRATEGIC_PATCH, Session
 
 ENDS = "test.kubesvc.dev/ends"
 """An annotation: the phase in which the pod ends as soon as it runs."""
@@ -44,6 +44,8 @@ class Agent:
             return
         with suppress(NotFound, Conflict):
             if pod.metadata.deletion_timestamp:
+                if pod.metadata.finalizers and pod.status.phase not in ("Succeeded", "Failed"):
+                    await self.end(pod, "Failed")
                 await self._session.delete(POD, *key, uid=pod.metadata.uid, grace_seconds=0)
             elif pod.status.phase in ("Succeeded", "Failed"):
                 return
@@ -58,13 +60,18 @@ class Agent:
         status: JSON = {"phase": "Running", "conditions": [turned]}
         if ip:
             status |= {"podIP": ip, "podIPs": [{"ip": ip}], "startTime": now()}
-        await self._session.patch(POD, pod.namespace, pod.name, {"status": status}, subresource="status")
+        await self._write(pod, status)
 
     async def end(self, pod: Pod, phase: str) -> None:
         """The pod's containers have ended: it is Succeeded or Failed."""
         turned = {"type": "Ready", "status": "False", "reason": f"Pod{phase}", "lastTransitionTime": now()}
-        status = {"phase": phase, "conditions": [turned]}
-        await self._session.patch(POD, pod.namespace, pod.name, {"status": status}, subresource="status")
+        status: JSON = {"phase": phase, "conditions": [turned]}
+        await self._write(pod, status)
+
+    async def _write(self, pod: Pod, status: JSON) -> None:
+        """Conditions of others stay."""
+        patch = {"status": status}
+        await self._session.patch(POD, *pod.key, patch, subresource="status", patch_type=STRATEGIC_PATCH)
 
 
 def now() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kubesvc.api.registry import DAEMON_SET, DEPLOYMENT, JOB, POD, REPLICA_SET, STATEFUL_SET, Kind
+from kubesvc.api.registry import DAEMON_SET, DEPLOYMENT, POD, REPLICA_SET, STATEFUL_SET, Kind
 from kubesvc.apiserver.admission.pod_defaults import pull_policy
 from support.admission import admit, context, named, texts
 
@@ -373,16 +373,6 @@ def test_a_deployment_gets_its_defaults_and_those_of_its_template() -> None:
 )  # fmt: skip
 def test_defaults_of_other_workloads(kind: Kind, field: str, expected: Any) -> None:
     assert admit(kind, workload(kind))["spec"][field] == expected
-
-
-def test_a_job_runs_once_and_does_not_always_restart() -> None:
-    job = workload(JOB)
-    del job["spec"]["selector"]
-    assert texts(JOB, job) == [
-        'spec.template.spec.restartPolicy: Unsupported value: "Always": supported values: "Never", "OnFailure"'
-    ]
-    found = admit(JOB, changed(job, "spec.template.spec.restartPolicy", "Never"))["spec"]
-    assert (found["completions"], found["parallelism"], found["backoffLimit"]) == (1, 1, 6)
 
 
 @pytest.mark.parametrize(

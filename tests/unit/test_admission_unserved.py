@@ -79,8 +79,8 @@ def test_a_pod_is_told_also_through_a_template(spec, told):
             None,
         ),
         (JOB, {"backoffLimit": 3, "completionMode": "Indexed"}, None),
-        (JOB, {"podFailurePolicy": {"rules": []}}, "every failure of a pod counts the same"),
-        (JOB, {"backoffLimitPerIndex": 0}, "failures are counted over all indexes"),
+        (JOB, {"podFailurePolicy": {"rules": []}, "backoffLimitPerIndex": 0, "maxFailedIndexes": 1}, None),
+        (JOB, {"successPolicy": {"rules": []}, "managedBy": "acme.io/queue"}, None),
     ],
 )
 def test_a_workload_is_told_what_of_it_is_not_done(kind, spec, told):

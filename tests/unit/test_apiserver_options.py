@@ -338,6 +338,20 @@ async def test_an_eviction_deletes_the_pod(client: Client) -> None:
     assert code == 404
 
 
+async def test_an_evicted_pod_says_why_it_goes(client: Client) -> None:
+    """Once, however often it is asked to."""
+    metadata = {"name": "p", "namespace": "default", "finalizers": ["example.com/kept"]}
+    spec = {"containers": [{"name": "c", "image": "host"}]}
+    await client.session.create(POD, {"metadata": metadata, "spec": spec})
+    for _ in range(2):
+        code, _ = await client.json("POST", POD.path("default", "p", "eviction"), {"metadata": {"name": "p"}})
+        assert code == 201
+    pod = await client.session.get(POD, "default", "p")
+    assert "deletionTimestamp" in pod["metadata"]
+    told = [(c["type"], c["status"], c["reason"], c["message"]) for c in pod["status"]["conditions"]]
+    assert told == [("DisruptionTarget", "True", "EvictionByEvictionAPI", "Eviction API: evicting")]
+
+
 async def test_an_eviction_keeps_to_its_preconditions_and_its_name(client: Client) -> None:
     spec = {"containers": [{"name": "c", "image": "host"}]}
     await client.session.create(POD, {"metadata": {"name": "p", "namespace": "default"}, "spec": spec})

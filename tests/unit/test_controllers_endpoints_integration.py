@@ -270,6 +270,21 @@ async def test_a_node_that_falls_silent_loses_its_endpoints_and_gets_them_back(
             await cluster.see.until(lambda: list(cluster.ready("web").values()) == [True], "a's endpoint again")
 
 
+async def test_a_pod_that_a_taint_drives_away_says_so(cluster: Cluster) -> None:
+    spec = {"nodeName": "n1", "containers": [{"name": "c", "image": "host"}]}
+    meta = {"name": "p", "namespace": "default", "finalizers": ["example.com/held"]}
+    await cluster.session.create(POD, {"metadata": meta, "spec": spec})
+    await cluster.session.patch(NODE, "", "n1", {"spec": {"taints": [{"key": "x", "effect": "NoExecute"}]}})
+
+    def going() -> bool:
+        found = cluster.see.get(POD, "p")
+        return found is not None and found.metadata.deletion_timestamp is not None
+
+    await cluster.see.until(going, "p driven away")
+    told = {c.type: c.reason for c in cluster.see.get(POD, "p").status.conditions}
+    assert told["DisruptionTarget"] == "DeletionByTaintManager"
+
+
 async def test_pods_of_a_node_that_is_gone_are_collected_and_namespaces_finish() -> None:
     """A pod being deleted on a node that no longer exists would wait for its agent for ever."""
     async with started(replace(CONFIG, gone_node_grace=0.2)) as cluster:

@@ -73,6 +73,13 @@ _APPS: dict[str, dict[str, str]] = {
         "parallelism": "How many may run at once. 1 unless said otherwise.",
         "completionMode": "NonIndexed: all pods are equal. Indexed: each has a number, in JOB_COMPLETION_INDEX.",
         "backoffLimit": "How many failures there may be before the Job has failed. 6 unless said otherwise.",
+        "backoffLimitPerIndex": "How many failures each index may have before it has failed, and is not tried again.",
+        "maxFailedIndexes": "How many indexes may fail before the Job has failed, and the others are ended.",
+        "podFailurePolicy": "What a failed pod means, by exit code or condition: the first rule that fits says it.",
+        "podReplacementPolicy": "TerminatingOrFailed: a pod that is being deleted is replaced at once. Failed: when it "
+        "has ended.",
+        "successPolicy": "Which indexes, or how many, are enough; the others are ended then.",
+        "managedBy": "Who carries the Job out, if not the controller here.",
         "activeDeadlineSeconds": "How long it may take before it has failed.",
         "ttlSecondsAfterFinished": "How long it is kept once it has ended; for ever unless said otherwise.",
         "suspend": "While true it has no pods.",

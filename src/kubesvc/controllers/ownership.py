@@ -66,16 +66,24 @@ def _references(references: Sequence[OwnerReference]) -> list[JSON]:
     return [msgspec.to_builtins(r) for r in references]
 
 
-def adoption(kind: Kind, owner: Object, item: Object) -> JSON:
-    """The patch by which `owner` takes `item` in. The uid makes it fail for another object of the same name."""
+def adoption(kind: Kind, owner: Object, item: Object, finalizer: str = "") -> JSON:
+    """The patch by which `owner` takes `item` in, and holds it by `finalizer`. The uid makes it fail for another object
+    of the same name."""
     references = _references(item.metadata.owner_references)
-    return {"metadata": {"uid": item.metadata.uid, "ownerReferences": [*references, reference_to(kind, owner)]}}
+    meta: JSON = {"uid": item.metadata.uid, "ownerReferences": [*references, reference_to(kind, owner)]}
+    if finalizer and finalizer not in item.metadata.finalizers:
+        meta["finalizers"] = [*item.metadata.finalizers, finalizer]
+        meta["resourceVersion"] = item.metadata.resource_version
+    return {"metadata": meta}
 
 
-def without_owners(item: Object, uids: frozenset[str]) -> JSON:
-    """The patch that takes the references to `uids` away from `item`; None as a list removes the field."""
+def without_owners(item: Object, uids: frozenset[str], finalizer: str = "") -> JSON:
+    """The patch that takes the references to `uids`, and `finalizer`, away from `item`; None as a list removes the
+    field."""
     kept = _references([r for r in item.metadata.owner_references if r.uid not in uids])
     meta: JSON = {"uid": item.metadata.uid, "ownerReferences": kept or None}
+    if finalizer in item.metadata.finalizers:
+        meta["finalizers"] = [f for f in item.metadata.finalizers if f != finalizer] or None
     if item.metadata.resource_version:
         meta["resourceVersion"] = item.metadata.resource_version
     return {"metadata": meta}

@@ -25,7 +25,8 @@ Key = tuple[str, str]
 
 
 class PodControl(Generic[W]):
-    """`queue` gets the key of an owner when it, or a pod of its, has changed. `selector` tells an owner's pods."""
+    """`queue` gets the key of an owner when it, or a pod of its, has changed. `selector` tells an owner's pods, which
+    `finalizer` holds."""
 
     def __init__(
         self,
@@ -34,10 +35,11 @@ class PodControl(Generic[W]):
         component: str,
         owners: Informer[W],
         selector: Callable[[W], Selector],
+        finalizer: str = "",
     ) -> None:
         self.queue: WorkQueue[Key] = WorkQueue(kind.kind.lower())
         self._context, self._kind, self._component = context, kind, component
-        self._owners, self._selector = owners, selector
+        self._owners, self._selector, self._finalizer = owners, selector, finalizer
         self._pods: Informer[Pod] = context.caches.pods
         owners.on_change(lambda old, new: self.queue.add(new.key) if new is not None else None)
         self._pods.on_change(self._pod_changed)
@@ -69,9 +71,10 @@ class PodControl(Generic[W]):
         if claims.adopt:  # never for one that is gone: ask the server itself
             await self._context.session.get(self._kind, owner.namespace, owner.name)
         for pod in claims.adopt:
-            await self._context.writer.patch(POD, pod, adoption(self._kind, owner, pod))
+            await self._context.writer.patch(POD, pod, adoption(self._kind, owner, pod, self._finalizer))
         for pod in claims.release:
-            await self._context.writer.patch(POD, pod, without_owners(pod, frozenset([owner.metadata.uid])))
+            patch = without_owners(pod, frozenset([owner.metadata.uid]), self._finalizer)
+            await self._context.writer.patch(POD, pod, patch)
         return claims.owned
 
     async def create(self, owner: W, trees: Sequence[JSON]) -> None:

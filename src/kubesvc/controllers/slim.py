@@ -19,7 +19,18 @@ from kubesvc.api.apps import ReplicaSet, ReplicaSetSpec, ReplicationController
 from kubesvc.api.core import ConfigMap, Endpoints, EndpointSubset, ObjectReference, Service, ServiceSpec
 from kubesvc.api.discovery import Endpoint, EndpointSlice
 from kubesvc.api.endpoints import pod_is_finished
-from kubesvc.api.labels import BALANCE, BALANCE_KEY, LAST_CHANGE_TRIGGER_TIME, LEADER, OVER_CAPACITY, WEIGHT
+from kubesvc.api.labels import (
+    BALANCE,
+    BALANCE_KEY,
+    JOB_COMPLETION_INDEX,
+    JOB_INDEX_FAILURES,
+    JOB_INDEX_IGNORED_FAILURES,
+    JOB_TRACKING,
+    LAST_CHANGE_TRIGGER_TIME,
+    LEADER,
+    OVER_CAPACITY,
+    WEIGHT,
+)
 from kubesvc.api.meta import Condition, LabelSelector, Object, ObjectMeta, OwnerReference, Struct
 from kubesvc.api.pods import (
     Container,
@@ -35,6 +46,7 @@ from kubesvc.api.pods import (
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 READ_OF_PODS = ("Ready", "PodScheduled")  # the conditions
+_OF_PODS = (DELETION_COST, WEIGHT, JOB_COMPLETION_INDEX, JOB_INDEX_FAILURES, JOB_INDEX_IGNORED_FAILURES)
 
 S = TypeVar("S", bound=Struct)
 
@@ -83,6 +95,7 @@ def _meta(meta: ObjectMeta, annotations: Iterable[str] = (), *, labels: bool = T
 
 def slim_pod(pod: Pod) -> Pod:
     spec, status = pod.spec, pod.status
+    judged = JOB_TRACKING in pod.metadata.finalizers  # by the Job's failure policy, which may ask for any condition
     sidecars = [
         once(Container(ports=c.ports, restart_policy=c.restart_policy, resources=_requests(c)))
         for c in spec.init_containers
@@ -96,10 +109,10 @@ def slim_pod(pod: Pod) -> Pod:
             last_transition_time=c.last_transition_time,
         )
         for c in status.conditions
-        if c.type in READ_OF_PODS
+        if judged or c.type in READ_OF_PODS
     ]
     return Pod(
-        metadata=_meta(pod.metadata, (DELETION_COST, WEIGHT)),
+        metadata=_meta(pod.metadata, _OF_PODS),
         spec=PodSpec(
             containers=[
                 once(Container(ports=c.ports, resources=_requests(c)))
@@ -124,7 +137,8 @@ def slim_pod(pod: Pod) -> Pod:
             pod_ip=intern(status.pod_ip),
             pod_ips=[PodIP(ip=intern(a.ip)) for a in status.pod_ips],
             conditions=conditions,
-            container_statuses=_told_of_containers(pod),
+            container_statuses=_judged(status.container_statuses) if judged else _told_of_containers(pod),
+            init_container_statuses=_judged(status.init_container_statuses) if judged else [],
         ),
     )
 
@@ -146,6 +160,24 @@ def _told_of_containers(pod: Pod) -> list[ContainerStatus]:
         )
         for s in pod.status.container_statuses
         if s.state.terminated
+    ]
+
+
+def _judged(statuses: Iterable[ContainerStatus]) -> list[ContainerStatus]:
+    """How often each was restarted, and how and when each ended."""
+    return [
+        ContainerStatus(
+            name=intern(s.name),
+            restart_count=s.restart_count,
+            state=ContainerState(
+                terminated=ContainerStateTerminated(
+                    exit_code=s.state.terminated.exit_code, finished_at=s.state.terminated.finished_at
+                )
+                if s.state.terminated
+                else None
+            ),
+        )
+        for s in statuses
     ]
 
 

@@ -29,6 +29,7 @@ class Agent:
         self._machine = machine
         self._informer = informer
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._over: set[str] = set()  # uids of pods whose end is told, but whose object somebody holds
 
     @property
     def runtime(self) -> Runtime:
@@ -89,7 +90,11 @@ class Agent:
     def _end(self, uid: str, task: asyncio.Task[None]) -> None:
         self._tasks.pop(uid, None)
         worker = self.workers.pop(uid, None)
-        if task.cancelled() or (error := task.exception()) is None:
+        if task.cancelled():
+            return
+        if (error := task.exception()) is None:
+            if any(pod.metadata.uid == uid for pod in self._informer.items.values()):
+                self._over.add(uid)
             return
         log.error("%s: its worker failed: %s", task.get_name(), error, exc_info=error)
         if worker is not None:
@@ -106,10 +111,11 @@ class Agent:
 
     def _changed(self, old: Pod | None, new: Pod | None) -> None:
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
+            self._over.discard(old.metadata.uid)
             worker = self.workers.get(old.metadata.uid)
             if worker is not None:
                 worker.remove()
-        if new is None:
+        if new is None or new.metadata.uid in self._over:
             return
         worker = self.workers.get(new.metadata.uid)
         if worker is not None:

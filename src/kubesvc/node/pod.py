@@ -295,7 +295,8 @@ class PodWorker:
             await self._machine.withdrawal.wait(self.pod, self._forced)
         await self._end_containers(max(AT_LEAST, self._grace() - (time.monotonic() - begun)))
         self._ended = True
-        if not self._gone and self._sandbox.record is not None:
+        held = self.pod.metadata.finalizers and not self._finished  # whoever holds it asks how it ended
+        if not self._gone and (self._sandbox.record is not None or held):
             self._publisher.changed()
             try:
                 async with asyncio.timeout(5.0):

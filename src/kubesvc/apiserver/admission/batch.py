@@ -12,7 +12,7 @@ from kubesvc.api import registry
 from kubesvc.api.errors import Cause
 from kubesvc.api.meta import JSON
 from kubesvc.api.schedule import parse, zone
-from kubesvc.apiserver.admission import unserved, workloads
+from kubesvc.apiserver.admission import jobs, unserved
 from kubesvc.apiserver.admission.causes import invalid, not_supported, required
 from kubesvc.apiserver.admission.containers import NEGATIVE
 from kubesvc.apiserver.admission.context import Context
@@ -35,7 +35,7 @@ def default(tree: JSON) -> None:
             spec[name] = value
     template = spec.get("jobTemplate")
     if isinstance(template, dict):
-        workloads.default_template(template)  # the Job made of it gets a Job's own defaults
+        jobs.default_template(template)  # the Job made of it gets a Job's own defaults
 
 
 def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
@@ -49,7 +49,7 @@ def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
     policy = spec.get("concurrencyPolicy")
     if policy not in _POLICIES:
         causes.append(not_supported("spec.concurrencyPolicy", policy, _POLICIES))
-    causes += _job_template((spec.get("jobTemplate") or {}).get("spec") or {}, context)
+    causes += _job_template((spec.get("jobTemplate") or {}).get("spec") or {})
     causes += _not_negative(spec, "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
     name = new["metadata"].get("name") or ""
     if old is None and len(name) > _LONGEST_NAME:
@@ -97,10 +97,10 @@ def _not_negative(spec: JSON, *names: str) -> Iterator[Cause]:
             yield invalid(f"spec.{name}", value, NEGATIVE)
 
 
-def _job_template(spec: JSON, context: Context) -> Iterator[Cause]:
+def _job_template(spec: JSON) -> Iterator[Cause]:
     """As of a Job whose selector is made for it. `spec` is at spec.jobTemplate.spec."""
-    for cause in workloads.validate_job({"spec": spec}, None, context):
-        yield Cause(cause.reason, cause.message, cause.field.replace("spec.", "spec.jobTemplate.spec.", 1))
+    for cause in jobs.validate_spec(spec):
+        yield Cause(cause.reason, cause.message, f"spec.jobTemplate.{cause.field}")
     if (selector := spec.get("selector")) is not None:
         yield invalid("spec.jobTemplate.spec.selector", selector, "`selector` will be auto-generated")
     if spec.get("manualSelector"):
@@ -110,7 +110,7 @@ def _job_template(spec: JSON, context: Context) -> Iterator[Cause]:
 def warnings(tree: JSON) -> list[str]:
     spec, path = ((tree.get("spec") or {}).get("jobTemplate") or {}).get("spec") or {}, "spec.jobTemplate.spec"
     pod = (spec.get("template") or {}).get("spec") or {}
-    return [*unserved.in_pod_spec(pod, f"{path}.template.spec"), *unserved.in_job_spec(spec, path)]
+    return list(unserved.in_pod_spec(pod, f"{path}.template.spec"))
 
 
 CRON_JOB = Rules(default=default, validate=validate, warnings=warnings, counted=True)

@@ -30,6 +30,11 @@ def invalid(path: str, value: Any, why: str) -> Cause:
     return Cause("FieldValueInvalid", f"Invalid value: {shown(value)}: {why}", path)
 
 
+def invalid_as_whole(path: str, why: str) -> Cause:
+    """Of something too large to show."""
+    return Cause("FieldValueInvalid", f"Invalid value: {why}", path)
+
+
 def duplicate(path: str, value: Any) -> Cause:
     return Cause("FieldValueDuplicate", f"Duplicate value: {shown(value)}", path)
 

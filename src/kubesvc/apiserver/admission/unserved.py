@@ -29,18 +29,6 @@ _SECURITY: dict[str, tuple[Callable[[Any], bool], str]] = {
     "procMount": (lambda value: value == "Unmasked", "/proc is masked as ever"),
 }
 
-_JOB: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "podFailurePolicy": (bool, "every failure of a pod counts the same"),
-    "successPolicy": (bool, "all completions are needed"),
-    "backoffLimitPerIndex": (lambda value: value is not None, "failures are counted over all indexes"),
-    "managedBy": (bool, "the Job is carried out all the same"),
-}
-
-
-def in_job_spec(spec: JSON, path: str) -> Iterator[str]:
-    """`spec` is a JobSpec at `path`."""
-    yield from _told(_JOB, spec, path)
-
 
 def in_pod_spec(spec: JSON, path: str) -> Iterator[str]:
     """`spec` is a PodSpec at `path`."""

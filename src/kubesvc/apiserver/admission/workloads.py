@@ -1,7 +1,7 @@
-"""The rules of what makes pods: Deployment, ReplicaSet, StatefulSet, DaemonSet, Job.
+"""The rules of what keeps pods: Deployment, ReplicaSet, StatefulSet, DaemonSet.
 
 They share a selector, a pod template that must match it, and counts that may not be negative.
-Source: pkg/apis/apps/v1/defaults.go, pkg/apis/apps/validation, pkg/apis/batch/v1/defaults.go.
+Source: pkg/apis/apps/v1/defaults.go, pkg/apis/apps/validation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kubesvc.apiserver.admission import metadata, pod, pod_defaults, unserved
 from kubesvc.apiserver.admission.causes import IMMUTABLE, forbidden, invalid, not_supported, required
 from kubesvc.apiserver.admission.containers import NEGATIVE
 from kubesvc.apiserver.admission.context import Context
-from kubesvc.apiserver.admission.rules import Rules, keep_status
+from kubesvc.apiserver.admission.rules import Rules
 
 _PERCENT = re.compile(r"[0-9]+%")
 _RETENTION = ("Retain", "Delete")
@@ -77,17 +77,6 @@ def default_daemon_set(tree: JSON) -> None:
         strategy["rollingUpdate"] = {"maxUnavailable": 1, "maxSurge": 0} | (strategy.get("rollingUpdate") or {})
 
 
-def default_job(tree: JSON) -> None:
-    """Of a Job, or of the template of one."""
-    spec = default_template(
-        tree, backoffLimit=6, completionMode="NonIndexed", suspend=False, podReplacementPolicy="TerminatingOrFailed"
-    )
-    if spec.get("completions") is None and spec.get("parallelism") is None:
-        spec["completions"] = spec["parallelism"] = 1
-    elif spec.get("parallelism") is None:
-        spec["parallelism"] = 1
-
-
 def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
     if context.subresource == "status":
         return []
@@ -114,29 +103,6 @@ def validate_stateful_set(new: JSON, old: JSON | None, context: Context) -> list
                 path = f"spec.persistentVolumeClaimRetentionPolicy.{name}"
                 causes.append(not_supported(path, policy.get(name), _RETENTION))
     return causes
-
-
-def prepare_job(new: JSON, old: JSON | None, context: Context) -> None:
-    """A Job finds its pods by its own uid, unless manualSelector says that the user chose a selector."""
-    keep_status(new, old, context)
-    spec = new.get("spec") or {}
-    template = spec.get("template")
-    if old is not None or spec.get("manualSelector") or not isinstance(template, dict):
-        return
-    uid, name = new["metadata"].get("uid", ""), new["metadata"].get("name", "")
-    labels = template.setdefault("metadata", {}).setdefault("labels", {})
-    labels |= {"controller-uid": uid, "job-name": name}
-    labels |= {f"batch.kubernetes.io/{key}": labels[key] for key in ("controller-uid", "job-name")}
-    selector = spec.setdefault("selector", {})
-    selector.setdefault("matchLabels", {})["batch.kubernetes.io/controller-uid"] = uid
-
-
-def validate_job(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
-    """A Job's selector is made for it, so only its template and counts are looked at."""
-    if context.subresource == "status":
-        return []
-    spec = new.get("spec") or {}
-    return [*validate_template("Job", spec), *_counts(spec)]
 
 
 def _selector(kind: str, spec: JSON) -> Iterator[Cause]:
@@ -171,19 +137,17 @@ def validate_template(kind: str, spec: JSON) -> Iterator[Cause]:
         own = [v for v in pod_spec.get("volumes") or () if {"name": v.get("name")} not in claimed]
         pod_spec = pod_spec | {"volumes": [*own, *(name | {"emptyDir": {}} for name in claimed)]}
     yield from pod.validate_spec(pod_spec, "spec.template.spec")
-    allowed = ("Never", "OnFailure") if kind == "Job" else ("Always",)
+    if kind == "Job":  # its pods may end
+        return
     restart = pod_spec.get("restartPolicy")
-    if restart not in allowed:
-        yield not_supported("spec.template.spec.restartPolicy", restart, allowed)
-    if kind != "Job" and pod_spec.get("activeDeadlineSeconds") is not None:
+    if restart != "Always":
+        yield not_supported("spec.template.spec.restartPolicy", restart, ("Always",))
+    if pod_spec.get("activeDeadlineSeconds") is not None:
         yield forbidden("spec.template.spec.activeDeadlineSeconds", f"activeDeadlineSeconds in {kind} is not Supported")
 
 
 def _counts(spec: JSON) -> Iterator[Cause]:
-    for name in (
-        "replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds",
-        "completions", "parallelism", "backoffLimit", "activeDeadlineSeconds",
-    ):  # fmt: skip
+    for name in ("replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"):
         if (value := spec.get(name)) is not None and value < 0:
             yield invalid(f"spec.{name}", value, NEGATIVE)
 
@@ -227,19 +191,13 @@ def warnings(tree: JSON) -> list[str]:
     return list(unserved.in_pod_spec(template.get("spec") or {}, "spec.template.spec"))
 
 
-def job_warnings(tree: JSON) -> list[str]:
-    return [*warnings(tree), *unserved.in_job_spec(tree.get("spec") or {}, "spec")]
-
-
 DEPLOYMENT = Rules(default=default_deployment, validate=validate_deployment, warnings=warnings, counted=True)
 REPLICA_SET = Rules(default=default_replica_set, validate=validate, warnings=warnings, counted=True)
 STATEFUL_SET = Rules(default=default_stateful_set, validate=validate_stateful_set, warnings=warnings, counted=True)
 DAEMON_SET = Rules(default=default_daemon_set, validate=validate, warnings=warnings, counted=True)
-JOB = Rules(default=default_job, prepare=prepare_job, validate=validate_job, warnings=job_warnings, counted=True)
 ADMITS = (
     (registry.DEPLOYMENT, DEPLOYMENT),
     (registry.REPLICA_SET, REPLICA_SET),
     (registry.STATEFUL_SET, STATEFUL_SET),
     (registry.DAEMON_SET, DAEMON_SET),
-    (registry.JOB, JOB),
 )

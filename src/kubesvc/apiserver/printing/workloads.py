@@ -73,18 +73,24 @@ def _daemon_set(found: JSON, now: datetime) -> list[Any]:
     return [name_of(found), *numbers, selector, age(found, now), *_wide(found)]
 
 
+_JOB_STATES = ("Complete", "Failed", "Terminating", "Suspended", "FailureTarget", "SuccessCriteriaMet")
+
+
 def _job(found: JSON, now: datetime) -> list[Any]:
     status = found.get("status") or {}
     wanted = at(found, "spec", "completions")
     succeeded = status.get("succeeded") or 0
+    at_once = at(found, "spec", "parallelism") or 0
     completions = f"{succeeded}/{wanted}" if wanted is not None else f"{succeeded}/1"
+    if wanted is None and at_once > 1:
+        completions += f" of {at_once}"
     duration = ""
     if started := status.get("startTime"):
         ended = parse_time(status["completionTime"]) if status.get("completionTime") else now
         duration = human(ended - parse_time(started))
     conditions = {c.get("type"): c.get("status") == "True" for c in status.get("conditions") or ()}
-    reached = (c for c in ("Complete", "Failed", "FailureTarget", "Suspended") if conditions.get(c))
-    state = next(reached, "Terminating" if found["metadata"].get("deletionTimestamp") else "Running")
+    conditions["Terminating"] = "deletionTimestamp" in found["metadata"]
+    state = next((state for state in _JOB_STATES if conditions.get(state)), "Running")
     return [name_of(found), state, completions, duration, age(found, now), *_wide(found)]
 
 

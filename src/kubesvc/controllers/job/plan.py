@@ -1,8 +1,7 @@
-"""The next step of a Job: pods to create and to delete, its status, when to look again, and when it may go. Pure.
+"""The next step of a Job: pods to create, to delete and to let go of, its status, and when to look again. Pure.
 
-Follows job_controller.go. What has finished is counted from the pods that are there, so a finished pod that somebody
-deletes is forgotten. A condition FailureTarget or SuccessCriteriaMet says that the end is decided; Failed or Complete
-follows once no pod runs any more.
+Follows job_controller.go. A condition FailureTarget or SuccessCriteriaMet says that the end is decided; Failed or
+Complete follows once no pod runs any more and all are counted.
 """
 
 from __future__ import annotations
@@ -13,83 +12,95 @@ from datetime import datetime, timedelta
 import msgspec
 
 from kubesvc.api.batch import Job, JobStatus
-from kubesvc.api.endpoints import pod_is_finished, pod_is_ready
 from kubesvc.api.meta import JSON, Condition, format_time, parse_time
 from kubesvc.api.pods import Pod
-from kubesvc.controllers.job.indexes import index_of, spelled
+from kubesvc.controllers.job import success
+from kubesvc.controllers.job.backoff import NONE, Failures, finished_at, remember, wait
+from kubesvc.controllers.job.failures import failures_before, handed_on, is_failed, judge
+from kubesvc.controllers.job.indexes import index_of, indexes_of
+from kubesvc.controllers.job.tracking import Seen, failed, is_held, observe, succeeded, track
 from kubesvc.controllers.readiness import condition, is_active
-from kubesvc.controllers.replicaset.plan import rank
+from kubesvc.controllers.replicaset.plan import BURST, rank
 
-FIRST_DELAY, MAX_DELAY = 10.0, 600.0  # seconds after a failed pod before the next is made
 REACHED = ("CompletionsReached", "Reached expected number of succeeded pods")
+_FAILED = {
+    "BackoffLimitExceeded": "Job has reached the specified backoff limit",
+    "DeadlineExceeded": "Job was active longer than specified deadline",
+    "MaxFailedIndexesExceeded": "Job has exceeded the specified maximal number of failed indexes",
+    "FailedIndexes": "Job has failed indexes",
+}
+
+
+class New(msgspec.Struct, frozen=True):
+    """A pod to make: its completion index, None for a Job that isn't indexed."""
+
+    index: int | None = None
+    annotations: dict[str, str] = {}
 
 
 class Plan(msgspec.Struct):
-    """`create` has an entry for each pod to make: its completion index, None for a Job that isn't indexed. `remove`:
-    the Job itself, whose time to live is over. `happened`: (reason, message) of events."""
+    """In the order it is carried out. `drop`: pods to let go of and then delete, which don't count; `delete`: pods
+    whose end counts; `free`: pods to let go of. `failures` is for the next look. `happened`: (type, reason, message) of
+    events."""
 
     status: JobStatus
-    create: list[int | None] = []
+    happened: list[tuple[str, str, str]] = []
+    drop: list[Pod] = []
     delete: list[Pod] = []
+    free: list[Pod] = []
+    create: list[New] = []
     again: float | None = None
-    remove: bool = False
-    happened: list[tuple[str, str]] = []
+    failures: Failures = NONE
 
 
-class _Pods(msgspec.Struct, frozen=True):
-    active: list[Pod]
-    terminating: list[Pod]
-    succeeded: list[Pod]
-    failed: list[Pod]
+def ended(status: JobStatus) -> Condition | None:
+    """The condition that says so."""
+    return _true(status, "Complete") or _true(status, "Failed")
 
 
-def is_indexed(job: Job) -> bool:
-    return job.spec.completion_mode == "Indexed"
+def expires_in(job: Job, end: Condition, now: datetime) -> float | None:
+    """Seconds until a Job that has ended is removed; None when it stays."""
+    ttl = job.spec.ttl_seconds_after_finished
+    if ttl is None or not end.last_transition_time or job.metadata.deletion_timestamp is not None:
+        return None
+    return (parse_time(end.last_transition_time) + timedelta(seconds=ttl) - now).total_seconds()
 
 
-def plan(job: Job, pods: Sequence[Pod], now: datetime) -> Plan:
-    """`pods` are those the Job controls."""
-    ended = condition(job.status.conditions, "Complete") or condition(job.status.conditions, "Failed")
-    if ended is not None and ended.status == "True":
-        return _expire(job, ended, now)
-    sorted_ = _sort(pods)
-    decided = Plan(_counts(job, sorted_))
+def plan(job: Job, pods: Sequence[Pod], now: datetime, known: Failures = NONE) -> Plan:
+    """Of a Job that hasn't ended. `pods` are those it controls; `known` is what the last look remembers."""
+    seen = observe(job, pods)
+    failures = remember(
+        known,
+        [p for p in pods if p.status.phase == "Succeeded"],
+        [*seen.failed, *(p for p in pods if _failed_and_counted(p))],
+    )
     if job.metadata.deletion_timestamp is not None:
+        status, free = track(job, seen)
+        return Plan(status, free=free, failures=failures)
+    if not job.spec.suspend and (job.status.start_time is None or _true(job.status, "Suspended")):
+        seen = msgspec.structs.replace(seen, status=msgspec.structs.replace(seen.status, start_time=format_time(now)))
+    end = _decided(job.status) or _verdict(job, seen, now)
+    status, free = track(job, seen, end.type if end is not None else "")
+    decided = Plan(status, free=free, failures=failures)
+    if end is not None:
+        _end(job, seen, end, decided, now)
         return decided
-    _start_or_suspend(job, decided, now)
-    verdict = _decided(decided.status) or _verdict(job, sorted_, decided.status, now)
-    if verdict is not None:
-        _end(sorted_, verdict, decided, now)
-    elif job.spec.suspend:
-        decided.delete = list(sorted_.active)
-    else:
-        _match(job, sorted_, decided, now)
+    _match(job, seen, decided, now)
+    _suspend_or_resume(job, decided, now)
     left = _deadline_in(job, decided.status, now)
-    if verdict is None and left is not None:
+    if left is not None:
         decided.again = left if decided.again is None else min(left, decided.again)
     return decided
 
 
-def _sort(pods: Sequence[Pod]) -> _Pods:
-    return _Pods(
-        [p for p in pods if is_active(p)],
-        [p for p in pods if not pod_is_finished(p) and p.metadata.deletion_timestamp is not None],
-        [p for p in pods if p.status.phase == "Succeeded"],
-        [p for p in pods if p.status.phase == "Failed"],
-    )
+def _failed_and_counted(pod: Pod) -> bool:
+    """One that is deleted without being held was too many: its end is no failure."""
+    return pod.status.phase == "Failed" and not is_held(pod) and pod.metadata.deletion_timestamp is None
 
 
-def _counts(job: Job, pods: _Pods) -> JobStatus:
-    done = {i for p in pods.succeeded if (i := index_of(p)) is not None and i < (job.spec.completions or 0)}
-    return msgspec.structs.replace(
-        job.status,
-        active=len(pods.active),
-        ready=sum(pod_is_ready(p) for p in pods.active),
-        terminating=len(pods.terminating),
-        succeeded=len(done) if is_indexed(job) else len(pods.succeeded),
-        failed=len(pods.failed),
-        completed_indexes=spelled(done) if is_indexed(job) else "",
-    )
+def _true(status: JobStatus, type_: str) -> Condition | None:
+    found = condition(status.conditions, type_)
+    return found if found is not None and found.status == "True" else None
 
 
 def _put(status: JobStatus, made: Condition) -> JobStatus:
@@ -100,45 +111,56 @@ def _made(type_: str, reason: str, message: str, now: datetime, status: str = "T
     return Condition(type_, status, reason, message, last_transition_time=format_time(now))
 
 
-def _start_or_suspend(job: Job, decided: Plan, now: datetime) -> None:
-    """The clock runs from the first look that finds the Job not suspended."""
-    before = condition(job.status.conditions, "Suspended")
-    suspended = before is not None and before.status == "True"
-    if job.spec.suspend:
-        if not suspended:
-            decided.status = _put(decided.status, _made("Suspended", "JobSuspended", "Job suspended", now))
-            decided.happened.append(("Suspended", "Job suspended"))
-        return
-    if suspended:
-        decided.status = _put(decided.status, _made("Suspended", "JobResumed", "Job resumed", now, "False"))
-        decided.happened.append(("Resumed", "Job resumed"))
-    if suspended or job.status.start_time is None:
-        decided.status = msgspec.structs.replace(decided.status, start_time=format_time(now))
+# ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _decided(status: JobStatus) -> Condition | None:
     """The end that an earlier look has decided."""
-    for type_, last in (("FailureTarget", "Failed"), ("SuccessCriteriaMet", "Complete")):
-        if (found := condition(status.conditions, type_)) is not None and found.status == "True":
+    for type_, last in (("SuccessCriteriaMet", "Complete"), ("FailureTarget", "Failed")):
+        if (found := _true(status, type_)) is not None:
             return msgspec.structs.replace(found, type=last)
     return None
 
 
-def _verdict(job: Job, pods: _Pods, status: JobStatus, now: datetime) -> Condition | None:
+def _verdict(job: Job, seen: Seen, now: datetime) -> Condition | None:
     """The condition the Job ends with, if this is its end."""
-    limit = job.spec.backoff_limit
-    restarts = sum(s.restart_count for p in pods.active for s in p.status.container_statuses)
-    on_failure = (job.spec.template.get("spec") or {}).get("restartPolicy") == "OnFailure"
-    if status.failed > limit or (on_failure and restarts and restarts >= limit):
-        return _made("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit", now)
-    left = _deadline_in(job, status, now)
-    if left is not None and left <= 0:
-        return _made("Failed", "DeadlineExceeded", "Job was active longer than specified deadline", now)
-    if job.spec.completions is None:
-        complete = status.succeeded > 0 and not pods.active and not pods.terminating
-    else:
-        complete = status.succeeded >= job.spec.completions
+    if why := next((v.message for p in seen.failed if (v := judge(job, p)).action == "FailJob"), ""):
+        return _made("Failed", "PodFailurePolicy", why, now)
+    if reason := _failure(job, seen, now):
+        return _made("Failed", reason, _FAILED[reason], now)
+    if job.spec.indexed and (rule := success.met(job, seen.done)):
+        return _made("Complete", "SuccessPolicy", rule, now)
+    good = succeeded(job, seen)
+    drained = good > 0 and not seen.active
+    complete = drained if job.spec.completions is None else good >= job.spec.completions
     return _made("Complete", *REACHED, now) if complete else None
+
+
+def _failure(job: Job, seen: Seen, now: datetime) -> str:
+    """The reason for which the Job has failed; nothing while it has not."""
+    limit = job.spec.backoff_limit
+    restarts = _restarts(seen) if _restarts_on_failure(job) else 0
+    if failed(job, seen) > limit or (restarts and restarts >= limit):
+        return "BackoffLimitExceeded"
+    left = _deadline_in(job, seen.status, now)
+    if left is not None and left <= 0:
+        return "DeadlineExceeded"
+    if seen.lost:
+        if job.spec.max_failed_indexes is not None and len(seen.lost) > job.spec.max_failed_indexes:
+            return "MaxFailedIndexesExceeded"
+        if len(seen.lost) + len(seen.done) >= (job.spec.completions or 0):
+            return "FailedIndexes"
+    return ""
+
+
+def _restarts_on_failure(job: Job) -> bool:
+    return (job.spec.template.get("spec") or {}).get("restartPolicy") == "OnFailure"
+
+
+def _restarts(seen: Seen) -> int:
+    """Of all containers of the pods that haven't ended."""
+    pods = (*seen.active, *seen.terminating)
+    return sum(s.restart_count for p in pods for s in (*p.status.init_container_statuses, *p.status.container_statuses))
 
 
 def _deadline_in(job: Job, status: JobStatus, now: datetime) -> float | None:
@@ -148,74 +170,114 @@ def _deadline_in(job: Job, status: JobStatus, now: datetime) -> float | None:
     return (parse_time(started) + timedelta(seconds=seconds) - now).total_seconds()
 
 
-def _end(pods: _Pods, verdict: Condition, decided: Plan, now: datetime) -> None:
-    decided.delete = list(pods.active)
-    early = "FailureTarget" if verdict.type == "Failed" else "SuccessCriteriaMet"
+def _end(job: Job, seen: Seen, end: Condition, decided: Plan, now: datetime) -> None:
+    """What still runs is ended: it counts as failed if the Job has, else it was too many."""
+    if end.type == "Failed":
+        decided.delete = list(seen.active)
+    else:
+        decided.drop, decided.free = list(seen.active), [p for p in decided.free if not is_active(p)]
+    early = "FailureTarget" if end.type == "Failed" else "SuccessCriteriaMet"
     if condition(decided.status.conditions, early) is None:
-        decided.status = _put(decided.status, msgspec.structs.replace(verdict, type=early))
-    if pods.active or pods.terminating:
+        decided.status = _put(decided.status, msgspec.structs.replace(end, type=early))
+    if seen.active or seen.terminating or seen.held:
         return
-    last = msgspec.structs.replace(verdict, last_transition_time=format_time(now))
-    decided.status = _put(decided.status, last)
-    if verdict.type == "Complete":
-        decided.status = msgspec.structs.replace(decided.status, completion_time=format_time(now))
-        decided.happened.append(("Completed", "Job completed"))
-    else:
-        decided.happened.append((verdict.reason, verdict.message))
+    decided.status = _put(decided.status, msgspec.structs.replace(end, last_transition_time=format_time(now)))
+    if end.type == "Failed":
+        decided.happened.append(("Warning", end.reason, end.message))
+        return
+    decided.status = msgspec.structs.replace(decided.status, completion_time=format_time(now))
+    if job.spec.completions is not None and decided.status.succeeded > job.spec.completions:
+        text = "Too many succeeded pods running after completion count reached"
+        decided.happened.append(("Warning", "TooManySucceededPods", text))
+    decided.happened.append(("Normal", "Completed", "Job completed"))
 
 
-def _match(job: Job, pods: _Pods, decided: Plan, now: datetime) -> None:
+# ── before the end ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _suspend_or_resume(job: Job, decided: Plan, now: datetime) -> None:
+    """Say so; the clock runs anew from the look that finds the Job no more suspended."""
+    suspended = _true(job.status, "Suspended") is not None
+    if job.spec.suspend and not suspended:
+        decided.status = _put(decided.status, _made("Suspended", "JobSuspended", "Job suspended", now))
+        decided.happened.append(("Normal", "Suspended", "Job suspended"))
+    elif suspended and not job.spec.suspend:
+        decided.status = _put(decided.status, _made("Suspended", "JobResumed", "Job resumed", now, "False"))
+        decided.happened.append(("Normal", "Resumed", "Job resumed"))
+
+
+def _match(job: Job, seen: Seen, decided: Plan, now: datetime) -> None:
     """As many active pods as are wanted now; after a failure, not at once."""
-    succeeded, active = decided.status.succeeded, len(pods.active)
-    if job.spec.completions is None:
-        wanted = min(active, job.spec.parallelism) if succeeded else job.spec.parallelism
-    else:
-        wanted = min(job.spec.completions - succeeded, job.spec.parallelism)
-    if active > wanted:
-        decided.delete = rank(pods.active, pods.active)[: active - wanted]
+    active = len(seen.active)
+    wanted = 0 if job.spec.suspend else _wanted(job, seen)
+    decided.drop = _too_many(job, seen.active, max(active - wanted, 0))[:BURST]
+    if decided.drop:
         return
-    missing = wanted - active - len(pods.terminating)
+    missing = wanted - active
+    if job.spec.replaces_failed_only:
+        missing -= sum(not is_failed(job, p) for p in seen.terminating)
     if missing <= 0:
         return
-    wait = _back_off(pods, now)
-    if wait > 0:
-        decided.again = wait
-    elif is_indexed(job):
-        taken = {index_of(p) for p in (*pods.active, *pods.terminating, *pods.succeeded)}
-        free = (i for i in range(job.spec.completions or 0) if i not in taken)
-        decided.create = [i for i, _ in zip(free, range(missing), strict=False)]
+    per_index = seen.lost is not None
+    left = 0.0 if per_index else decided.failures.wait(now)
+    if left > 0:
+        decided.again = left
+    elif not job.spec.indexed:
+        decided.create = [New()] * min(missing, BURST)
     else:
-        decided.create = [None] * missing
+        _create_indexed(job, seen, decided, _pending(job, seen, min(missing, BURST)), now)
 
 
-def _back_off(pods: _Pods, now: datetime) -> float:
-    """Seconds until the next pod may be made: ten after a failure, doubled with each one since the last success."""
-    last_success = max(map(_finished_at, pods.succeeded), default="")
-    since = [f for p in pods.failed if (f := _finished_at(p)) > last_success]
-    if not since:
-        return 0.0
-    delay = min(FIRST_DELAY * 2.0 ** min(len(since) - 1, 16), MAX_DELAY)
-    return (parse_time(max(since)) + timedelta(seconds=delay) - now).total_seconds()
+def _wanted(job: Job, seen: Seen) -> int:
+    if job.spec.completions is None:  # once one has succeeded the others run to their end
+        return len(seen.active) if succeeded(job, seen) else job.spec.parallelism
+    return max(0, min(job.spec.completions - succeeded(job, seen), job.spec.parallelism))
 
 
-def _finished_at(pod: Pod) -> str:
-    """When its last container ended; when the pod was made if nobody says."""
-    times = [s.state.terminated.finished_at for s in pod.status.container_statuses if s.state.terminated]
-    return max((t for t in times if t), default=pod.metadata.creation_timestamp or "")
+def _too_many(job: Job, active: list[Pod], surplus: int) -> list[Pod]:
+    """At least `surplus` of the active pods: first those of an Indexed Job that have no index, or one too high, or that
+    of another."""
+    ranked = rank(active, active)
+    out: list[Pod] = []
+    if job.spec.indexed:
+        taken: set[int] = set()
+        for pod in reversed(ranked):
+            index = index_of(pod)
+            if index is None or index >= (job.spec.completions or 0) or index in taken:
+                out.append(pod)
+            else:
+                taken.add(index)
+    gone = {p.metadata.uid for p in out}
+    left = [p for p in ranked if p.metadata.uid not in gone]
+    return out + left[: max(surplus - len(out), 0)]
 
 
-def _expire(job: Job, ended: Condition, now: datetime) -> Plan:
-    """Nothing changes any more; ttlSecondsAfterFinished later it goes, with its pods."""
-    found = Plan(job.status)
-    ttl = job.spec.ttl_seconds_after_finished
-    if ttl is not None and ended.last_transition_time and job.metadata.deletion_timestamp is None:
-        left = (parse_time(ended.last_transition_time) + timedelta(seconds=ttl) - now).total_seconds()
-        found.remove, found.again = left <= 0, left if left > 0 else None
-    return found
+def _pending(job: Job, seen: Seen, count: int) -> list[int]:
+    """The first indexes of which no pod runs or need run."""
+    taken = seen.done | (seen.lost or set()) | indexes_of(seen.active)
+    if job.spec.replaces_failed_only:
+        taken |= indexes_of(p for p in seen.terminating if not is_failed(job, p))
+    free = (i for i in range(job.spec.completions or 0) if i not in taken)
+    return [i for i, _ in zip(free, range(count), strict=False)]
+
+
+def _create_indexed(job: Job, seen: Seen, decided: Plan, indexes: list[int], now: datetime) -> None:
+    """Those whose own wait is over, if each index has one."""
+    if seen.lost is None:
+        decided.create = [New(i) for i in indexes]
+        return
+    for index in indexes:
+        before = seen.waiting.get(index)
+        left = wait(failures_before(before) + 1, finished_at(before), now) if before is not None else 0.0
+        if left > 0:
+            decided.again = left if decided.again is None else min(left, decided.again)
+        else:
+            decided.create.append(New(index, handed_on(job, before)))
 
 
 def status_patch(status: JobStatus) -> JSON:
     """Zero counts are left out on the wire where upstream leaves them out."""
+    uncounted = status.uncounted_terminated_pods
     return {
         "status": {
             "active": status.active or None,
@@ -226,7 +288,11 @@ def status_patch(status: JobStatus) -> JSON:
             "startTime": status.start_time,
             "completionTime": status.completion_time,
             "completedIndexes": status.completed_indexes or None,
-            "uncountedTerminatedPods": {},
+            "failedIndexes": status.failed_indexes,
+            "uncountedTerminatedPods": {
+                "succeeded": uncounted.succeeded or None,
+                "failed": uncounted.failed or None,
+            },
             "conditions": [msgspec.to_builtins(c) for c in status.conditions] or None,
         }
     }

@@ -142,23 +142,24 @@ def evictions(node: Node, pods: Iterable[Pod], now: datetime) -> tuple[list[Pod]
 
 def lost(now: datetime) -> JSON:
     """The status patch for a pod whose node is gone, before it is deleted."""
-    return {"status": {"phase": "Failed", **_target("DeletionByPodGC", "PodGC: node no longer exists", now)}}
+    target = _disrupted("DeletionByPodGC", "PodGC: node no longer exists", now)
+    return {"status": {"phase": "Failed", "conditions": [target]}}
 
 
 def banished(now: datetime) -> JSON:
-    """The status patch for a pod that doesn't tolerate its node's taint, before it is deleted."""
-    return {"status": _target("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", now)}
+    """The status patch for a pod that a taint drives away, before it is deleted."""
+    target = _disrupted("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", now)
+    return {"status": {"conditions": [target]}}
 
 
-def _target(reason: str, message: str, now: datetime) -> JSON:
-    target = {
+def _disrupted(reason: str, message: str, now: datetime) -> JSON:
+    return {
         "type": "DisruptionTarget",
         "status": "True",
         "reason": reason,
         "message": message,
         "lastTransitionTime": format_time(now),
     }
-    return {"conditions": [target]}
 
 
 def closed(found: EndpointSlice, node: str) -> JSON | None:
