@@ -123,10 +123,7 @@ def test_defaults() -> None:
         ),
         pytest.param(
             cron_job(job={"template": {"spec": {"containers": POD["containers"]}}}),
-            [
-                'spec.jobTemplate.spec.template.spec.restartPolicy: Unsupported value: "Always": supported values: '
-                '"Never", "OnFailure"'
-            ],
+            ['spec.jobTemplate.spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"'],
             id="pods that never end",
         ),
     ],
