@@ -26,6 +26,42 @@ def scratch(template: JSON | None, name: str = "scratch") -> JSON:
     return {"containers": [CONTAINER], "volumes": [{"name": name, "ephemeral": source}]}
 
 
+def test_a_class_may_come_to_a_claim_that_has_none_and_no_other_after() -> None:
+    without, fast, slow = (
+        admit(PERSISTENT_VOLUME_CLAIM, named(PERSISTENT_VOLUME_CLAIM, {**CLAIM, **more}))
+        for more in ({}, {"storageClassName": "fast"}, {"storageClassName": "slow"})
+    )
+    assert texts(PERSISTENT_VOLUME_CLAIM, fast, without) == []
+    for new in (slow, without):
+        (told,) = texts(PERSISTENT_VOLUME_CLAIM, new, fast)
+        assert told.startswith("spec: Forbidden: spec is immutable after creation")
+
+
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        ({"replicas": 3}, False),
+        ({"minReadySeconds": 3, "updateStrategy": {"type": "OnDelete"}}, False),
+        ({"revisionHistoryLimit": 1, "ordinals": {"start": 1}}, False),
+        ({"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"}}, False),
+        ({"serviceName": "other"}, True),
+        ({"podManagementPolicy": "Parallel"}, True),
+        ({"volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": CLAIM}]}, True),
+        ({"selector": {"matchLabels": {"app": "y"}}}, True),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_what_of_a_stateful_set_may_change(change: JSON, refused: bool) -> None:
+    pods = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [CONTAINER]}}
+    spec = {"selector": {"matchLabels": {"app": "x"}}, "serviceName": "x", "template": pods}
+    old = admit(STATEFUL_SET, named(STATEFUL_SET, spec))
+    told = [t for t in texts(STATEFUL_SET, named(STATEFUL_SET, {**spec, **change}), old) if t.startswith("spec: ")]
+    forbidden = (
+        "spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', "
+    )
+    assert [t.startswith(forbidden) for t in told] == [True] * refused
+
+
 @pytest.mark.parametrize(
     ("kind", "spec", "finalizer"),
     [

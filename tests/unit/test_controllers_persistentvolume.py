@@ -8,12 +8,14 @@ import msgspec
 import pytest
 
 from kubesvc.api.storage import (
+    IS_DEFAULT,
     PROVISIONED_BY,
     PROVISIONER,
     SELECTED_NODE,
     PersistentVolume,
     PersistentVolumeClaim,
     StorageClass,
+    default_class,
     size,
 )
 from kubesvc.controllers.persistentvolume.plan import Plan, plan, storage_class
@@ -67,6 +69,35 @@ def test_a_bound_pair_is_left_alone() -> None:
 def test_the_smallest_free_volume_that_fits_is_taken() -> None:
     volumes = [volume("big", "10Gi"), volume("small", "1Gi"), volume("right", "2Gi"), volume("other", "2Gi", of="gone")]
     assert bound(decide([claim("data", "1500Mi", storageClassName="")], volumes)) == {"data": "right"}
+
+
+def test_a_claim_without_a_class_gets_the_default_one_once_there_is_one() -> None:
+    """It may have come before the class did."""
+    early, named = claim("early"), claim("named", storageClassName="")
+    assert plan([early], [], {}, "/d").waiting[0][1] == "FailedBinding"
+    found = decide([early, named], [])
+    assert [(c.name, name) for c, name in found.name_class] == [("early", "standard")]
+    assert [tree["spec"]["storageClassName"] for _, tree in found.make] == ["standard"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "chosen"),
+    [
+        ([("a", CREATED, "true"), ("b", CREATED, "false")], "a"),
+        ([("a", CREATED, "true"), ("b", "2030-01-01T00:00:00Z", "true")], "b"),
+        ([("b", CREATED, "true"), ("a", CREATED, "true")], "a"),
+        ([("a", CREATED, "false")], None),
+    ],
+    ids=["the one that says so", "the newest", "the first by name", "none"],
+)
+def test_which_class_is_the_default(classes: list[tuple[str, str, str]], chosen: str | None) -> None:
+    found = default_class(
+        msgspec.convert(
+            {"metadata": {"name": name, "creationTimestamp": made, "annotations": {IS_DEFAULT[0]: says}}}, StorageClass
+        )
+        for name, made, says in classes
+    )
+    assert (found.name if found else None) == chosen
 
 
 def test_two_claims_never_get_one_volume() -> None:

@@ -24,7 +24,7 @@ from kubesvc.api.registry import (
     STATEFUL_SET,
     STORAGE_CLASS,
 )
-from kubesvc.api.storage import SELECTED_NODE, PersistentVolumeClaim
+from kubesvc.api.storage import IS_DEFAULT, SELECTED_NODE, PersistentVolumeClaim
 from kubesvc.client.session import Session
 from kubesvc.controllers.config import ControllersConfig
 from kubesvc.controllers.main import run
@@ -138,6 +138,22 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         for name in ("n1", "n2"):
             await add_node(session, name)
         yield Cluster(session, see, events, tmp_path)
+
+
+async def test_a_claim_that_names_no_class_is_of_the_default_one(cluster: Cluster) -> None:
+    """Whether it comes after the class or before."""
+    await cluster.claim("after")
+    assert (await cluster.session.get(CLAIM, "default", "after"))["spec"]["storageClassName"] == "standard"
+    await cluster.claim("named", storageClassName="")
+    assert (await cluster.session.get(CLAIM, "default", "named"))["spec"]["storageClassName"] == ""
+    await cluster.session.delete(STORAGE_CLASS, "", "standard")
+    await cluster.claim("before")
+    assert "storageClassName" not in (await cluster.session.get(CLAIM, "default", "before"))["spec"]
+    fast = {"metadata": {"name": "fast", "annotations": {IS_DEFAULT[0]: "true"}}, "provisioner": "example.com/fast"}
+    await cluster.session.create(STORAGE_CLASS, fast)
+    await cluster.see.until(
+        lambda: (found := cluster.see.get(CLAIM, "before")) and found.spec.storage_class_name == "fast", "its class"
+    )
 
 
 # ── the scheduler waits for claims ───────────────────────────────────────────────────────────────────────────────────

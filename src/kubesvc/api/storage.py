@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kubesvc.api.meta import LabelSelector, Object, Struct
 from kubesvc.api.pods import HostPathVolume, NodeSelector, Pod, Volume
 
-DEFAULT_CLASS = "standard"
+IS_DEFAULT = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
+"""Annotations of the class that claims get which name none."""
+
 PROVISIONER = "kubesvc/directory"
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
 """Of a class whose volumes somebody makes."""
@@ -48,8 +52,8 @@ class PersistentVolumeClaim(Object, frozen=True):
 
     @property
     def storage_class(self) -> str:
-        """ "" asks for a volume that somebody made; nothing said is the default class."""
-        return DEFAULT_CLASS if self.spec.storage_class_name is None else self.spec.storage_class_name
+        """ "" asks for a volume that somebody made; nothing said is that too, while there is no default class."""
+        return self.spec.storage_class_name or ""
 
     @property
     def is_bound(self) -> bool:
@@ -126,6 +130,16 @@ class StorageClass(Object, frozen=True):
     reclaim_policy: str = "Delete"
     volume_binding_mode: str = "Immediate"
     allowed_topologies: list[TopologySelectorTerm] = []
+
+
+def default_class(classes: Iterable[StorageClass]) -> StorageClass | None:
+    """The newest of those that say so; of two as new the first by name."""
+    found = sorted((c for c in classes if _is_default(c)), key=lambda c: c.name)
+    return max(found, key=lambda c: c.metadata.creation_timestamp or "", default=None)
+
+
+def _is_default(found: StorageClass) -> bool:
+    return any(found.metadata.annotations.get(key) == "true" for key in IS_DEFAULT)
 
 
 _UNITS = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "Ki": 2.0**10, "Mi": 2.0**20,

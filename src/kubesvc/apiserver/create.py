@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kubesvc.api.errors import AlreadyExists, BadRequest, Cause, ServiceUnavailable, already_exists
 from kubesvc.api.meta import JSON
-from kubesvc.api.registry import NAMESPACE, POD, SECRET
-from kubesvc.apiserver import accounts, admission, body, encode, stored
+from kubesvc.api.registry import NAMESPACE, PERSISTENT_VOLUME_CLAIM, POD, SECRET
+from kubesvc.apiserver import accounts, admission, body, encode, storageclasses, stored
 from kubesvc.apiserver.managed.changes import Writer, left_out, record_create
 from kubesvc.apiserver.routing import Target
 from kubesvc.apiserver.state import State
@@ -59,6 +59,8 @@ async def attempt(state: State, target: Target, tree: JSON, dry_run: bool, write
     added = await accounts.admit_pod(state, target.namespace, tree) if kind is POD else []
     if kind is SECRET:
         await accounts.fill_secret(state, target.namespace, tree)
+    if kind is PERSISTENT_VOLUME_CLAIM:
+        await storageclasses.fill_claim(state, tree)
     if asked := asking.concerns(state, kind):
         await asking.mutate(state, target, tree, None, dry_run=dry_run)
     admit(kind, tree, None, state.context())

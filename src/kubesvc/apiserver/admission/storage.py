@@ -81,7 +81,10 @@ def validate_claim(new: JSON, old: JSON | None, context: Context) -> list[Cause]
         return []
     spec = new.get("spec") or {}
     causes = list(claim_template.validate_spec(spec, "spec"))
-    if old is not None and _fixed(spec) != _fixed(old.get("spec") or {}):
+    before = (old.get("spec") or {}) if old is not None else spec
+    if before.get("storageClassName") is None:  # a default class has come since
+        before = before | {"storageClassName": spec.get("storageClassName")}
+    if old is not None and _fixed(spec) != _fixed(before):
         why = (
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
         )
@@ -90,7 +93,8 @@ def validate_claim(new: JSON, old: JSON | None, context: Context) -> list[Cause]
 
 
 def _fixed(spec: JSON) -> JSON:
-    return {k: v for k, v in spec.items() if k not in ("resources", "volumeAttributesClassName", "volumeName")}
+    free = ("resources", "volumeAttributesClassName", "volumeName")
+    return {name: value for name, value in spec.items() if name not in free and value is not None}
 
 
 def default_class(tree: JSON) -> None:

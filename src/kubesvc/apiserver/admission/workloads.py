@@ -24,6 +24,8 @@ from kubesvc.apiserver.admission.rules import Rules
 
 _PERCENT = re.compile(r"[0-9]+%")
 _RETENTION = ("Retain", "Delete")
+_MAY_CHANGE = ("replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit",
+               "persistentVolumeClaimRetentionPolicy", "minReadySeconds")  # fmt: skip
 _PERCENT_WHY = (
     "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for "
     "validation is '[0-9]+%')"
@@ -95,14 +97,24 @@ def validate_deployment(new: JSON, old: JSON | None, context: Context) -> list[C
 
 
 def validate_stateful_set(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
-    causes = validate(new, old, context)
+    causes = validate(new, None, context)
     if context.subresource != "status":
-        policy = (new.get("spec") or {}).get("persistentVolumeClaimRetentionPolicy") or {}
+        spec = new.get("spec") or {}
+        if old is not None and _fixed(spec) != _fixed(old.get("spec") or {}):
+            names = ", ".join(f"'{name}'" for name in _MAY_CHANGE[:-1])
+            fields = f"{names} and '{_MAY_CHANGE[-1]}'"
+            why = f"updates to statefulset spec for fields other than {fields} are forbidden"
+            causes.append(forbidden("spec", why))
+        policy = spec.get("persistentVolumeClaimRetentionPolicy") or {}
         for name in ("whenDeleted", "whenScaled"):
             if policy.get(name) not in _RETENTION:
                 path = f"spec.persistentVolumeClaimRetentionPolicy.{name}"
                 causes.append(not_supported(path, policy.get(name), _RETENTION))
     return causes
+
+
+def _fixed(spec: JSON) -> JSON:
+    return {name: value for name, value in spec.items() if name not in _MAY_CHANGE and value not in (None, [], "")}
 
 
 def _selector(kind: str, spec: JSON) -> Iterator[Cause]:

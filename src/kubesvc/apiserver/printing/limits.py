@@ -7,11 +7,11 @@ from typing import Any
 
 from kubesvc.api import registry
 from kubesvc.api.meta import JSON
+from kubesvc.api.storage import IS_DEFAULT
 from kubesvc.apiserver.printing.columns import AGE, NAME, NONE, Column, Printer, at, name_of, wide
 from kubesvc.apiserver.printing.duration import age
 
 _UNSET = "<unset>"
-_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _ACCESS = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
 
 
@@ -108,7 +108,8 @@ def _claim(found: JSON, now: datetime) -> list[Any]:
 
 
 def _storage_class(found: JSON, now: datetime) -> list[Any]:
-    default = (found["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
+    annotations = found["metadata"].get("annotations") or {}
+    default = any(annotations.get(key) == "true" for key in IS_DEFAULT)
     return [
         name_of(found) + (" (default)" if default else ""),
         found.get("provisioner") or "",

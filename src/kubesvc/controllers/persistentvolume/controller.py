@@ -59,6 +59,8 @@ class PersistentVolumeController:
         found = planning.plan(claims, volumes, classes, directory, self._consumers)
         for volume, phase in found.phases:
             await writer.patch(PERSISTENT_VOLUME, volume, {"status": {"phase": phase}}, subresource="status")
+        for claim, name in found.name_class:
+            await writer.patch(PERSISTENT_VOLUME_CLAIM, claim, {"spec": {"storageClassName": name}})
         for claim, tree in found.make:
             await asyncio.to_thread(_make, Path(tree["spec"]["hostPath"]["path"]))
             try:

@@ -13,16 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from kubesvc.api.meta import JSON
 from kubesvc.api.storage import (
-    DEFAULT_CLASS,
+    IS_DEFAULT,
     PROVISIONED_BY,
     PROVISIONER,
     SELECTED_NODE,
     PersistentVolume,
     PersistentVolumeClaim,
     StorageClass,
+    default_class,
 )
 from kubesvc.controllers.persistentvolume.matching import choose, is_free, is_late
 
@@ -31,6 +33,8 @@ Consumers = Callable[[PersistentVolumeClaim], Sequence[str]]
 
 
 class Plan(msgspec.Struct):
+    name_class: list[tuple[PersistentVolumeClaim, str]] = []
+    """Claims that were made while there was no default class; now there is."""
     bind: list[tuple[PersistentVolumeClaim, PersistentVolume]] = []
     make: list[tuple[PersistentVolumeClaim, JSON]] = []
     phases: list[tuple[PersistentVolume, str]] = []
@@ -68,6 +72,9 @@ def plan(
             found.bind.append((by_uid[reference.uid], volume))
     bound = {claim.metadata.uid for claim, _ in found.bind}
     waiting = [c for c in by_uid.values() if c.status.phase != "Bound" and c.metadata.uid not in bound]
+    if (default := default_class(classes.values())) is not None:
+        found.name_class = [(c, default.name) for c in waiting if c.spec.storage_class_name is None]
+        waiting = [_of_class(c, default.name) for c in waiting]
     for claim in sorted(waiting, key=lambda c: (c.metadata.creation_timestamp or "", c.key)):
         late = is_late(claim, classes)
         chosen = choose(claim, (v for v in free.values() if not late or v.spec.claim_ref is not None))
@@ -84,6 +91,13 @@ def plan(
             else:
                 found.waiting.append((claim, *_why_it_waits(claim, classes)))
     return found
+
+
+def _of_class(claim: PersistentVolumeClaim, name: str) -> PersistentVolumeClaim:
+    """The claim as it is with a class, if it names none."""
+    if claim.spec.storage_class_name is not None:
+        return claim
+    return replace(claim, spec=replace(claim.spec, storage_class_name=name))
 
 
 def _for_its_consumer(pods: Sequence[str]) -> tuple[str, str]:
@@ -129,7 +143,7 @@ def made_for(claim: PersistentVolumeClaim, wanted: StorageClass, directory: str)
 def storage_class() -> JSON:
     """The class that a claim gets when it names none."""
     return {
-        "metadata": {"name": DEFAULT_CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "metadata": {"name": "standard", "annotations": {IS_DEFAULT[0]: "true"}},
         "provisioner": PROVISIONER,
         "reclaimPolicy": "Delete",
         "volumeBindingMode": "Immediate",
