@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.box import BoxUnderTest, eventually, footprint, fresh_box, own_network
+from support.box import BoxUnderTest, eventually, footprint, fresh_box, machine, own_network
 
 SERVICE = """
 apiVersion: v1
@@ -26,6 +26,18 @@ spec:
   containers:
   - {name: c, image: host, command: [sleep, "1000000"]}
 """
+
+
+@pytest.fixture
+def unchanged_machine():
+    with machine():
+        yield
+
+
+@pytest.fixture
+def own_machine():
+    with machine(changes=True):
+        yield
 
 
 @pytest.fixture
@@ -100,6 +112,7 @@ def test_up_twice_says_that_it_is_running(box):
     assert box.kubesvc("kubeconfig").stdout.strip() == str(box.kubeconfig)
 
 
+@pytest.mark.usefixtures("unchanged_machine")
 def test_down_leaves_nothing(box):
     """Namespaces, links, addresses, routes, rules, mounts, cgroups and processes are as before."""
     before = footprint(box)
@@ -117,6 +130,7 @@ def test_down_leaves_nothing(box):
     assert not box.directory.exists()
 
 
+@pytest.mark.usefixtures("unchanged_machine")
 def test_down_cleans_up_after_a_crash_of_everything(box):
     """`down` needs no living process of the box."""
     before = footprint(box)
@@ -142,6 +156,7 @@ def test_two_boxes_run_side_by_side(tmp_path):
         assert "kept" in first.kubectl("get", "service", "kept")
 
 
+@pytest.mark.usefixtures("unchanged_machine")
 def test_the_host_network_gains_one_link_and_nothing_else(box):
     """No route to cluster IPs or pods, no rule, no forwarding."""
     before = footprint(box)
@@ -164,6 +179,7 @@ def test_bad_options_are_refused_before_anything_is_made(box):
     assert "there is no box" in missing.stderr
 
 
+@pytest.mark.usefixtures("own_machine")
 def test_egress_gives_pods_a_way_out_and_takes_it_back(box):
     """With --egress a pod reaches a neighbour of this machine, as this machine, by both families; `down` closes it
     again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.box import eventually, footprint, fresh_box, own_network
+from support.box import eventually, footprint, fresh_box, machine, own_network
 from support.cloud import Cloud, cloud
 
 PREFIX = "service.beta.kubernetes.io/azure-"
@@ -84,7 +84,7 @@ def test_a_node_that_is_added_takes_part(azure: Cloud) -> None:
 
 def test_up_finds_addresses_again_and_down_leaves_nothing(tmp_path) -> None:
     """The cloud remembers with the box; everything it put on the machine goes with it."""
-    with fresh_box(tmp_path / "box") as box:
+    with machine(), fresh_box(tmp_path / "box") as box:
         before = footprint(box)
         box.up("--cloud", "aws", "--cloud-speed", "20", *own_network())
         box.kubectl("create", "service", "loadbalancer", "web", "--tcp=80:8080")

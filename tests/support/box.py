@@ -7,6 +7,7 @@ down), so that nothing stays behind when a test run is killed.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import re
@@ -224,6 +225,15 @@ def fresh_box(directory: Path) -> Iterator[BoxUnderTest]:
         yield box
     finally:
         box.close()
+
+
+@contextmanager
+def machine(*, changes: bool = False) -> Iterator[None]:
+    """For tests that look at this machine's own network: nobody who `changes` it does so beside them, in whichever
+    suite."""
+    with open("/tmp/kubesvc-tests.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if changes else fcntl.LOCK_SH)
+        yield
 
 
 def footprint(box: BoxUnderTest) -> dict[str, list[str]]:
