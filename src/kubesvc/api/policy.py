@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kubesvc.api.meta import Condition, LabelSelector, Object, Struct
+from datetime import datetime
+
+from kubesvc.api.meta import JSON, Condition, LabelSelector, Object, Struct, format_time
 
 DISRUPTION_ALLOWED = "DisruptionAllowed"  # the condition
 SYNC_FAILED = "SyncFailed"  # its reason where nobody knows how many there should be
@@ -32,3 +34,14 @@ class PodDisruptionBudgetStatus(Struct, frozen=True):
 class PodDisruptionBudget(Object, frozen=True):
     spec: PodDisruptionBudgetSpec = PodDisruptionBudgetSpec()
     status: PodDisruptionBudgetStatus = PodDisruptionBudgetStatus()
+
+
+def disrupted(reason: str, message: str, now: datetime) -> JSON:
+    """A pod's condition DisruptionTarget: why it goes, though it did nothing wrong."""
+    return {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": format_time(now),
+    }

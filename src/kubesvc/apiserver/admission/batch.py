@@ -14,9 +14,9 @@ from kubesvc.api.meta import JSON
 from kubesvc.api.schedule import parse, zone
 from kubesvc.apiserver.admission import jobs, unserved
 from kubesvc.apiserver.admission.causes import invalid, not_supported, required
-from kubesvc.apiserver.admission.containers import NEGATIVE
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.rules import Rules
+from kubesvc.apiserver.admission.workloads import not_negative
 
 _POLICIES = ("Allow", "Forbid", "Replace")
 _ZONE_PART = re.compile(r"[A-Za-z._0-9+][-A-Za-z._0-9+]{0,13}")  # of a name between slashes
@@ -43,14 +43,14 @@ def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
         return []
     spec = new.get("spec") or {}
     before = (old.get("spec") or {}) if old is not None else {}
-    causes = [*_schedule(spec.get("schedule") or ""), *_not_negative(spec, "startingDeadlineSeconds")]
+    causes = [*_schedule(spec.get("schedule") or ""), *not_negative(spec, "startingDeadlineSeconds")]
     if old is None or spec.get("timeZone") != before.get("timeZone"):
         causes += _time_zone(spec.get("timeZone"))
     policy = spec.get("concurrencyPolicy")
     if policy not in _POLICIES:
         causes.append(not_supported("spec.concurrencyPolicy", policy, _POLICIES))
     causes += _job_template((spec.get("jobTemplate") or {}).get("spec") or {})
-    causes += _not_negative(spec, "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
+    causes += not_negative(spec, "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
     name = new["metadata"].get("name") or ""
     if old is None and len(name) > _LONGEST_NAME:
         why = f"must be no more than {_LONGEST_NAME} characters"
@@ -89,12 +89,6 @@ def _time_zone(name: str | None) -> Iterator[Cause]:
         zone(name)
     except ValueError as error:
         yield invalid("spec.timeZone", name, str(error))
-
-
-def _not_negative(spec: JSON, *names: str) -> Iterator[Cause]:
-    for name in names:
-        if (value := spec.get(name)) is not None and value < 0:
-            yield invalid(f"spec.{name}", value, NEGATIVE)
 
 
 def _job_template(spec: JSON) -> Iterator[Cause]:

@@ -15,7 +15,6 @@ from kubesvc.api.meta import JSON, LabelSelector
 from kubesvc.api.selectors import from_label_selector, matches
 from kubesvc.apiserver.admission import job_policies, metadata, workloads
 from kubesvc.apiserver.admission.causes import IMMUTABLE, invalid, not_supported, required
-from kubesvc.apiserver.admission.containers import NEGATIVE
 from kubesvc.apiserver.admission.context import Context
 from kubesvc.apiserver.admission.job_policies import INDEXED_ONLY
 from kubesvc.apiserver.admission.rules import Rules, keep_status
@@ -103,9 +102,7 @@ def validate(new: JSON, old: JSON | None, context: Context) -> list[Cause]:
 
 def validate_spec(spec: JSON) -> Iterator[Cause]:
     """What also a template of a Job is held to."""
-    for name in _COUNTS:
-        if (value := spec.get(name)) is not None and value < 0:
-            yield invalid(f"spec.{name}", value, NEGATIVE)
+    yield from workloads.not_negative(spec, *_COUNTS)
     if spec.get("maxFailedIndexes") is not None and spec.get("backoffLimitPerIndex") is None:
         yield required("spec.backoffLimitPerIndex", "when maxFailedIndexes is specified")
     if spec.get("managedBy") is not None:

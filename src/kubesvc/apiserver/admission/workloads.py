@@ -159,7 +159,12 @@ def validate_template(kind: str, spec: JSON) -> Iterator[Cause]:
 
 
 def _counts(spec: JSON) -> Iterator[Cause]:
-    for name in ("replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"):
+    return not_negative(spec, "replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds")
+
+
+def not_negative(spec: JSON, *names: str) -> Iterator[Cause]:
+    """Of numbers that a spec may have."""
+    for name in names:
         if (value := spec.get(name)) is not None and value < 0:
             yield invalid(f"spec.{name}", value, NEGATIVE)
 

@@ -15,7 +15,7 @@ from kubesvc.api.endpoints import pod_is_ready
 from kubesvc.api.errors import BadRequest, Conflict, Forbidden, InternalError, TooManyRequests
 from kubesvc.api.meta import JSON, LabelSelector
 from kubesvc.api.pods import Pod
-from kubesvc.api.policy import DISRUPTION_ALLOWED, SYNC_FAILED, PodDisruptionBudget
+from kubesvc.api.policy import DISRUPTION_ALLOWED, SYNC_FAILED, PodDisruptionBudget, disrupted
 from kubesvc.api.registry import POD_DISRUPTION_BUDGET, Kind
 from kubesvc.api.selectors import from_label_selector, matches
 from kubesvc.apiserver import body, encode, fields, stored
@@ -72,13 +72,7 @@ def _mark(state: State, pod: JSON) -> None:
     """The condition that says why the pod goes."""
     status = pod.setdefault("status", {})
     kept = [c for c in status.get("conditions") or () if c.get("type") != "DisruptionTarget"]
-    mine = {
-        "type": "DisruptionTarget",
-        "status": "True",
-        "reason": "EvictionByEvictionAPI",
-        "message": "Eviction API: evicting",
-        "lastTransitionTime": state.now(),
-    }
+    mine = disrupted("EvictionByEvictionAPI", "Eviction API: evicting", state.clock())
     status["conditions"] = [*kept, mine]
 
 

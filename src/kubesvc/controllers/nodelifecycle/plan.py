@@ -21,6 +21,7 @@ from kubesvc.api.labels import NOT_READY, UNREACHABLE
 from kubesvc.api.meta import JSON, format_time, parse_time
 from kubesvc.api.nodes import Node, Taint
 from kubesvc.api.pods import Pod, Toleration
+from kubesvc.api.policy import disrupted
 from kubesvc.controllers.readiness import condition
 
 KEPT_BY_AGENT = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
@@ -142,24 +143,14 @@ def evictions(node: Node, pods: Iterable[Pod], now: datetime) -> tuple[list[Pod]
 
 def lost(now: datetime) -> JSON:
     """The status patch for a pod whose node is gone, before it is deleted."""
-    target = _disrupted("DeletionByPodGC", "PodGC: node no longer exists", now)
+    target = disrupted("DeletionByPodGC", "PodGC: node no longer exists", now)
     return {"status": {"phase": "Failed", "conditions": [target]}}
 
 
 def banished(now: datetime) -> JSON:
     """The status patch for a pod that a taint drives away, before it is deleted."""
-    target = _disrupted("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", now)
+    target = disrupted("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", now)
     return {"status": {"conditions": [target]}}
-
-
-def _disrupted(reason: str, message: str, now: datetime) -> JSON:
-    return {
-        "type": "DisruptionTarget",
-        "status": "True",
-        "reason": reason,
-        "message": message,
-        "lastTransitionTime": format_time(now),
-    }
 
 
 def closed(found: EndpointSlice, node: str) -> JSON | None:
